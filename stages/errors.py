@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """A mistake that the user can mend. Its text is one line: what, where, what to do."""
+    """Mistakes that the user can mend: a line each, saying what, where and what to do."""
 
 
 def run(main: Callable[..., None], *arguments: str) -> None:
-    """Call `main` as a program: a UserError becomes one line on stderr and exit code 1.
+    """Call `main` as a program: a UserError becomes its lines on stderr and exit code 1.
 
     With PALIMPSEST_DEBUG=1 the traceback is shown instead.
     """
@@ -19,5 +19,4 @@ def run(main: Callable[..., None], *arguments: str) -> None:
     except UserError as error:
         if os.environ.get("PALIMPSEST_DEBUG") == "1":
             raise
-        line = " ".join(str(error).split())
-        sys.exit(f"error: {line}")
+        sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))

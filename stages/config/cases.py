@@ -1,0 +1,34 @@
+"""params.yaml, section `cases`: one model, its targets, and what it must not lose."""
+
+from typing import Self
+
+from pydantic import model_validator
+
+from stages.config.reading import Name, Names, Section, load, lookup, parse, section
+
+
+class CaseConfig(Section):
+    model: Name
+    targets: Names
+    retain: Names
+
+    @model_validator(mode="after")
+    def _lists_are_whole(self) -> Self:
+        if len(self.targets) != 1:
+            raise ValueError(f"targets {list(self.targets)}: give one target")
+        if len(self.retain) < 2:
+            raise ValueError(f"retain {list(self.retain)}: give two tasks or more")
+        tasks = [*self.targets, *self.retain]
+        for task in tasks:
+            if tasks.count(task) > 1:
+                raise ValueError(f"targets and retain: duplicate name {task!r}")
+        return self
+
+
+def read_case(name: str) -> CaseConfig:
+    return section(CaseConfig, f"cases.{name}")
+
+
+def read_cases() -> dict[str, CaseConfig]:
+    cases = lookup(load(), "cases")
+    return {name: parse(CaseConfig, value, f"cases.{name}") for name, value in cases.items()}

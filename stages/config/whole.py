@@ -1,0 +1,109 @@
+"""params.yaml as a whole: `python -m stages.config.whole` says what is wrong with it."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from stages import errors
+from stages.config.cases import CaseConfig
+from stages.config.compare import CompareConfig
+from stages.config.evaluation import EvaluationConfig
+from stages.config.models import ModelConfig
+from stages.config.reading import NAME, PARAMS, Section, load, lookup, mistake, parse, suggestion
+from stages.config.runs import RunConfig
+from stages.config.seed import read_seed
+from stages.config.tasks import TaskConfig
+from stages.errors import UserError
+
+NAMED: dict[str, type[Section]] = {
+    "models": ModelConfig,
+    "tasks": TaskConfig,
+    "cases": CaseConfig,
+    "runs": RunConfig,
+}
+SINGLE: dict[str, type[Section]] = {"evaluation": EvaluationConfig, "compare": CompareConfig}
+RESERVED = ("base", "frontier")
+
+
+def _unknown(key: str, name: str, section: str, known: Iterable[str]) -> str:
+    reason = f"no such name under {section}" + suggestion(name, sorted(known))
+    return mistake(key, name, reason)
+
+
+def _collect(mistakes: list[str], check: Callable[[], Any]) -> Any:
+    try:
+        return check()
+    except UserError as error:
+        mistakes.extend(str(error).splitlines())
+        return None
+
+
+def _read(params: dict[str, Any], mistakes: list[str]) -> dict[str, dict[str, Any]]:
+    """Every section alone; what is wrong is left out and noted."""
+    sound: dict[str, dict[str, Any]] = {}
+    for section, model in NAMED.items():
+        entries = _collect(mistakes, lambda section=section: lookup(params, section))
+        if not isinstance(entries, dict) or not entries:
+            if entries is not None:
+                mistakes.append(mistake(section, entries, "give at least one, by name"))
+            entries = {}
+        sound[section] = {}
+        for name, value in entries.items():
+            key = f"{section}.{name}"
+            if not NAME.fullmatch(str(name)):
+                reason = "a name is lower-case letters, digits and hyphens, at most 60"
+                mistakes.append(mistake(section, name, reason))
+            elif name in RESERVED:
+                mistakes.append(mistake(section, name, "this name is reserved"))
+            parsed = _collect(mistakes, lambda v=value, k=key, m=model: parse(m, v, k))
+            if parsed is not None:
+                sound[section][str(name)] = parsed
+    for section, model in SINGLE.items():
+        _collect(
+            mistakes, lambda s=section, m=model: parse(m, lookup(params, s), s)
+        )
+    _collect(mistakes, read_seed)
+    if not isinstance(_collect(mistakes, lambda: lookup(params, "launch")), str):
+        mistakes.append(mistake("launch", params.get("launch"), "give a command such as python"))
+    for key in sorted(set(params) - {*NAMED, *SINGLE, "seed", "launch"}, key=str):
+        near = suggestion(str(key), [*NAMED, *SINGLE, "seed", "launch"])
+        mistakes.append(mistake(str(key), params[key], f"unknown section{near}"))
+    return sound
+
+
+def _cross(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> list[str]:
+    """The names that sections use of each other."""
+    mistakes = []
+    for name, case in sound["cases"].items():
+        if case.model not in params["models"]:
+            mistakes.append(
+                _unknown(f"cases.{name}.model", case.model, "models", params["models"])
+            )
+        for role in ("targets", "retain"):
+            for task in getattr(case, role):
+                if task not in params["tasks"]:
+                    key = f"cases.{name}.{role}"
+                    mistakes.append(_unknown(key, task, "tasks", params["tasks"]))
+    for name, run in sound["runs"].items():
+        if run.case not in params["cases"]:
+            mistakes.append(_unknown(f"runs.{name}.case", run.case, "cases", params["cases"]))
+    return mistakes
+
+
+def check() -> None:
+    """Raises UserError with one line a mistake."""
+    params = load()
+    mistakes: list[str] = []
+    sound = _read(params, mistakes)
+    if all(isinstance(params.get(section), dict) for section in NAMED):
+        mistakes.extend(_cross(params, sound))
+    if mistakes:
+        raise UserError("\n".join(dict.fromkeys(mistakes)))
+
+
+def main() -> None:
+    check()
+    print(f"{PARAMS}: sound")
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,74 @@
+"""A model's manifest: which files, with which sha256, from which pinned source.
+
+The manifest travels through git and DVC; the bytes stay in the machine-wide cache and are
+fetched again, and verified again, where they are absent.
+"""
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from stages.config.models import ModelConfig
+from stages.errors import UserError
+from stages.sources.pinned import Source, open_source
+from stages.storage import sha256_file
+
+KEPT = (".safetensors", ".json", ".txt", ".model", ".jinja")
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+
+
+def _model_files(config: ModelConfig, source: Source) -> list[str]:
+    folder = PurePosixPath(config.path)
+    inside = [PurePosixPath(name) for name in source.names()]
+    names = sorted(name.name for name in inside if name.parent == folder)
+    where = f"{config.source}, folder {config.path or '.'!r}"
+    if not any(name.endswith(".safetensors") for name in names):
+        pickles = [name for name in names if name.endswith(PICKLES)]
+        if pickles:
+            raise UserError(
+                f"{where}: weights are a pickle ({pickles[0]}), which can run code when loaded; "
+                "use a revision of the model that has safetensors"
+            )
+        raise UserError(f"{where}: no *.safetensors there; set `path` to the model's folder")
+    if "config.json" not in names:
+        raise UserError(f"{where}: no config.json there; set `path` to the model's folder")
+    return [name for name in names if name.endswith(KEPT)]
+
+
+def _check_weights(folder: Path, source: str) -> None:
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="numpy") as weights:
+                weights.keys()
+        except SafetensorError as error:
+            raise UserError(
+                f"{source}: {path.name} is no safetensors file ({error}); "
+                "a renamed pickle is refused: choose another source"
+            ) from None
+
+
+def make_manifest(config: ModelConfig) -> dict[str, Any]:
+    """Fetch a model and write down what it consists of. Raises UserError, see sources."""
+    source = open_source(config.source, sha256=config.sha256, revision=config.revision)
+    names = _model_files(config, source)
+    folder = source.folder(config.path, names)
+    _check_weights(folder, config.source)
+    pin = config.model_dump(mode="json", exclude_none=True)
+    return {**pin, "files": {name: sha256_file(folder / name) for name in names}}
+
+
+def materialise(manifest: dict[str, Any]) -> Path:
+    """A local folder that holds the manifest's files, each verified by its sha256."""
+    source = open_source(
+        manifest["source"], sha256=manifest.get("sha256"), revision=manifest.get("revision")
+    )
+    folder = source.folder(manifest["path"], list(manifest["files"]))
+    for name, expected in manifest["files"].items():
+        found = sha256_file(folder / name)
+        if found != expected:
+            raise UserError(
+                f"{manifest['source']}: {name} has sha256 {found}, the manifest says {expected}; "
+                f"delete {folder} and run again"
+            )
+    return folder

@@ -1,0 +1,98 @@
+"""Stage prepare: fetch a case's model and data, verify, split, and keep train and test apart."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from stages import errors
+from stages.config.cases import read_case
+from stages.config.models import read_model
+from stages.config.seed import read_seed
+from stages.config.tasks import TaskConfig, read_tasks
+from stages.models.manifest import make_manifest
+from stages.storage import atomic_directory, write_json
+from stages.tasks.examples import SPLITS, TEXTS, Examples, Task, path_of, write_examples
+from stages.tasks.overlap import overlapping
+from stages.tasks.reading import read_rows
+from stages.tasks.splitting import Split, split_rows
+
+
+def _remove_overlap(
+    configs: dict[str, TaskConfig], splits: dict[str, Split]
+) -> dict[str, dict[str, int]]:
+    """Take overlapping rows out of every train split; return how many, by task and kind."""
+    columns = {name: TEXTS[config.kind] for name, config in configs.items()}
+    found = overlapping(
+        {name: (columns[name], split.rows["train"]) for name, split in splits.items()},
+        {name: (columns[name], split.rows["test"]) for name, split in splits.items()},
+    )
+    for name, split in splits.items():
+        hit = found[name]["exact"] | found[name]["13-gram"]
+        split.rows["train"] = split.rows["train"][~hit].reset_index(drop=True)
+        if split.rows["train"].empty:
+            raise errors.UserError(f"task {name}: every train row stands in a test split too")
+    return {
+        name: {kind: int(rows.sum()) for kind, rows in by_kind.items()}
+        for name, by_kind in found.items()
+    }
+
+
+def _write_role(
+    case: str, role: str, configs: dict[str, TaskConfig], splits: dict[str, Split]
+) -> None:
+    target = Path("data") / case / role
+    with atomic_directory(target) as folder:
+        for name, config in configs.items():
+            rows = splits[name].rows
+            labels = sorted(set(rows["train"]["label"])) if "label" in rows["train"] else []
+            task = Task(name, config.kind, config.max_length, tuple(labels))
+            for split in SPLITS:
+                where = folder / path_of(case, role, split, name).relative_to(target)
+                write_examples(where, Examples(task, rows[split]))
+
+
+def _card(
+    config: TaskConfig, split: Split, removed: dict[str, int]
+) -> dict[str, Any]:
+    return {
+        "kind": config.kind,
+        "source": config.data.source,
+        "pin": config.data.sha256 or config.data.revision,
+        "read": split.read,
+        "empty": split.empty,
+        "duplicates": split.duplicates,
+        "ambiguous": split.ambiguous,
+        "unknown_label": split.unknown_label,
+        "overlap_removed": removed,
+        "rows": {name: len(rows) for name, rows in split.rows.items()},
+        "groups": {name: int(rows["group"].nunique()) for name, rows in split.rows.items()},
+    }
+
+
+def main(case: str) -> None:
+    config, seed = read_case(case), read_seed()
+    model = read_model(config.model)
+    roles = {"target": read_tasks(config.targets), "retain": read_tasks(config.retain)}
+    configs = {name: task for tasks in roles.values() for name, task in tasks.items()}
+
+    manifest = make_manifest(model)
+    splits = {}
+    for name, task in configs.items():
+        sizes = {split: getattr(task, split) for split in SPLITS}
+        splits[name] = split_rows(name, read_rows(task, seed), task.kind, sizes, seed)
+    removed = _remove_overlap(configs, splits)
+
+    for role, tasks in roles.items():
+        _write_role(case, role, tasks, splits)
+    write_json(Path(f"models/base/{case}.json"), manifest)
+    cards = {name: _card(configs[name], splits[name], removed[name]) for name in configs}
+    write_json(Path(f"metrics/cards/{case}.json"), {"tasks": cards, "model": manifest})
+    for name, card in cards.items():
+        rows = ", ".join(f"{count} {split}" for split, count in card["rows"].items())
+        out = card["duplicates"] + card["ambiguous"] + card["empty"]
+        overlap = sum(removed[name].values())
+        print(f"{name}: {rows}; left out: {out} duplicate or empty, {overlap} overlapping a test")
+
+
+if __name__ == "__main__":
+    errors.run(main, *sys.argv[1:])

@@ -1,0 +1,33 @@
+"""Stage pretrain-baseline-eval: what the untouched model can do, and how sure that is."""
+
+import sys
+from pathlib import Path
+
+from stages import errors
+from stages.config.evaluation import read_evaluation
+from stages.config.seed import read_seed
+from stages.models.encoder import load_encoder
+from stages.models.manifest import materialise
+from stages.records import write_records
+from stages.scoring.case import score_case
+from stages.storage import read_json
+
+
+def main(case: str) -> None:
+    evaluation, seed = read_evaluation(), read_seed()
+    manifest = read_json(Path(f"models/base/{case}.json"))
+    folder = materialise(manifest)
+    records, about = score_case(
+        case,
+        load_encoder(folder, manifest["pooling"]),
+        folder,
+        evaluation,
+        repeats=evaluation.noise_repeats,
+        seed=seed,
+        label=f"{case}, base",
+    )
+    write_records(Path(f"metrics/records/{case}/base.parquet"), records, about)
+
+
+if __name__ == "__main__":
+    errors.run(main, *sys.argv[1:])

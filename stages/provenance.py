@@ -1,0 +1,51 @@
+"""What a measurement was made with, so that two can be told apart."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from typing import Any
+
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "peft",
+    "accelerate",
+    "numpy",
+    "scikit-learn",
+    "pyarrow",
+)
+
+
+def _git_revision() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def provenance(**measured_with: Any) -> dict[str, Any]:
+    """Versions, processor and git revision, beside what the caller adds (device, dtype …)."""
+    return {
+        **measured_with,
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "git": _git_revision(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }

@@ -1,0 +1,34 @@
+"""Stage retention-eval: ask a tuned model everything that the base was asked."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from stages import errors
+from stages.config.evaluation import read_evaluation
+from stages.config.runs import read_run
+from stages.models.manifest import materialise
+from stages.models.tuned import load_tuned
+from stages.records import write_records
+from stages.scoring.case import score_case
+from stages.storage import read_json
+
+
+def main(run: str) -> None:
+    config, evaluation = read_run(run), read_evaluation()
+    manifest = read_json(Path(f"models/base/{config.case}.json"))
+    base = materialise(manifest)
+    parts = []
+    for seed in config.seeds:
+        encoder, head = load_tuned(Path(f"models/tuned/{run}/seed-{seed}"), base, manifest)
+        records, about = score_case(
+            config.case, encoder, base, evaluation, head=head, label=f"{run}, seed {seed}"
+        )
+        parts.append(records.assign(seed=seed))
+    path = Path(f"metrics/records/{config.case}/{run}.parquet")
+    write_records(path, pd.concat(parts, ignore_index=True), about)
+
+
+if __name__ == "__main__":
+    errors.run(main, *sys.argv[1:])

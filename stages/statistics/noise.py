@@ -1,0 +1,54 @@
+"""What a difference amounts to when nothing was changed: the noise floor of an A/A run."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import t
+
+from stages.statistics.arrays import matrix, vectors
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """The net differences of an A/A run, in the unit of the scores."""
+
+    repeats: int
+    mean: float
+    spread: float
+    """Standard deviation between repeats (n - 1)."""
+    flip_rate: float
+    """Share of (repeat, example) whose score is not the clean one, whichever way it moved."""
+    floor: float
+    """No difference of this size or less is called real."""
+
+
+def noise_floor(clean: ArrayLike, rescored: ArrayLike, confidence: float) -> NoiseFloor:
+    """The noise floor of a base scored once, clean[n], and r >= 2 times more, rescored[r, n].
+
+    A repeat's net difference is mean(rescored) - mean(clean). The floor is the larger
+    absolute end of the prediction interval for one further such difference,
+    mean +- t(r - 1) spread sqrt(1 + 1/r) (Hahn and Meeker 1991, chapter 4): zero where all
+    are zero. With r = 2 the t is 12.7 at 95 %: repeat more often where noise is expected.
+    Raises ValueError for r < 2 and for shapes that do not match.
+    """
+    (scores,) = vectors(clean=clean)
+    repeats = matrix("rescored", rescored)
+    r, n = repeats.shape
+    if n != len(scores):
+        raise ValueError(f"{len(scores)} clean scores, {n} rescored")
+    if r < 2:
+        raise ValueError(f"a noise floor needs at least 2 repeats, not {r}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence lies between 0 and 1, not {confidence}")
+    # Differences before means: unchanged scores give exactly zero.
+    net = (repeats - scores).mean(axis=1)
+    mean, spread = float(net.mean()), float(net.std(ddof=1))
+    reach = float(t.ppf((1 + confidence) / 2, r - 1)) * spread * np.sqrt(1 + 1 / r)
+    return NoiseFloor(
+        repeats=r,
+        mean=mean,
+        spread=spread,
+        flip_rate=float((repeats != scores).mean()),
+        floor=float(abs(mean) + reach),
+    )

@@ -1,0 +1,90 @@
+"""Examples on disk: a parquet file a task and split, which also says what the task is."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from stages.records import read_table, write_table
+from stages.storage import content_id
+
+SPLITS = ("train", "validation", "test")
+TEXTS = {
+    "classification": ("text",),
+    "linear-probe": ("text",),
+    "retrieval": ("query", "document"),
+}
+"""The columns that are read by the model, by kind of task."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked. `labels` is empty where a task has none."""
+
+    name: str
+    kind: str
+    max_length: int
+    labels: tuple[str, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return TEXTS[self.kind]
+
+    @property
+    def labelled(self) -> bool:
+        return bool(self.labels)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows of one split: the text columns of the kind, `label` where labelled, `group`,
+    `slice` and `example_id`."""
+
+    task: Task
+    rows: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def column(self, name: str) -> list[str]:
+        return [str(value) for value in self.rows[name]]
+
+    def targets(self) -> list[int]:
+        """The labels as indices into `task.labels`."""
+        index = {label: position for position, label in enumerate(self.task.labels)}
+        return [index[label] for label in self.rows["label"]]
+
+
+def identify(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Add `example_id`, a hash of the texts and the label."""
+    columns = [*TEXTS[kind], *(["label"] if "label" in rows else [])]
+    ids = [content_id(*values) for values in rows[columns].itertuples(index=False)]
+    return rows.assign(example_id=ids)
+
+
+def path_of(case: str, role: str, split: str, task: str) -> Path:
+    """`role` is target or retain."""
+    return Path("data") / case / role / split / f"{task}.parquet"
+
+
+def write_examples(path: Path, examples: Examples) -> None:
+    table = pa.Table.from_pandas(examples.rows, preserve_index=False)
+    write_table(path, table, asdict(examples.task))
+
+
+def read_examples(path: Path) -> Examples:
+    """Raises UserError where there is no such file."""
+    rows, about = read_table(path)
+    return Examples(_task(about), rows)
+
+
+def _task(about: dict[str, Any]) -> Task:
+    return Task(**{**about, "labels": tuple(about["labels"])})
+
+
+def read_role(case: str, role: str, split: str) -> list[Examples]:
+    """All tasks of a role, in order of their names."""
+    folder = Path("data") / case / role / split
+    return [read_examples(path) for path in sorted(folder.glob("*.parquet"))]

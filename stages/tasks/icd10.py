@@ -1,0 +1,40 @@
+"""ICD-10-CM: which chapter of the classification covers a diagnosis?"""
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pandas as pd
+
+from stages.sources.pinned import Source
+from stages.storage import content_id
+
+SPECIAL_PURPOSES = "22"  # provisional codes, of no subject of their own
+
+
+def read_icd10(source: Source, per_category: int, seed: int) -> pd.DataFrame:
+    """text: a question; label and slice: the chapter's title; group: the 3-character category.
+
+    At most `per_category` diagnoses of a category are taken, chosen by a hash with `seed`:
+    fractures alone would otherwise be half of all rows.
+    """
+    name = next(name for name in source.names() if name.endswith(".xml"))
+    rows = []
+    for chapter in ElementTree.fromstring(source.read(name)).iter("chapter"):
+        if chapter.findtext("name") == SPECIAL_PURPOSES:
+            continue
+        title = re.sub(r"\s*\([A-Z0-9-]+\)$", "", chapter.findtext("desc", "").strip())
+        for category in chapter.iterfind("section/diag"):
+            leaves = [d for d in category.iter("diag") if d.find("diag") is None]
+            found = sorted({leaf.findtext("desc", "").strip() for leaf in leaves})
+            code = category.findtext("name", "")
+            found.sort(key=lambda text, code=code: content_id(str(seed), code, text))
+            rows += [(code, text, title) for text in found[:per_category]]
+    frame = pd.DataFrame(rows, columns=["group", "description", "label"])
+    return pd.DataFrame(
+        {
+            "text": 'Which chapter covers "' + frame["description"] + '"?',
+            "label": frame["label"],
+            "group": frame["group"],
+            "slice": frame["label"],
+        }
+    )

@@ -1,0 +1,45 @@
+"""Training rows that stand in a test split too, whole or by 13 words in a row.
+
+The 13-gram rule is that of Brown et al. 2020 (GPT-3), appendix C.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+
+from stages.tasks.splitting import normalise
+
+N = 13
+
+Rows = Mapping[str, tuple[tuple[str, ...], pd.DataFrame]]
+"""task -> the names of its text columns, and its rows."""
+
+
+def _grams(text: str) -> Iterable[int]:
+    words = text.split()
+    return (hash(tuple(words[start : start + N])) for start in range(len(words) - N + 1))
+
+
+def overlapping(train: Rows, test: Rows) -> dict[str, dict[str, pd.Series]]:
+    """train task -> {"exact", "13-gram"} -> a boolean per row: it overlaps some test split.
+
+    A row counts once: as exact where one of its texts equals a test text up to case and
+    punctuation, as 13-gram where it shares 13 consecutive words.
+    """
+    whole: set[str] = set()
+    grams: set[int] = set()
+    for columns, rows in test.values():
+        for column in columns:
+            for text in rows[column].map(normalise):
+                whole.add(text)
+                grams.update(_grams(text))
+    found = {}
+    for task, (columns, rows) in train.items():
+        texts = [rows[column].map(normalise) for column in columns]
+        exact = pd.Series(False, index=rows.index)
+        shared = pd.Series(False, index=rows.index)
+        for text in texts:
+            exact |= text.isin(whole)
+            shared |= text.map(lambda value: any(gram in grams for gram in _grams(value)))
+        found[task] = {"exact": exact, "13-gram": shared & ~exact}
+    return found

@@ -1,0 +1,118 @@
+"""Rows to splits: duplicates out first, groups never torn apart."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from stages.errors import UserError
+from stages.storage import content_id
+from stages.tasks.examples import SPLITS, TEXTS, identify
+
+
+@dataclass(frozen=True)
+class Split:
+    """rows by split, and how many were left out on the way there."""
+
+    rows: dict[str, pd.DataFrame]
+    read: int
+    empty: int
+    duplicates: int
+    ambiguous: int
+    unknown_label: int
+
+
+def normalise(text: str) -> str:
+    """What makes two texts duplicates: their letters and digits, case and layout aside."""
+    return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def split_rows(
+    name: str, rows: pd.DataFrame, kind: str, sizes: Mapping[str, int], seed: int
+) -> Split:
+    """Deduplicate and split: test is filled first, then validation, then train.
+
+    A `split` column is kept to (a missing validation split is taken from train); otherwise
+    whole groups go to the splits in the order of a hash with `seed`, so that a row added later
+    moves no other row. Of two equal texts the first is kept, the test split's before train's;
+    equal texts under different labels are both left out. Raises UserError where a split
+    would be empty.
+    """
+    texts = TEXTS[kind]
+    read = len(rows)
+    keys = pd.DataFrame({column: rows[column].map(normalise) for column in texts})
+    filled = (keys != "").all(axis=1)
+    rows, keys = rows[filled], keys[filled]
+
+    ambiguous = pd.Series(False, index=rows.index)
+    if "label" in rows:
+        labels = rows.groupby(keys["text"])["label"].transform("nunique")
+        ambiguous = labels > 1
+    rows, keys = rows[~ambiguous], keys[~ambiguous]
+
+    if "split" in rows:
+        order = rows["split"].map({split: rank for rank, split in enumerate(reversed(SPLITS))})
+        rows = rows.loc[order.sort_values(kind="stable").index]
+        keys = keys.loc[rows.index]
+    repeated = pd.Series(False, index=rows.index)
+    for column in texts:
+        repeated |= keys[column].duplicated()
+    rows = identify(rows[~repeated], kind)
+
+    if "group" not in rows:
+        rows = rows.assign(group=rows["example_id"])
+    if "slice" not in rows:
+        rows = rows.assign(slice="all")
+    placed = _place(name, rows, sizes, seed)
+
+    unknown = 0
+    if "label" in rows:
+        known = set(placed["train"]["label"])
+        for split in SPLITS[1:]:
+            fits = placed[split]["label"].isin(known)
+            unknown += int((~fits).sum())
+            placed[split] = placed[split][fits]
+    for split, part in placed.items():
+        if part.empty:
+            raise UserError(
+                f"task {name}: no rows are left for {split}: {len(rows)} distinct rows in "
+                f"{rows['group'].nunique()} groups; lower tasks.{name}.test or give more rows"
+            )
+    columns = [*texts, *(["label"] if "label" in rows else []), "group", "slice", "example_id"]
+    return Split(
+        rows={split: part[columns].reset_index(drop=True) for split, part in placed.items()},
+        read=read,
+        empty=int((~filled).sum()),
+        duplicates=int(repeated.sum()),
+        ambiguous=int(ambiguous.sum()),
+        unknown_label=unknown,
+    )
+
+
+def _place(
+    name: str, rows: pd.DataFrame, sizes: Mapping[str, int], seed: int
+) -> dict[str, pd.DataFrame]:
+    rank = {group: content_id(str(seed), name, group) for group in rows["group"].unique()}
+    rows = rows.loc[rows["group"].map(rank).sort_values(kind="stable").index]
+    if "split" in rows:
+        given = {split: rows[rows["split"] == split] for split in SPLITS}
+        placed = {"test": _head(given["test"], sizes["test"])[0]}
+        if given["validation"].empty:
+            placed["validation"], rest = _head(given["train"], sizes["validation"])
+        else:
+            placed["validation"], rest = _head(given["validation"], sizes["validation"])[0], given["train"]
+    else:
+        placed = {}
+        placed["test"], rest = _head(rows, sizes["test"])
+        placed["validation"], rest = _head(rest, sizes["validation"])
+    placed["train"], _ = _head(rest, sizes["train"])
+    return {split: placed[split] for split in SPLITS}
+
+
+def _head(rows: pd.DataFrame, size: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Whole groups from the top until `size` rows are reached (the last group cut to fit),
+    and the rows of the groups not touched."""
+    taken = rows.iloc[:size]
+    rest = rows.iloc[size:]
+    return taken, rest[~rest["group"].isin(set(taken["group"]))]

@@ -1,0 +1,27 @@
+"""Which rows a step sees, and which dropout: functions of (seed, step), with no state to save."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+def batch(rows: int, size: int, seed: int, step: int) -> NDArray[np.intp]:
+    """Indices [size] of global batch `step` (from 0).
+
+    Epoch after epoch a new permutation by (seed, epoch); a batch may run over into the next.
+    """
+    positions = np.arange(step * size, (step + 1) * size)
+    epochs = positions // rows
+    orders = {
+        int(epoch): np.random.default_rng((seed, int(epoch))).permutation(rows)
+        for epoch in np.unique(epochs)
+    }
+    return np.array(
+        [orders[int(epoch)][position % rows] for epoch, position in zip(epochs, positions, strict=True)]
+    )
+
+
+def seed_step(seed: int, step: int, process: int) -> None:
+    """Seed torch's generators (dropout) for one step of one process."""
+    words = np.random.SeedSequence((seed, step, process)).generate_state(2, np.uint32)
+    torch.manual_seed(int(words[0]) << 31 ^ int(words[1]))
