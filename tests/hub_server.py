@@ -95,6 +95,8 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         parts = [unquote(part) for part in url.path.strip("/").split("/")]
         try:
+            if len(parts) < 5:
+                raise _Refusal(404, "EntryNotFound")
             if parts[0] == "api":
                 kind, owner, name, what, revision = parts[1:6]
                 repo = self._repo(f"{kind}/{owner}/{name}", revision)
