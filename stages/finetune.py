@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from stages import errors
 from stages.config.runs import RunConfig, read_run
+from stages.models.base import materialise
 from stages.models.device import describe, device, dtype
-from stages.models.manifest import materialise
 from stages.provenance import provenance
 from stages.records import write_table
 from stages.storage import atomic_directory, fingerprint, read_json, sha256_file

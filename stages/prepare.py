@@ -51,9 +51,7 @@ def _write_role(
                 write_examples(where, Examples(task, rows[split]))
 
 
-def _card(
-    config: TaskConfig, split: Split, removed: dict[str, int]
-) -> dict[str, Any]:
+def _card(config: TaskConfig, split: Split, removed: dict[str, int]) -> dict[str, Any]:
     return {
         "kind": config.kind,
         "source": config.data.source,

@@ -6,8 +6,8 @@ from pathlib import Path
 from stages import errors
 from stages.config.evaluation import read_evaluation
 from stages.config.seed import read_seed
+from stages.models.base import materialise
 from stages.models.encoder import load_encoder
-from stages.models.manifest import materialise
 from stages.records import write_records
 from stages.scoring.case import score_case
 from stages.storage import read_json

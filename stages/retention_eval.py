@@ -8,7 +8,7 @@ import pandas as pd
 from stages import errors
 from stages.config.evaluation import read_evaluation
 from stages.config.runs import read_run
-from stages.models.manifest import materialise
+from stages.models.base import materialise
 from stages.models.tuned import load_tuned
 from stages.records import write_records
 from stages.scoring.case import score_case

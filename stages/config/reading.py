@@ -65,9 +65,7 @@ _Loader.add_constructor(
 )
 _Loader.add_constructor(
     "tag:yaml.org,2002:float",
-    lambda loader, node: float(
-        re.sub(r"(?i)\.(inf|nan)", r"\1", loader.construct_scalar(node))
-    ),
+    lambda loader, node: float(re.sub(r"(?i)\.(inf|nan)", r"\1", loader.construct_scalar(node))),
 )
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
@@ -81,7 +79,7 @@ def load() -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise UserError(f"{PARAMS}: not UTF-8 at byte {error.start}") from None
     try:
-        params = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        params = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise UserError(f"{PARAMS}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(params, dict):

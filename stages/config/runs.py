@@ -15,9 +15,7 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Seeds = Annotated[
-    tuple[Seed, ...], Field(min_length=1, strict=False), AfterValidator(_distinct)
-]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, strict=False), AfterValidator(_distinct)]
 
 
 class RunConfig(Section):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from stages.config.pin import Pin
-from stages.config.reading import Section, parse, section
+from stages.config.reading import Section, section
 
 Rows = Annotated[int, Field(ge=10, le=10_000_000)]
 

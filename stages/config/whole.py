@@ -58,9 +58,7 @@ def _read(params: dict[str, Any], mistakes: list[str]) -> dict[str, dict[str, An
             if parsed is not None:
                 sound[section][str(name)] = parsed
     for section, model in SINGLE.items():
-        _collect(
-            mistakes, lambda s=section, m=model: parse(m, lookup(params, s), s)
-        )
+        _collect(mistakes, lambda s=section, m=model: parse(m, lookup(params, s), s))
     _collect(mistakes, read_seed)
     if not isinstance(_collect(mistakes, lambda: lookup(params, "launch")), str):
         mistakes.append(mistake("launch", params.get("launch"), "give a command such as python"))
@@ -75,9 +73,7 @@ def _cross(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> list[str
     mistakes = []
     for name, case in sound["cases"].items():
         if case.model not in params["models"]:
-            mistakes.append(
-                _unknown(f"cases.{name}.model", case.model, "models", params["models"])
-            )
+            mistakes.append(_unknown(f"cases.{name}.model", case.model, "models", params["models"]))
         for role in ("targets", "retain"):
             for task in getattr(case, role):
                 if task not in params["tasks"]:

@@ -56,19 +56,3 @@ def make_manifest(config: ModelConfig) -> dict[str, Any]:
     _check_weights(folder, config.source)
     pin = config.model_dump(mode="json", exclude_none=True)
     return {**pin, "files": {name: sha256_file(folder / name) for name in names}}
-
-
-def materialise(manifest: dict[str, Any]) -> Path:
-    """A local folder that holds the manifest's files, each verified by its sha256."""
-    source = open_source(
-        manifest["source"], sha256=manifest.get("sha256"), revision=manifest.get("revision")
-    )
-    folder = source.folder(manifest["path"], list(manifest["files"]))
-    for name, expected in manifest["files"].items():
-        found = sha256_file(folder / name)
-        if found != expected:
-            raise UserError(
-                f"{manifest['source']}: {name} has sha256 {found}, the manifest says {expected}; "
-                f"delete {folder} and run again"
-            )
-    return folder

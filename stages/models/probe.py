@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
@@ -34,15 +33,18 @@ def fit_probe(embeddings: Floats, labels: Ints, classes: int) -> Probe:
     A class without a row gets a bias of -inf: probability 0. Raises ValueError where fewer
     than two classes have rows.
     """
-    scaler = StandardScaler().fit(embeddings)
-    model = LogisticRegression(C=INVERSE_PENALTY, max_iter=2000).fit(scaler.transform(embeddings), labels)
+    mean, spread = embeddings.mean(0, dtype=float), embeddings.std(0, dtype=float)
+    # A dead unit is not blown up to the size of the others: the head would carry 1e31.
+    spread = np.maximum(spread, 1e-3 * spread.max())
+    model = LogisticRegression(C=INVERSE_PENALTY, max_iter=2000)
+    model.fit((embeddings - mean) / spread, labels)
     weight, bias = model.coef_, model.intercept_
     if len(model.classes_) == 2:
         # scikit-learn keeps the log odds of the second class; split evenly, softmax restores it.
         weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     # The scaling is folded in, so that the probe can become a head on raw embeddings.
-    weight = weight / scaler.scale_
-    bias = bias - weight @ scaler.mean_
+    weight = weight / spread
+    bias = bias - weight @ mean
     whole_weight = np.zeros((classes, embeddings.shape[1]))
     whole_bias = np.full(classes, -np.inf)
     whole_weight[model.classes_], whole_bias[model.classes_] = weight, bias

@@ -32,9 +32,7 @@ def save_tuned(folder: Path, encoder: Encoder, head: Probe | None, base: str) ->
         save_file({"weight": head.weight, "bias": head.bias}, folder / HEAD)
 
 
-def load_tuned(
-    folder: Path, base: Path, manifest: dict[str, Any]
-) -> tuple[Encoder, Probe | None]:
+def load_tuned(folder: Path, base: Path, manifest: dict[str, Any]) -> tuple[Encoder, Probe | None]:
     """Load what `save_tuned` wrote, adapter merged, in fp32 and in evaluation mode."""
     if (folder / ADAPTER).exists():
         import peft  # seconds to import, so only where an adapter needs it

@@ -12,7 +12,6 @@ from stages.models.encoder import Encoder, Tokenizer, longest_input
 from stages.models.probe import Probe
 from stages.provenance import provenance
 from stages.scoring.encoder import Scorer, TaskSplits
-from stages.storage import fingerprint
 from stages.tasks.examples import SPLITS, read_role
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from stages.models.encoder import Encoder, Tokenizer, embed
 from stages.models.probe import Probe, fit_probe

@@ -4,7 +4,9 @@ import pandas as pd
 
 from stages.sources.pinned import Source
 
-FILES = {split: f"orangecontrib/text/datasets/20newsgroups-{split}.tab" for split in ("train", "test")}
+FILES = {
+    split: f"orangecontrib/text/datasets/20newsgroups-{split}.tab" for split in ("train", "test")
+}
 HEADER_ROWS = 3
 
 

@@ -101,7 +101,10 @@ def _place(
         if given["validation"].empty:
             placed["validation"], rest = _head(given["train"], sizes["validation"])
         else:
-            placed["validation"], rest = _head(given["validation"], sizes["validation"])[0], given["train"]
+            placed["validation"], rest = (
+                _head(given["validation"], sizes["validation"])[0],
+                given["train"],
+            )
     else:
         placed = {}
         placed["test"], rest = _head(rows, sizes["test"])

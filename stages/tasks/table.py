@@ -48,9 +48,7 @@ def _read(source: Source, name: str, config: Table) -> pd.DataFrame:
         frame = data.to_pandas()
     if frame.empty:
         raise UserError(f"{config.source}: {name} has no rows")
-    wanted = {
-        column: name for name, column in config.columns.model_dump(exclude_none=True).items()
-    }
+    wanted = {column: name for name, column in config.columns.model_dump(exclude_none=True).items()}
     for column, role in wanted.items():
         if column not in frame:
             raise UserError(

@@ -32,7 +32,7 @@ def make_optimizer(
                         "weight_decay": decay,
                     }
 
-    return torch.optim.AdamW(list(groups()))
+    return torch.optim.AdamW(list(groups()), fused=True)
 
 
 def rate_factor(step: int, steps: int, warmup: float) -> float:

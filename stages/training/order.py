@@ -17,7 +17,10 @@ def batch(rows: int, size: int, seed: int, step: int) -> NDArray[np.intp]:
         for epoch in np.unique(epochs)
     }
     return np.array(
-        [orders[int(epoch)][position % rows] for epoch, position in zip(epochs, positions, strict=True)]
+        [
+            orders[int(epoch)][position % rows]
+            for epoch, position in zip(epochs, positions, strict=True)
+        ]
     )
 
 

@@ -32,9 +32,7 @@ class Recipe:
     validation: Examples
 
 
-def train_seed(
-    recipe: Recipe, seed: int, checkpoint: Checkpoint, out: Path
-) -> tuple[History, int]:
+def train_seed(recipe: Recipe, seed: int, checkpoint: Checkpoint, out: Path) -> tuple[History, int]:
     """Train, write the tuned weights into `out`; return the curves and the step that was kept."""
     config, where = recipe.config, device()
     mixed = "bf16" if dtype(config.precision, where) == torch.bfloat16 else "no"

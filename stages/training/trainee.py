@@ -70,7 +70,9 @@ class Trainee(nn.Module):
     def final_head(self) -> Probe | None:
         if self.head is None:
             return None
-        weight, bias = (p.detach().float().cpu().numpy() for p in (self.head.weight, self.head.bias))
+        weight, bias = (
+            p.detach().float().cpu().numpy() for p in (self.head.weight, self.head.bias)
+        )
         return Probe(weight, bias)
 
 

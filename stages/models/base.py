@@ -1,0 +1,24 @@
+"""The base model's files, from its manifest: fetched where absent, verified always."""
+
+from pathlib import Path
+from typing import Any
+
+from stages.errors import UserError
+from stages.sources.pinned import open_source
+from stages.storage import sha256_file
+
+
+def materialise(manifest: dict[str, Any]) -> Path:
+    """A local folder that holds the manifest's files, each verified by its sha256."""
+    source = open_source(
+        manifest["source"], sha256=manifest.get("sha256"), revision=manifest.get("revision")
+    )
+    folder = source.folder(manifest["path"], list(manifest["files"]))
+    for name, expected in manifest["files"].items():
+        found = sha256_file(folder / name)
+        if found != expected:
+            raise UserError(
+                f"{manifest['source']}: {name} has sha256 {found}, the manifest says {expected}; "
+                f"delete {folder} and run again"
+            )
+    return folder

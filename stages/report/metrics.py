@@ -1,0 +1,98 @@
+"""Results -> metrics/retention.json (few keys, for diffs) and metrics/scores.json (all)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from stages.statistics.comparison import BaseResult, Case, Change, RunResult, TaskScores
+from stages.statistics.intervals import Interval
+
+DECIMALS = 4
+
+
+def headline(case: Case, run: RunResult) -> dict[str, Any]:
+    """gain.<target>, drop.<task>, retained_min: finite numbers only; undefined is left out."""
+    kept: dict[str, Any] = {"gain": {}, "drop": {}}
+    shares = []
+    for task, change in run.changes.items():
+        role = case.tasks[task].role
+        kept["gain" if role == "target" else "drop"][task] = _rounded(change.interval.value)
+        if role == "retain" and isinstance(change.retained, float):
+            shares.append(change.retained)
+    if shares:
+        kept["retained_min"] = _rounded(min(shares))
+    return kept
+
+
+def everything(
+    case: Case, result: BaseResult | RunResult, confidence: float
+) -> dict[str, dict[str, Any]]:
+    """task -> metric -> {value, low, high, n}; for a run also its change, for the base its noise."""
+    found: dict[str, dict[str, Any]] = {
+        task: dict(_metrics(scores)) for task, scores in result.scores.items()
+    }
+    if isinstance(result, BaseResult):
+        for task, noise in result.noise.items():
+            found[task]["noise"] = {
+                "floor": _rounded(noise.floor),
+                "mean": _rounded(noise.mean),
+                "spread": _rounded(noise.spread),
+                "flip_rate": _rounded(noise.flip_rate),
+                "repeats": noise.repeats,
+            }
+        return found
+    for task, change in result.changes.items():
+        name = "gain" if case.tasks[task].role == "target" else "drop"
+        found[task][name] = _change(change, confidence)
+    return found
+
+
+def _metrics(scores: TaskScores) -> Iterator[tuple[str, dict[str, float | int]]]:
+    for name, interval in scores.metrics.items():
+        yield name, {**_ends(interval), "n": scores.n}
+    yield "chance", {"value": _rounded(scores.chance), "n": scores.n}
+
+
+def _change(change: Change, confidence: float) -> dict[str, Any]:
+    adjusted = [
+        (of_seed.adjusted_forgetting, of_seed.adjusted_backward_transfer)
+        for of_seed in change.transitions
+    ]
+    seeds = len(change.transitions)
+    flips: dict[str, Any] = {
+        "forgetting": sum(of_seed.forgetting for of_seed in change.transitions) / seeds,
+        "backward_transfer": sum(of_seed.backward_transfer for of_seed in change.transitions)
+        / seeds,
+    }
+    if all(value is not None for pair in adjusted for value in pair):
+        flips["adjusted_forgetting"] = sum(pair[0] or 0 for pair in adjusted) / seeds
+        flips["adjusted_backward_transfer"] = sum(pair[1] or 0 for pair in adjusted) / seeds
+    found: dict[str, Any] = {
+        **_ends(change.interval),
+        "p": change.p,
+        "adjusted_p": change.adjusted_p,
+        "mcnemar_p": change.mcnemar,
+        "n": change.n,
+        "flips": {name: _rounded(value) for name, value in flips.items()},
+        "noise_floor": _rounded(change.floor),
+        "real": change.is_real(confidence),
+    }
+    if change.seed_spread is not None:
+        found["seed_spread"] = _rounded(change.seed_spread)
+    if isinstance(change.retained, float):
+        found["retained"] = _rounded(change.retained)
+    else:
+        found["retained_undefined"] = change.retained.reason
+    return found
+
+
+def _ends(interval: Interval) -> dict[str, float]:
+    return {
+        "value": _rounded(interval.value),
+        "low": _rounded(interval.low),
+        "high": _rounded(interval.high),
+    }
+
+
+def _rounded(value: float) -> float:
+    # + 0.0 turns a negative zero, which a diff would show as a change, into zero.
+    return round(float(value), DECIMALS) + 0.0
