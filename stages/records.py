@@ -92,7 +92,7 @@ def pair(base: pd.DataFrame, run: pd.DataFrame) -> pd.DataFrame:
             f"{only['left_only']} only in the run (tasks: {tasks}); run `dvc repro`"
         )
     counts = joined.groupby(PAIRED_BY, sort=False).size()
-    if counts.nunique() > 1:
+    if counts.min() != counts.max():
         raise UserError(
             f"records of the run are incomplete: between {counts.min()} and {counts.max()} rows an "
             "example; run `dvc repro`"

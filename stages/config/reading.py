@@ -60,13 +60,16 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     return loader.construct_mapping(node, deep=True)
 
 
-_Loader.add_constructor(
-    "tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node))
-)
-_Loader.add_constructor(
-    "tag:yaml.org,2002:float",
-    lambda loader, node: float(re.sub(r"(?i)\.(inf|nan)", r"\1", loader.construct_scalar(node))),
-)
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    return int(str(loader.construct_scalar(node)))
+
+
+def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
+    return float(re.sub(r"(?i)\.(inf|nan)", r"\1", str(loader.construct_scalar(node))))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+_Loader.add_constructor("tag:yaml.org,2002:float", _float)
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 

@@ -29,41 +29,53 @@ def _unknown(key: str, name: str, section: str, known: Iterable[str]) -> str:
     return mistake(key, name, reason)
 
 
-def _collect(mistakes: list[str], check: Callable[[], Any]) -> Any:
+def _collect(mistakes: list[str], check: Callable[..., Any], *arguments: Any) -> Any:
+    """What `check` returns, or None and its mistakes noted."""
     try:
-        return check()
+        return check(*arguments)
     except UserError as error:
         mistakes.extend(str(error).splitlines())
         return None
+
+
+def _check_name(section: str, name: Any) -> None:
+    if not NAME.fullmatch(str(name)):
+        reason = "a name is lower-case letters, digits and hyphens, at most 60"
+        raise UserError(mistake(section, name, reason))
+    if name in RESERVED:
+        raise UserError(mistake(section, name, "this name is reserved"))
+
+
+def _entries(params: dict[str, Any], section: str) -> dict[Any, Any]:
+    entries = lookup(params, section)
+    if not isinstance(entries, dict) or not entries:
+        raise UserError(mistake(section, entries, "give at least one, by name"))
+    return entries
+
+
+def _launch(params: dict[str, Any]) -> None:
+    if not isinstance(lookup(params, "launch"), str):
+        raise UserError(mistake("launch", params["launch"], "give a command such as python"))
 
 
 def _read(params: dict[str, Any], mistakes: list[str]) -> dict[str, dict[str, Any]]:
     """Every section alone; what is wrong is left out and noted."""
     sound: dict[str, dict[str, Any]] = {}
     for section, model in NAMED.items():
-        entries = _collect(mistakes, lambda section=section: lookup(params, section))
-        if not isinstance(entries, dict) or not entries:
-            if entries is not None:
-                mistakes.append(mistake(section, entries, "give at least one, by name"))
-            entries = {}
         sound[section] = {}
-        for name, value in entries.items():
-            key = f"{section}.{name}"
-            if not NAME.fullmatch(str(name)):
-                reason = "a name is lower-case letters, digits and hyphens, at most 60"
-                mistakes.append(mistake(section, name, reason))
-            elif name in RESERVED:
-                mistakes.append(mistake(section, name, "this name is reserved"))
-            parsed = _collect(mistakes, lambda v=value, k=key, m=model: parse(m, v, k))
+        for name, value in (_collect(mistakes, _entries, params, section) or {}).items():
+            _collect(mistakes, _check_name, section, name)
+            parsed = _collect(mistakes, parse, model, value, f"{section}.{name}")
             if parsed is not None:
                 sound[section][str(name)] = parsed
     for section, model in SINGLE.items():
-        _collect(mistakes, lambda s=section, m=model: parse(m, lookup(params, s), s))
+        if _collect(mistakes, lookup, params, section) is not None:
+            _collect(mistakes, parse, model, params[section], section)
     _collect(mistakes, read_seed)
-    if not isinstance(_collect(mistakes, lambda: lookup(params, "launch")), str):
-        mistakes.append(mistake("launch", params.get("launch"), "give a command such as python"))
-    for key in sorted(set(params) - {*NAMED, *SINGLE, "seed", "launch"}, key=str):
-        near = suggestion(str(key), [*NAMED, *SINGLE, "seed", "launch"])
+    _collect(mistakes, _launch, params)
+    known = [*NAMED, *SINGLE, "seed", "launch"]
+    for key in sorted(set(params) - set(known), key=str):
+        near = suggestion(str(key), known)
         mistakes.append(mistake(str(key), params[key], f"unknown section{near}"))
     return sound
 

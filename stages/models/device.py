@@ -19,7 +19,7 @@ def device() -> torch.device:
 def has_bf16(where: torch.device) -> bool:
     """Whether bfloat16 products are native there; emulated, they are slow and still inexact."""
     if where.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if where.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False

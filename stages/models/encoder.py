@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +13,14 @@ from torch import Tensor, nn
 from stages.errors import UserError
 
 TokenIds = list[int]
+UNLIMITED = 131_072
+OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 
 
 class Encoder(nn.Module):
     """A transformer body and the pooling of its last hidden states."""
+
+    body: Any  # a transformers model, or PEFT's wrapper of one
 
     def __init__(self, body: nn.Module, pooling: str) -> None:
         super().__init__()
@@ -78,13 +83,9 @@ def longest_input(encoder: Encoder) -> int:
     config = encoder.body.config
     longest = getattr(config, "max_position_embeddings", None)
     if not isinstance(longest, int):
-        return 131_072
+        return UNLIMITED
     # RoBERTa's positions start after the padding id.
-    reserved = config.pad_token_id + 1 if config.model_type in OFFSET_POSITIONS else 0
-    return longest - reserved
-
-
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
+    return longest - (config.pad_token_id + 1 if config.model_type in OFFSET_POSITIONS else 0)
 
 
 def pad(rows: Sequence[TokenIds], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:

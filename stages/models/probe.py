@@ -24,7 +24,7 @@ class Probe:
 
 
 INVERSE_PENALTY = 0.01
-"""scikit-learn's C, on standardised embeddings; near the best on validation of the bundled tasks."""
+"""scikit-learn's C on standardised embeddings, chosen on validation of the bundled tasks."""
 
 
 def fit_probe(embeddings: Floats, labels: Ints, classes: int) -> Probe:

@@ -26,7 +26,7 @@ def headline(case: Case, run: RunResult) -> dict[str, Any]:
 def everything(
     case: Case, result: BaseResult | RunResult, confidence: float
 ) -> dict[str, dict[str, Any]]:
-    """task -> metric -> {value, low, high, n}; for a run also its change, for the base its noise."""
+    """task -> metric -> {value, low, high, n}; and a run's change, or the base's noise."""
     found: dict[str, dict[str, Any]] = {
         task: dict(_metrics(scores)) for task, scores in result.scores.items()
     }

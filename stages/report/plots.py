@@ -56,10 +56,10 @@ def curve_rows(name: str, run_name: str, training: pd.DataFrame) -> Rows:
         {
             "case": name,
             "run": run_name,
-            "curve": f"{run_name}, seed {row.seed}, {split}",
-            "step": int(row.step),
-            "loss": round(float(getattr(row, f"{split}_loss")), 4),
+            "curve": f"{run_name}, seed {row['seed']}, {split}",
+            "step": row["step"],
+            "loss": round(row[f"{split}_loss"], 4),
         }
-        for row in looks.itertuples()
+        for row in looks.to_dict("records")
         for split in ("train", "validation")
     ]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from stages.records import pair
+from stages.statistics.arrays import Floats
 from stages.statistics.classification import report
 from stages.statistics.intervals import Bootstrap, Interval, wilson
 from stages.statistics.noise import NoiseFloor, noise_floor
@@ -132,9 +133,9 @@ class Case:
             },
         )
 
-    def _difference(self, task: str, grid: "_Grid") -> np.ndarray:
+    def _difference(self, task: str, grid: "_Grid") -> Floats:
         """before - after of each test example, seeds averaged; turned round for a target."""
-        drop = self._test[task].scores[0] - seed_mean(grid.scores)
+        drop: Floats = self._test[task].scores[0] - seed_mean(grid.scores)
         return -drop if self.tasks[task].role == "target" else drop
 
     def _p(self, task: str, grid: "_Grid") -> float:
@@ -207,7 +208,7 @@ class Case:
 class _Grid:
     """The test records of one task, examples in order of their ids: one row a seed."""
 
-    scores: np.ndarray
+    scores: Floats
     groups: list[str]
     chance: float
     rows: list[pd.DataFrame]
@@ -216,15 +217,14 @@ class _Grid:
     def n(self) -> int:
         return len(self.groups)
 
-    def classified(
-        self, labels: tuple[str, ...]
-    ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        index = {label: position for position, label in enumerate(labels)}
+    def classified(self, labels: tuple[str, ...]) -> list[tuple[Floats, Floats, Floats]]:
+        """Of each seed: targets [n] and predictions [n] as indices, probabilities [n, labels]."""
+        index = {label: float(position) for position, label in enumerate(labels)}
         return [
             (
-                rows["target"].map(index).to_numpy(),
-                rows["prediction"].map(index).to_numpy(),
-                np.stack(rows["probabilities"].to_list()),
+                rows["target"].map(index).to_numpy(dtype=float),
+                rows["prediction"].map(index).to_numpy(dtype=float),
+                np.stack(rows["probabilities"].to_list()).astype(float),
             )
             for rows in self.rows
         ]

@@ -25,10 +25,10 @@ def read_icd10(source: Source, per_category: int, seed: int) -> pd.DataFrame:
         title = re.sub(r"\s*\([A-Z0-9-]+\)$", "", chapter.findtext("desc", "").strip())
         for category in chapter.iterfind("section/diag"):
             leaves = [d for d in category.iter("diag") if d.find("diag") is None]
-            found = sorted({leaf.findtext("desc", "").strip() for leaf in leaves})
+            found = {leaf.findtext("desc", "").strip() for leaf in leaves}
             code = category.findtext("name", "")
-            found.sort(key=lambda text, code=code: content_id(str(seed), code, text))
-            rows += [(code, text, title) for text in found[:per_category]]
+            ranked = sorted((content_id(str(seed), code, text), text) for text in found)
+            rows += [(code, text, title) for _, text in ranked[:per_category]]
     frame = pd.DataFrame(rows, columns=["group", "description", "label"])
     return pd.DataFrame(
         {

@@ -45,7 +45,7 @@ def _read(source: Source, name: str, config: Table) -> pd.DataFrame:
         except (DatasetGenerationError, ValueError, OSError) as error:
             reason = str(error.__cause__ or error).splitlines()[0]
             raise UserError(f"{config.source}: {name} cannot be read: {reason}") from None
-        frame = data.to_pandas()
+        frame: pd.DataFrame = data.to_pandas()
     if frame.empty:
         raise UserError(f"{config.source}: {name} has no rows")
     wanted = {column: name for name, column in config.columns.model_dump(exclude_none=True).items()}
