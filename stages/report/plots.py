@@ -56,7 +56,7 @@ def curve_rows(name: str, run_name: str, training: pd.DataFrame) -> Rows:
         {
             "case": name,
             "run": run_name,
-            "curve": f"{run_name}, seed {row['seed']}, {split}",
+            "curve": f"seed {row['seed']}, {split}",
             "step": row["step"],
             "loss": round(row[f"{split}_loss"], 4),
         }

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stages.records import pair
 from stages.statistics.arrays import Floats
@@ -21,6 +23,8 @@ from stages.statistics.paired import (
     transitions,
 )
 from stages.statistics.seeds import seed_mean, seed_spread
+
+Array = NDArray[np.floating[Any]]
 
 HEADLINE = {"classification": "accuracy", "linear-probe": "accuracy", "retrieval": "hit_at_1"}
 """What the score's mean is called, by kind of task."""
@@ -217,14 +221,14 @@ class _Grid:
     def n(self) -> int:
         return len(self.groups)
 
-    def classified(self, labels: tuple[str, ...]) -> list[tuple[Floats, Floats, Floats]]:
+    def classified(self, labels: tuple[str, ...]) -> list[tuple[Array, Array, Array]]:
         """Of each seed: targets [n] and predictions [n] as indices, probabilities [n, labels]."""
         index = {label: float(position) for position, label in enumerate(labels)}
         return [
             (
                 rows["target"].map(index).to_numpy(dtype=float),
                 rows["prediction"].map(index).to_numpy(dtype=float),
-                np.stack(rows["probabilities"].to_list()).astype(float),
+                np.asarray(rows["probabilities"].to_list(), dtype=float),
             )
             for rows in self.rows
         ]

@@ -1,0 +1,29 @@
+# `make run` and `make test` need Python >= 3.11, git and make; they install the rest into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test lint clean
+
+run: .venv/installed
+	@$(BIN)/python -m stages.config.whole
+	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	@$(BIN)/python -m stages.report.headline
+
+test: .venv/installed
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow"
+
+lint: .venv/installed
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+# constraints.txt pins everything, so that two machines get the same environment.
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed: make PYTHON=python3.x")'
+	@$(PYTHON) -m venv .venv
+	@echo "installing into .venv; minutes, the first time"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv .scratch
