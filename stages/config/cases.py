@@ -15,13 +15,13 @@ class CaseConfig(Section):
     @model_validator(mode="after")
     def _lists_are_whole(self) -> Self:
         if len(self.targets) != 1:
-            raise ValueError(f"targets {list(self.targets)}: give one target")
+            raise ValueError(f"targets = {list(self.targets)}: give one target")
         if len(self.retain) < 2:
-            raise ValueError(f"retain {list(self.retain)}: give two tasks or more")
+            raise ValueError(f"retain = {list(self.retain)}: give two tasks or more")
         tasks = [*self.targets, *self.retain]
         for task in tasks:
             if tasks.count(task) > 1:
-                raise ValueError(f"targets and retain: duplicate name {task!r}")
+                raise ValueError(f"retain = {list(self.retain)}: duplicate name {task!r}")
         return self
 
 

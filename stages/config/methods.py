@@ -1,8 +1,8 @@
 """The `methods` of a run: which mitigations, with which settings. None is full fine-tuning."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from stages.config.reading import Section
 
@@ -17,3 +17,10 @@ class LoraSettings(Section):
 
 class Methods(Section):
     lora: LoraSettings | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_not_blank(cls, settings: Any) -> Any:
+        if settings is None:
+            raise ValueError("give its settings, or leave it out")
+        return settings

@@ -2,12 +2,13 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
 
 from stages.errors import UserError
 
@@ -38,7 +39,7 @@ _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("null", r"~|null|Null|NULL|", "~nN"),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
     ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
     ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
 ):
@@ -53,15 +54,20 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
         key = loader.construct_object(key_node, deep=True)
+        line = key_node.start_mark.line + 1
+        if not isinstance(key, Hashable):
+            raise UserError(f"{PARAMS}: line {line}: {key!r} is no name")
         if key in seen:
-            line = key_node.start_mark.line + 1
             raise UserError(f"{PARAMS}: line {line}: duplicate name {key!r}: keep one of the two")
         seen.add(key)
     return loader.construct_mapping(node, deep=True)
 
 
-def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
-    return int(str(loader.construct_scalar(node)))
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int | str:
+    text = str(loader.construct_scalar(node))
+    if len(text) > 100:
+        return text  # beyond all bounds; left to the check of its key, which will name it
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
 
 
 def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
@@ -81,10 +87,16 @@ def load() -> dict[str, Any]:
         raise UserError(f"{PARAMS}: not found; run from the project's top folder") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{PARAMS}: not UTF-8 at byte {error.start}") from None
+    except OSError as error:
+        raise UserError(f"{PARAMS}: cannot be read: {error.strerror}") from None
     try:
         params = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{PARAMS}: not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise UserError(f"{PARAMS}: not YAML: nested too deeply") from None
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
+        # PyYAML lets out the last four where a value does not fit its tag, such as !!int x.
+        reason = " ".join(str(error).split())
+        raise UserError(one_line(f"{PARAMS}: not YAML: {reason}")) from None
     if not isinstance(params, dict):
         raise UserError(f"{PARAMS}: holds no mapping of sections")
     return params
@@ -96,7 +108,7 @@ def lookup(params: dict[str, Any], key: str) -> Any:
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:
             near = suggestion(part, list(value) if isinstance(value, dict) else [])
-            raise UserError(f"{PARAMS}: {key}: not there{near}")
+            raise UserError(one_line(f"{PARAMS}: {key}: not there{near}"))
         value = value[part]
     return value
 
@@ -107,46 +119,90 @@ def suggestion(word: str, known: Sequence[object]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+def one_line(text: str) -> str:
+    """`text` with what cannot be printed, such as a line break, escaped."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
 def mistake(key: str, value: Any, reason: str) -> str:
     """The one line that says what is wrong with a key of params.yaml."""
     shown = repr(value)
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    return f"{PARAMS}: {key} = {shown}: {reason}"
+    return one_line(f"{PARAMS}: {key} = {shown}: {reason}")
+
+
+REASONS = {
+    "string_pattern_mismatch": "use lower-case letters, digits and hyphens",
+    "tuple_type": "give a list, such as [a, b]",
+    "model_type": "give keys with values",
+    "model_attributes_type": "give keys with values",
+}
+"""What is said instead of pydantic's words, by the type of its error."""
 
 
 def parse(model: type[SectionType], value: Any, key: str) -> SectionType:
-    """Validate what stands at `key`. Raises UserError with a line for every mistake."""
+    """Validate what stands at `key`. Raises UserError with a line for every mistake.
+
+    A validator of a whole section begins its message with the key inside: `source = 'x': …`.
+    """
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        lines = []
-        for detail in error.errors():
-            # pydantic puts the tag of a union's chosen member into the path; params.yaml has none.
-            location = [str(part) for part in detail["loc"] if not _is_tag(part, value)]
-            where = ".".join([key, *location])
-            reason = detail["msg"].removeprefix("Value error, ")
-            reason = reason[0].lower() + reason[1:]
-            if detail["type"] == "extra_forbidden":
-                reason = "unknown key" + suggestion(location[-1], sorted(model.model_fields))
-            elif detail["type"] == "missing":
-                lines.append(f"{PARAMS}: {where}: missing")
-                continue
-            elif detail["type"] == "string_pattern_mismatch":
-                reason = "use lower-case letters, digits and hyphens"
-            lines.append(mistake(where, detail["input"], reason))
+        lines = [_line(model, value, key, detail) for detail in error.errors()]
         raise UserError("\n".join(lines)) from None
 
 
-def _is_tag(part: Any, value: Any) -> bool:
-    return isinstance(part, str) and isinstance(value, dict) and part in _tags(value)
+def _line(model: type[BaseModel], value: Any, key: str, detail: ErrorDetails) -> str:
+    kind, found = detail["type"], detail["input"]
+    location = _path(detail["loc"], value)
+    where = ".".join([key, *location])
+    reason = detail["msg"].removeprefix("Value error, ")
+    if kind == "value_error" and isinstance(found, dict):
+        return one_line(f"{PARAMS}: {where}.{reason}")
+    if kind == "missing":
+        return one_line(f"{PARAMS}: {where}: missing")
+    if kind == "union_tag_not_found":
+        return one_line(f"{PARAMS}: {where}.reader: missing")
+    if kind == "union_tag_invalid":
+        expected = detail["ctx"]["expected_tags"]
+        return mistake(f"{where}.reader", found["reader"], f"give one of {expected}")
+    if kind == "extra_forbidden":
+        reason = "unknown key" + suggestion(location[-1], _known(model, detail["loc"]))
+    reason = REASONS.get(kind, reason)
+    return mistake(where, found, reason[0].lower() + reason[1:])
 
 
-def _tags(value: dict[str, Any]) -> set[str]:
-    return {
-        str(inner["reader"])
-        for inner in value.values()
-        if isinstance(inner, dict) and "reader" in inner
-    }
+def _path(location: Sequence[int | str], value: Any) -> list[str]:
+    """Where a mistake is, as params.yaml has it.
+
+    pydantic also names the tag (`reader`) of a union's chosen member, right after its place.
+    """
+    path: list[str] = []
+    tagged = False
+    for part in location:
+        tagged = (
+            bool(path) and not tagged and isinstance(value, dict) and value.get("reader") == part
+        )
+        if not tagged:
+            path.append(str(part))
+            value = value.get(part) if isinstance(value, dict) else None
+    return path
+
+
+def _known(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """The keys that may stand beside the last part of a location that pydantic gives."""
+    models = [model]
+    for part in location[:-1]:
+        below = [m.model_fields[str(part)].annotation for m in models if part in m.model_fields]
+        if below:
+            models = [m for found in below for m in get_args(found) or (found,) if _is_section(m)]
+        else:
+            models = [m for m in models if part in get_args(m.model_fields["reader"].annotation)]
+    return sorted({field for m in models for field in m.model_fields})
+
+
+def _is_section(found: Any) -> bool:
+    return isinstance(found, type) and issubclass(found, Section)
 
 
 def section(model: type[SectionType], key: str) -> SectionType:

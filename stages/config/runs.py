@@ -9,13 +9,15 @@ from stages.config.reading import Name, Section, load, lookup, parse, section
 
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if not seeds:
+        raise ValueError("give one seed or more")
     if len(set(seeds)) < len(seeds):
-        raise ValueError("a seed stands twice")
+        raise ValueError("duplicate seed")
     return seeds
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, strict=False), AfterValidator(_distinct)]
+Seeds = Annotated[tuple[Seed, ...], Field(strict=False), AfterValidator(_distinct)]
 
 
 class RunConfig(Section):

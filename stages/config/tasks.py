@@ -50,10 +50,10 @@ class Table(Pin):
         names = set(self.files or {"all": ""})
         if names != {"all"} and not {"train", "test"} <= names:
             raise ValueError(
-                f"files {sorted(names)}: give `all`, or `train` and `test` (and `validation`)"
+                f"files = {sorted(names)}: give `all`, or `train` and `test` (and `validation`)"
             )
         if "all" in names and len(names) > 1:
-            raise ValueError(f"files {sorted(names)}: `all` stands alone")
+            raise ValueError(f"files = {sorted(names)}: `all` stands alone")
         return self
 
 
@@ -68,16 +68,19 @@ class TaskConfig(Section):
     @model_validator(mode="after")
     def _rows_fit_kind(self) -> Self:
         if isinstance(self.data, Table):
-            columns = self.data.columns
-            needed = ("query", "document") if self.kind == "retrieval" else ("text", "label")
-            for column in needed:
-                if getattr(columns, column) is None:
+            pairs, labelled = ("query", "document"), ("text", "label")
+            retrieval = self.kind == "retrieval"
+            for column in (*pairs, *labelled):
+                name = getattr(self.data.columns, column)
+                if (column in pairs) == retrieval and name is None:
+                    raise ValueError(f"data.columns.{column}: missing: a {self.kind} task needs it")
+                if (column in pairs) != retrieval and name is not None:
                     raise ValueError(
-                        f"data.columns.{column} None: a {self.kind} task needs this column"
+                        f"data.columns.{column} = {name!r}: does not apply to a {self.kind} task"
                     )
         elif (self.data.reader == "bbc") != (self.kind == "retrieval"):
             fits = "retrieval" if self.data.reader == "bbc" else "classification or linear-probe"
-            raise ValueError(f"kind {self.kind!r}: data of reader {self.data.reader} fits {fits}")
+            raise ValueError(f"kind = {self.kind!r}: data of reader {self.data.reader} fits {fits}")
         return self
 
 

@@ -25,7 +25,7 @@ RESERVED = ("base", "frontier")
 
 
 def _unknown(key: str, name: str, section: str, known: Iterable[str]) -> str:
-    reason = f"no such name under {section}" + suggestion(name, sorted(known))
+    reason = f"no such name under {section}" + suggestion(name, sorted(map(str, known)))
     return mistake(key, name, reason)
 
 
@@ -39,7 +39,9 @@ def _collect(mistakes: list[str], check: Callable[..., Any], *arguments: Any) ->
 
 
 def _check_name(section: str, name: Any) -> None:
-    if not NAME.fullmatch(str(name)):
+    if not isinstance(name, str):
+        raise UserError(mistake(section, name, "a name is text: put it in quotes"))
+    if not NAME.fullmatch(name):
         reason = "a name is lower-case letters, digits and hyphens, at most 60"
         raise UserError(mistake(section, name, reason))
     if name in RESERVED:
@@ -53,9 +55,14 @@ def _entries(params: dict[str, Any], section: str) -> dict[Any, Any]:
     return entries
 
 
+def _single(params: dict[str, Any], section: str, model: type[Section]) -> None:
+    parse(model, lookup(params, section), section)
+
+
 def _launch(params: dict[str, Any]) -> None:
-    if not isinstance(lookup(params, "launch"), str):
-        raise UserError(mistake("launch", params["launch"], "give a command such as python"))
+    launch = lookup(params, "launch")
+    if not isinstance(launch, str) or not launch.strip():
+        raise UserError(mistake("launch", launch, "give a command such as python"))
 
 
 def _read(params: dict[str, Any], mistakes: list[str]) -> dict[str, dict[str, Any]]:
@@ -69,8 +76,7 @@ def _read(params: dict[str, Any], mistakes: list[str]) -> dict[str, dict[str, An
             if parsed is not None:
                 sound[section][str(name)] = parsed
     for section, model in SINGLE.items():
-        if _collect(mistakes, lookup, params, section) is not None:
-            _collect(mistakes, parse, model, params[section], section)
+        _collect(mistakes, _single, params, section, model)
     _collect(mistakes, read_seed)
     _collect(mistakes, _launch, params)
     known = [*NAMED, *SINGLE, "seed", "launch"]

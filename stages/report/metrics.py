@@ -3,7 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
-from stages.statistics.comparison import BaseResult, Case, Change, RunResult, TaskScores
+from stages.statistics.comparison import (
+    BaseResult,
+    Case,
+    Change,
+    RunResult,
+    SliceChange,
+    TaskScores,
+)
 from stages.statistics.intervals import Interval
 
 DECIMALS = 4
@@ -49,30 +56,18 @@ def everything(
 def _metrics(scores: TaskScores) -> Iterator[tuple[str, dict[str, float | int]]]:
     for name, interval in scores.metrics.items():
         yield name, {**_ends(interval), "n": scores.n}
-    yield "chance", {"value": _rounded(scores.chance), "n": scores.n}
+    if scores.chance is not None:
+        yield "chance", {"value": _rounded(scores.chance), "n": scores.n}
 
 
 def _change(change: Change, confidence: float) -> dict[str, Any]:
-    adjusted = [
-        (of_seed.adjusted_forgetting, of_seed.adjusted_backward_transfer)
-        for of_seed in change.transitions
-    ]
-    seeds = len(change.transitions)
-    flips: dict[str, Any] = {
-        "forgetting": sum(of_seed.forgetting for of_seed in change.transitions) / seeds,
-        "backward_transfer": sum(of_seed.backward_transfer for of_seed in change.transitions)
-        / seeds,
-    }
-    if all(value is not None for pair in adjusted for value in pair):
-        flips["adjusted_forgetting"] = sum(pair[0] or 0 for pair in adjusted) / seeds
-        flips["adjusted_backward_transfer"] = sum(pair[1] or 0 for pair in adjusted) / seeds
     found: dict[str, Any] = {
         **_ends(change.interval),
         "p": change.p,
         "adjusted_p": change.adjusted_p,
         "mcnemar_p": change.mcnemar,
         "n": change.n,
-        "flips": {name: _rounded(value) for name, value in flips.items()},
+        "flips": _flips(change),
         "noise_floor": _rounded(change.floor),
         "real": change.is_real(confidence),
     }
@@ -82,7 +77,29 @@ def _change(change: Change, confidence: float) -> dict[str, Any]:
         found["retained"] = _rounded(change.retained)
     else:
         found["retained_undefined"] = change.retained.reason
+    if change.slices:
+        found["slices"] = {name: _slice(part) for name, part in change.slices.items()}
     return found
+
+
+def _flips(change: Change) -> dict[str, float]:
+    """Shares of examples lost and won, means over seeds; nothing for text."""
+    found = {}
+    for name in (
+        "forgetting",
+        "backward_transfer",
+        "adjusted_forgetting",
+        "adjusted_backward_transfer",
+    ):
+        shares = [getattr(of_seed, name) for of_seed in change.transitions]
+        if shares and None not in shares:
+            found[name] = _rounded(sum(shares) / len(shares))
+    return found
+
+
+def _slice(part: SliceChange) -> dict[str, float | int]:
+    ends = _ends(part.interval) if part.interval else {}
+    return {"n": part.n, "before": _rounded(part.before), "after": _rounded(part.after), **ends}
 
 
 def _ends(interval: Interval) -> dict[str, float]:

@@ -35,7 +35,7 @@ def score_rows(name: str, case: Case, run_name: str, result: BaseResult | RunRes
     """One row a task: the mean score with its interval."""
     rows = []
     for task, scores in result.scores.items():
-        interval = scores.metrics[case.tasks[task].headline]
+        interval = scores.metrics[case.tasks[task].measure.name]
         rows.append(
             {
                 "case": name,

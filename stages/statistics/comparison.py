@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from stages.records import pair
 from stages.statistics.arrays import Floats
 from stages.statistics.classification import report
 from stages.statistics.intervals import Bootstrap, Interval, wilson
+from stages.statistics.measures import MEASURES, Measure, values
 from stages.statistics.noise import NoiseFloor, noise_floor
 from stages.statistics.paired import (
     Transitions,
@@ -23,11 +22,6 @@ from stages.statistics.paired import (
     transitions,
 )
 from stages.statistics.seeds import seed_mean, seed_spread
-
-Array = NDArray[np.floating[Any]]
-
-HEADLINE = {"classification": "accuracy", "linear-probe": "accuracy", "retrieval": "hit_at_1"}
-"""What the score's mean is called, by kind of task."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +41,8 @@ class About:
     truncated: int
 
     @property
-    def headline(self) -> str:
-        return HEADLINE[self.kind]
+    def measure(self) -> Measure:
+        return MEASURES[self.kind]
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,18 @@ class TaskScores:
     metrics: dict[str, Interval]
     n: int
     groups: int
-    chance: float
+    chance: float | None
+
+
+@dataclass(frozen=True)
+class SliceChange:
+    """A part of a task: the measure before and after, and the change with its interval."""
+
+    n: int
+    before: float
+    after: float
+    interval: Interval | None
+    """None for fewer than two groups, which show no spread."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,8 @@ class Change:
     """A run against its base on one task: a gain where it is the target, else a drop.
 
     Positive is what its name says. `p` is of the sign-flip test on the seeds' average,
-    `adjusted_p` Holm's over the run's retain tasks. `real`: adjusted_p is below 1 - confidence
-    and the change is larger than the noise floor.
+    `adjusted_p` Holm's over the run's retain tasks. `mcnemar` and `transitions`: one a seed,
+    none for text.
     """
 
     interval: Interval
@@ -79,8 +84,10 @@ class Change:
     seed_spread: float | None
     floor: float
     retained: float | Undefined
+    slices: dict[str, SliceChange]
 
     def is_real(self, confidence: float) -> bool:
+        """Unlikely by chance, and larger than the noise floor."""
         return self.adjusted_p < 1 - confidence and abs(self.interval.value) > self.floor
 
 
@@ -96,6 +103,36 @@ class BaseResult:
     noise: dict[str, NoiseFloor]
 
 
+@dataclass(frozen=True)
+class _Grid:
+    """The test records of one task, examples in order of their ids: one row a seed."""
+
+    figures: Floats
+    rows: list[pd.DataFrame]
+
+    @property
+    def n(self) -> int:
+        return len(self.rows[0])
+
+    @property
+    def groups(self) -> list[str]:
+        return list(self.rows[0]["group"])
+
+    @property
+    def chance(self) -> float | None:
+        chance = self.rows[0]["chance"]
+        return None if chance.isna().any() else float(chance.mean())
+
+
+def _grid(records: pd.DataFrame, task: str, measure: Measure) -> _Grid:
+    chosen = records[(records["task"] == task) & (records["split"] == "test")]
+    rows = [
+        of_seed.sort_values("example_id", ignore_index=True)
+        for _, of_seed in chosen.groupby("seed", sort=True)
+    ]
+    return _Grid(np.stack([values(of_seed, measure) for of_seed in rows]), rows)
+
+
 class Case:
     """The base of a case, ready to be compared with: what all of its runs share."""
 
@@ -104,97 +141,126 @@ class Case:
         self.tasks = tasks
         self._settings = settings
         self._clean = base[base["condition"] == "clean"]
-        self._test = {task: _grid(self._clean, task) for task in tasks}
+        self._before = self._grids(self._clean)
         self._bootstraps = {
             task: Bootstrap(grid.groups, settings.resamples, settings.seed)
-            for task, grid in self._test.items()
+            for task, grid in self._before.items()
         }
-        again = base[base["condition"] == "rescored"]
+        again = self._grids(base[base["condition"] == "rescored"])
         self.base = BaseResult(
-            scores={task: self._scores(task, grid) for task, grid in self._test.items()},
+            scores={task: self._scores(task, grid) for task, grid in self._before.items()},
             noise={
-                task: noise_floor(
-                    grid.scores[0],
-                    _grid(again, task).scores,
-                    settings.confidence,
-                )
-                for task, grid in self._test.items()
+                task: noise_floor(grid.figures[0], again[task].figures, settings.confidence)
+                for task, grid in self._before.items()
             },
         )
 
     def compare(self, run: pd.DataFrame) -> RunResult:
         """`run`: records of its seeds, condition clean. Raises UserError, see pair."""
         pair(self._clean, run)
-        grids = {task: _grid(run, task) for task in self.tasks}
-        p = {task: self._p(task, grid) for task, grid in grids.items()}
+        after = self._grids(run)
+        worse = {task: self._worse(task, grid) for task, grid in after.items()}
+        p = {
+            task: sign_flip(
+                difference, after[task].groups, self._settings.resamples, self._settings.seed
+            )
+            for task, difference in worse.items()
+        }
         retain = {task: p[task] for task, about in self.tasks.items() if about.role == "retain"}
         adjusted = p | holm(retain)
         return RunResult(
-            scores={task: self._scores(task, grid) for task, grid in grids.items()},
+            scores={task: self._scores(task, grid) for task, grid in after.items()},
             changes={
-                task: self._change(task, grid, p[task], adjusted[task])
-                for task, grid in grids.items()
+                task: self._change(task, grid, worse[task], p[task], adjusted[task])
+                for task, grid in after.items()
             },
         )
 
-    def _difference(self, task: str, grid: "_Grid") -> Floats:
-        """before - after of each test example, seeds averaged; turned round for a target."""
-        drop: Floats = self._test[task].scores[0] - seed_mean(grid.scores)
-        return -drop if self.tasks[task].role == "target" else drop
+    def _grids(self, records: pd.DataFrame) -> dict[str, _Grid]:
+        return {task: _grid(records, task, about.measure) for task, about in self.tasks.items()}
 
-    def _p(self, task: str, grid: "_Grid") -> float:
-        settings = self._settings
-        return sign_flip(
-            self._difference(task, grid), grid.groups, settings.resamples, settings.seed
-        )
+    def _worse(self, task: str, after: _Grid) -> Floats:
+        """By how much each example got worse, seeds averaged; of a target, how much better."""
+        difference: Floats = self._before[task].figures[0] - seed_mean(after.figures)
+        turned = self.tasks[task].measure.of_text != (self.tasks[task].role == "target")
+        return -difference if turned else difference
 
-    def _change(self, task: str, grid: "_Grid", p: float, adjusted_p: float) -> Change:
-        before = self._test[task].scores[0]
-        chance = grid.chance
+    def _change(
+        self, task: str, after: _Grid, worse: Floats, p: float, adjusted_p: float
+    ) -> Change:
+        before, chance = self._before[task], after.chance
+        per_seed = [] if self.tasks[task].measure.of_text else list(after.figures)
         # A majority class is no guess among k options, so nothing is adjusted for it.
-        options = None if self.tasks[task].labels else np.full(grid.n, 1 / chance)
+        guessed = bool(chance) and not self.tasks[task].labels
+        options = np.full(after.n, 1 / chance) if chance and guessed else None
+        left: float | Undefined = Undefined("bits per byte have no chance level")
+        if chance is not None:
+            interval = self._mean(task, before)
+            left = retained(interval, float(after.figures.mean()), chance)
         return Change(
-            interval=self._bootstraps[task].mean(
-                self._difference(task, grid), self._settings.confidence
-            ),
-            n=grid.n,
+            interval=self._bootstraps[task].mean(worse, self._settings.confidence),
+            n=after.n,
             p=p,
             adjusted_p=adjusted_p,
-            mcnemar=[mcnemar(before, after) for after in grid.scores],
-            transitions=[transitions(before, after, options) for after in grid.scores],
-            seed_spread=seed_spread(grid.scores.mean(axis=1)),
+            mcnemar=[mcnemar(before.figures[0], scores) for scores in per_seed],
+            transitions=[transitions(before.figures[0], scores, options) for scores in per_seed],
+            seed_spread=seed_spread(after.figures.mean(axis=1)),
             floor=self.base.noise[task].floor,
-            retained=retained(
-                self._accuracy(task, self._test[task]), float(grid.scores.mean()), chance
-            ),
+            retained=left,
+            slices=self._slices(before, after, worse),
         )
 
-    def _accuracy(self, task: str, grid: "_Grid") -> Interval:
-        """The mean score, with the wider of the bootstrap's and Wilson's intervals."""
+    def _slices(self, before: _Grid, after: _Grid, worse: Floats) -> dict[str, SliceChange]:
+        """Nothing where the task is one slice."""
+        rows = before.rows[0]
+        found = {}
+        for name, chosen in rows.groupby("slice", sort=True).indices.items():
+            # A text's value is relative to the mean size of all texts; here, to the slice's.
+            scale = 1.0
+            if rows["score"].isna().all():
+                scale = float(rows["bytes"].mean() / rows["bytes"].iloc[chosen].mean())
+            groups = rows["group"].iloc[chosen]
+            interval = None
+            if len(set(groups)) > 1:
+                bootstrap = Bootstrap(groups, self._settings.resamples, self._settings.seed)
+                interval = bootstrap.mean(scale * worse[chosen], self._settings.confidence)
+            found[str(name)] = SliceChange(
+                n=len(chosen),
+                before=scale * float(before.figures[0, chosen].mean()),
+                after=scale * float(after.figures[:, chosen].mean()),
+                interval=interval,
+            )
+        return found if len(found) > 1 else {}
+
+    def _mean(self, task: str, grid: _Grid) -> Interval:
+        """The measure; of scores, with the wider of the bootstrap's and Wilson's intervals."""
         confidence = self._settings.confidence
-        mean = seed_mean(grid.scores)
+        mean = seed_mean(grid.figures)
         drawn = self._bootstraps[task].mean(mean, confidence)
+        if self.tasks[task].measure.of_text:
+            return drawn
         scored = wilson(round(float(mean.sum())), grid.n, confidence)
         return Interval(drawn.value, min(drawn.low, scored.low), max(drawn.high, scored.high))
 
-    def _scores(self, task: str, grid: "_Grid") -> TaskScores:
+    def _scores(self, task: str, grid: _Grid) -> TaskScores:
         about = self.tasks[task]
-        metrics = {about.headline: self._accuracy(task, grid)}
+        metrics = {about.measure.name: self._mean(task, grid)}
         if about.labels:
             metrics |= self._of_classifier(task, grid)
         return TaskScores(metrics, grid.n, len(set(grid.groups)), grid.chance)
 
-    def _of_classifier(self, task: str, grid: "_Grid") -> dict[str, Interval]:
+    def _of_classifier(self, task: str, grid: _Grid) -> dict[str, Interval]:
         """Macro figures, averaged over seeds: values and both ends of the intervals."""
+        index = {label: float(at) for at, label in enumerate(self.tasks[task].labels)}
         reports = [
             report(
-                targets,
-                predictions,
-                probabilities,
+                rows["target"].map(index).to_numpy(),
+                rows["prediction"].map(index).to_numpy(),
+                np.asarray(rows["probabilities"].to_list(), dtype=float),
                 self._bootstraps[task],
                 self._settings.confidence,
             )
-            for targets, predictions, probabilities in grid.classified(self.tasks[task].labels)
+            for rows in grid.rows
         ]
         return {
             name: Interval(
@@ -206,43 +272,3 @@ class Case:
             for name in reports[0]
             if name != "accuracy"
         }
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """The test records of one task, examples in order of their ids: one row a seed."""
-
-    scores: Floats
-    groups: list[str]
-    chance: float
-    rows: list[pd.DataFrame]
-
-    @property
-    def n(self) -> int:
-        return len(self.groups)
-
-    def classified(self, labels: tuple[str, ...]) -> list[tuple[Array, Array, Array]]:
-        """Of each seed: targets [n] and predictions [n] as indices, probabilities [n, labels]."""
-        index = {label: float(position) for position, label in enumerate(labels)}
-        return [
-            (
-                rows["target"].map(index).to_numpy(dtype=float),
-                rows["prediction"].map(index).to_numpy(dtype=float),
-                np.asarray(rows["probabilities"].to_list(), dtype=float),
-            )
-            for rows in self.rows
-        ]
-
-
-def _grid(records: pd.DataFrame, task: str) -> _Grid:
-    chosen = records[(records["task"] == task) & (records["split"] == "test")]
-    rows = [
-        of_seed.sort_values("example_id", ignore_index=True)
-        for _, of_seed in chosen.groupby("seed", sort=True)
-    ]
-    return _Grid(
-        scores=np.stack([of_seed["score"].to_numpy() for of_seed in rows]),
-        groups=rows[0]["group"].to_list(),
-        chance=float(rows[0]["chance"].mean()),
-        rows=rows,
-    )

@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pandas as pd
 
+from stages.errors import UserError
 from stages.sources.pinned import Source
 from stages.storage import content_id
 
@@ -17,7 +18,9 @@ def read_icd10(source: Source, per_category: int, seed: int) -> pd.DataFrame:
     At most `per_category` diagnoses of a category are taken, chosen by a hash with `seed`:
     fractures alone would otherwise be half of all rows.
     """
-    name = next(name for name in source.names() if name.endswith(".xml"))
+    name = next((name for name in source.names() if name.endswith(".xml")), None)
+    if name is None:
+        raise UserError(f"{source.pin()['source']}: holds no .xml file; reader icd10 needs one")
     rows = []
     for chapter in ElementTree.fromstring(source.read(name)).iter("chapter"):
         if chapter.findtext("name") == SPECIAL_PURPOSES:

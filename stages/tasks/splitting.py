@@ -35,9 +35,9 @@ def split_rows(
 
     A `split` column is kept to (a missing validation split is taken from train); otherwise
     whole groups go to the splits in the order of a hash with `seed`, so that a row added later
-    moves no other row. Of two equal texts the first is kept, the test split's before train's;
-    equal texts under different labels are both left out. Raises UserError where a split
-    would be empty.
+    leaves the order of the others as it was. Of two equal texts the first is kept, the test
+    split's before train's; equal texts under different labels are both left out. Raises
+    UserError where a split would be empty, or train would hold one label only.
     """
     texts = TEXTS[kind]
     read = len(rows)
@@ -66,13 +66,7 @@ def split_rows(
         rows = rows.assign(slice="all")
     placed = _place(name, rows, sizes, seed)
 
-    unknown = 0
-    if "label" in rows:
-        known = set(placed["train"]["label"])
-        for split in SPLITS[1:]:
-            fits = placed[split]["label"].isin(known)
-            unknown += int((~fits).sum())
-            placed[split] = placed[split][fits]
+    unknown = _drop_unknown_labels(name, placed) if "label" in rows else 0
     for split, part in placed.items():
         if part.empty:
             raise UserError(
@@ -88,6 +82,19 @@ def split_rows(
         ambiguous=int(ambiguous.sum()),
         unknown_label=unknown,
     )
+
+
+def _drop_unknown_labels(name: str, placed: dict[str, pd.DataFrame]) -> int:
+    """Take rows whose label train lacks out of the other splits; return how many."""
+    known = set(placed["train"]["label"])
+    if len(known) == 1:
+        raise UserError(f"task {name}: train holds one label only, {known.pop()!r}")
+    dropped = 0
+    for split in SPLITS[1:]:
+        fits = placed[split]["label"].isin(known)
+        dropped += int((~fits).sum())
+        placed[split] = placed[split][fits]
+    return dropped
 
 
 def _place(

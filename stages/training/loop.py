@@ -96,8 +96,9 @@ def train(
         order.seed_step(seed, step, accelerator.process_index)
         chosen = order.batch(len(train_rows), config.batch_size, seed, step)
         share = chosen[accelerator.process_index :: accelerator.num_processes].tolist()
-        # DDP averages over processes, whose shares may differ by a row.
-        loss = model(train_rows, share).sum() * accelerator.num_processes / len(chosen)
+        # DDP averages over processes, whose shares may differ in weight.
+        loss = model(train_rows, share).sum()
+        loss = loss * accelerator.num_processes / train_rows.weight(chosen.tolist())
         _finite(loss, "loss", step)
         accelerator.backward(loss)
         norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)

@@ -14,10 +14,8 @@ from stages.models.tuned import save_tuned
 from stages.tasks.examples import Examples
 from stages.training import order
 from stages.training.checkpoint import Checkpoint
+from stages.training.encoder import EncoderTrainee, tokenise
 from stages.training.loop import History, train
-from stages.training.trainee import Trainee, tokenise
-
-PROBE_BATCH_TOKENS = 8192
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,9 @@ def train_seed(recipe: Recipe, seed: int, checkpoint: Checkpoint, out: Path) -> 
         tokenise(part, tokenizer) for part in (recipe.train, recipe.validation)
     )
     order.seed_step(seed, 0, 0)  # a new head and an adapter are random
-    trainee = Trainee(encoder, len(recipe.train.task.labels), tokenizer.pad_id).to(where)
-    if config.head == "probe" and trainee.head is not None:
-        trainee.start_from_probe(rows, PROBE_BATCH_TOKENS)
+    trainee = EncoderTrainee(encoder, len(recipe.train.task.labels), tokenizer.pad_id).to(where)
+    if config.head == "probe":
+        trainee.start_from_probe(rows)
     if config.methods.lora:
         from stages.training.methods import lora  # PEFT takes seconds to import
 

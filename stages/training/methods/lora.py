@@ -1,5 +1,7 @@
 """LoRA through PEFT (Hu et al. 2021): low-rank additions to all linear layers."""
 
+import warnings
+
 import peft
 from torch import nn
 
@@ -14,5 +16,8 @@ def attach(body: nn.Module, settings: LoraSettings) -> nn.Module:
         lora_dropout=settings.lora_dropout,
         target_modules="all-linear",
     )
-    adapted: nn.Module = peft.get_peft_model(body, config)
+    with warnings.catch_warnings():
+        # PEFT asks transformers by a name that transformers is about to drop.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+        adapted: nn.Module = peft.get_peft_model(body, config)
     return adapted

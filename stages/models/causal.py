@@ -1,0 +1,188 @@
+"""A causal language model: its tokens, its hidden states, and the vocabulary head."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from stages.errors import UserError
+from stages.models.encoder import UNLIMITED, TokenIds
+
+PROBE = [[0, 1, 1]]
+"""The token ids that every model is tried out on when it is loaded."""
+TOLERANCE = 1e-4
+
+
+def load_causal(folder: Path) -> PreTrainedModel:
+    """Load a causal model in fp32, in evaluation mode.
+
+    Raises UserError where it is none, where weights are missing, and where `head_logits` does
+    not reproduce the model's own logits.
+    """
+    _silence()
+    try:
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{folder}: transformers cannot load this model: {reason}") from None
+    # transformers would fill in random weights, as for the head of an encoder.
+    if missing := sorted(report["missing_keys"]):
+        named = ", ".join(missing[:3])
+        raise UserError(f"{folder}: no causal model: {len(missing)} weights missing ({named})")
+    model.eval()
+    if not _head_is_known(model):
+        raise UserError(
+            f"{folder}: the logits of model type {model.config.model_type!r} are scaled in a way "
+            "that is not known here"
+        )
+    return model
+
+
+class CausalTokenizer:
+    """Texts to token ids and back. `longest`: the tokens that the model's positions reach."""
+
+    pad_id: int
+    eos_ids: tuple[int, ...]
+
+    def __init__(self, folder: Path, longest: int) -> None:
+        _silence()
+        self._folder = folder
+        self._tokenizer = transformers.AutoTokenizer.from_pretrained(
+            folder, use_fast=True, trust_remote_code=False
+        )
+        self.longest = longest
+        bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
+        self._prefix: int | None = eos if bos is None else bos
+        self.eos_ids = tuple(sorted({*_generation_ends(folder), *([] if eos is None else [eos])}))
+        padding = (self._tokenizer.pad_token_id, eos, 0)
+        self.pad_id = next(token for token in padding if token is not None)
+
+    def encode(self, text: str) -> TokenIds:
+        """Special tokens as the tokenizer says, but no second BOS where the text has one."""
+        begun = self._prefix is not None and text.startswith(self._tokenizer.decode(self._prefix))
+        return list(self._tokenizer.encode(text, add_special_tokens=not begun))
+
+    def pair(self, context: str, continuation: str) -> tuple[TokenIds, TokenIds]:
+        """Token ids of both, cut where the context alone would end.
+
+        As lm-evaluation-harness 0.4.13 does it: white space that ends the context goes to the
+        continuation; an empty context is the BOS token, or EOS where the tokenizer has no BOS.
+        A continuation that merges with the context's last token may be left without tokens.
+        """
+        context, continuation = shift_space(context, continuation)
+        if context:
+            ids = self.encode(context)
+            return ids, self.encode(context + continuation)[len(ids) :]
+        if self._prefix is None:
+            raise UserError(
+                f"{self._folder}: an empty context needs a BOS or EOS token; the tokenizer has none"
+            )
+        ids = list(self._tokenizer.encode(continuation, add_special_tokens=False))
+        return ([self._prefix], ids) if ids[:1] != [self._prefix] else (ids[:1], ids[1:])
+
+    def prompt(self, text: str) -> TokenIds:
+        """Token ids for a model to go on from: as `text` is cut where a word follows it.
+
+        Two line breaks before a word are two tokens of GPT-2's, at the end of a text they are
+        one, which the model has never seen a word after.
+        """
+        if text and not text[-1].isspace():
+            return self.encode(text)
+        context, _ = self.pair("", "A") if not text else (self.encode(f"{text}A")[:-1], None)
+        return context
+
+    def chat(self, prompt: str) -> TokenIds:
+        """What the user says, in the model's chat template, up to where its answer begins."""
+        if not self._tokenizer.chat_template:
+            raise UserError(
+                f"{self._folder}: the tokenizer has no chat template; "
+                "leave the instruction-following tasks out of this model's cases"
+            )
+        return list(
+            self._tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False
+            )
+        )
+
+    def decode(self, ids: TokenIds) -> str:
+        """The text, special tokens left out."""
+        text: str = self._tokenizer.decode(
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
+
+def shift_space(context: str, continuation: str) -> tuple[str, str]:
+    """White space at the end of the context goes to the continuation."""
+    bare = context.rstrip()
+    return bare, context[len(bare) :] + continuation
+
+
+def longest_input(model: PreTrainedModel) -> int:
+    """Tokens that the positions of the model reach."""
+    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return longest if isinstance(longest, int) else UNLIMITED
+
+
+def decoder(model: PreTrainedModel) -> Any:
+    """The body under the vocabulary head."""
+    return model.get_decoder()
+
+
+def hidden_states(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
+    """Token ids and 0/1 mask [batch, length], padded on the right -> [batch, length, hidden].
+
+    Positions count from the left, so padding on the right moves none.
+    """
+    hidden: Tensor = decoder(model)(
+        input_ids=ids, attention_mask=mask, use_cache=False
+    ).last_hidden_state
+    return hidden
+
+
+def head_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """Hidden states [..., hidden] -> logits [..., vocabulary] in fp32.
+
+    The product is taken in the model's dtype; scale and soft cap, where the model has them
+    (Cohere and Granite; Gemma), in fp32.
+    """
+    logits: Tensor = model.get_output_embeddings()(hidden).float()
+    config = model.config.get_text_config()
+    if scale := getattr(config, "logit_scale", None):
+        logits = logits * scale
+    if divisor := getattr(config, "logits_scaling", None):
+        logits = logits / divisor
+    if cap := getattr(config, "final_logit_softcapping", None):
+        logits = torch.tanh(logits / cap) * cap
+    return logits
+
+
+@torch.inference_mode()
+def _head_is_known(model: PreTrainedModel) -> bool:
+    ids = torch.tensor(PROBE)
+    expected = model(input_ids=ids).logits
+    found = head_logits(model, hidden_states(model, ids, torch.ones_like(ids)))
+    return torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+
+
+def _generation_ends(folder: Path) -> set[int]:
+    """The end tokens of generation_config.json: chat models have several."""
+    if not (folder / "generation_config.json").exists():
+        return set()
+    ends = transformers.GenerationConfig.from_pretrained(folder).eos_token_id
+    return {ends} if isinstance(ends, int) else set(ends or [])
+
+
+def _silence() -> None:
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()

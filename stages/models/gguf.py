@@ -1,0 +1,48 @@
+"""A GGUF file to safetensors and tokenizer.json, once a machine.
+
+Loading a GGUF takes half a minute a process; its de-quantised weights load in a second.
+"""
+
+from pathlib import Path
+
+import torch
+import transformers
+from filelock import FileLock
+
+from stages.errors import UserError
+from stages.storage import atomic_directory, cache_directory, sha256_file
+
+
+def convert(path: Path) -> Path:
+    """A folder in the cache with the model at `path`, de-quantised to fp32, and its tokenizer.
+
+    Raises UserError where transformers cannot read the file.
+    """
+    version = f"{sha256_file(path)[:32]}-transformers-{transformers.__version__}"
+    out = cache_directory() / "converted" / version
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(out.with_suffix(".lock")):
+        if not out.exists():
+            with atomic_directory(out) as folder:
+                _write(path, folder)
+    return out
+
+
+def _write(path: Path, folder: Path) -> None:
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=torch.float32
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path.name}: transformers cannot read this GGUF: {reason}") from None
+    # What is saved are plain weights: the state of the quantiser they came from would make
+    # from_pretrained look for the GGUF again.
+    model.hf_quantizer = None
+    del model.config.quantization_config
+    model.config._name_or_path = ""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

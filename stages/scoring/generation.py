@@ -1,0 +1,131 @@
+"""What a causal model goes on to write."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from stages.errors import UserError
+from stages.models.causal import decoder, head_logits, longest_input
+from stages.models.encoder import TokenIds, pad
+
+NUCLEUS = 1024
+"""Tokens that are looked at first for top-p; sorting a whole vocabulary takes ten times as long."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Draw from softmax(logits / temperature), cut to the most probable tokens that hold
+    `top_p` of it (Holtzman et al. 2020, arXiv 1904.09751)."""
+
+    temperature: float
+    top_p: float
+    seed: int
+
+
+@torch.inference_mode()
+def generate(
+    model: PreTrainedModel,
+    prompts: Sequence[TokenIds],
+    pad_id: int,
+    eos_ids: Sequence[int],
+    max_new_tokens: int,
+    batch_size: int,
+    sample: Sampling | None = None,
+) -> list[TokenIds]:
+    """Up to `max_new_tokens` after each prompt, the end token left out; greedy without `sample`.
+
+    What is drawn for a prompt depends on the seed, the prompt's index and the position, not on
+    the batch. A prompt loses its beginning where it does not fit, see `room`.
+    """
+    left = room(model, max_new_tokens)
+    draws = np.zeros((len(prompts), max_new_tokens))
+    if sample is not None:
+        for index in range(len(prompts)):
+            generator = np.random.default_rng((sample.seed, index))
+            draws[index] = generator.random(max_new_tokens)
+    answers: list[TokenIds] = [[] for _ in prompts]
+    order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        cut = [prompts[index][-left:] for index in batch]
+        written = _continue(model, cut, pad_id, eos_ids, draws[batch], sample)
+        for index, tokens in zip(batch, written, strict=True):
+            answers[index] = tokens
+    return answers
+
+
+def room(model: PreTrainedModel, max_new_tokens: int) -> int:
+    """The tokens that a prompt may have. Raises UserError where none are left."""
+    longest = longest_input(model)
+    # The last token that is written is not read.
+    if max_new_tokens > longest:
+        raise UserError(
+            f"max_new_tokens = {max_new_tokens}: the model reads no more than {longest} tokens"
+        )
+    return longest - max_new_tokens + 1
+
+
+def _continue(
+    model: PreTrainedModel,
+    prompts: Sequence[TokenIds],
+    pad_id: int,
+    eos_ids: Sequence[int],
+    draws: NDArray[np.float64],
+    sample: Sampling | None,
+) -> list[TokenIds]:
+    """One batch: prompts padded on the left, a row leaves the batch when it ends."""
+    body = decoder(model)
+    # Models without position embeddings (ALiBi) take none.
+    takes_positions = "position_ids" in inspect.signature(body.forward).parameters
+    ids, mask = (side.flip(1) for side in pad([p[::-1] for p in prompts], pad_id, model.device))
+    answers: list[TokenIds] = [[] for _ in prompts]
+    rows = list(range(len(prompts)))
+    cache = None
+    for step in range(draws.shape[1]):
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        outputs = body(
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+            **({"position_ids": positions} if takes_positions else {}),
+        )
+        cache = outputs.past_key_values
+        logits = head_logits(model, outputs.last_hidden_state[:, -1])
+        if not bool(torch.isfinite(logits).all()):
+            raise UserError(f"logits of token {step + 1} of an answer are not finite")
+        chosen = logits.argmax(1) if sample is None else _draw(logits, draws[rows, step], sample)
+        tokens = chosen.tolist()
+        kept = [n for n, token in enumerate(tokens) if token not in eos_ids]
+        for n in kept:
+            answers[rows[n]].append(tokens[n])
+        if not kept:
+            break
+        if len(kept) < len(rows):
+            rows = [rows[n] for n in kept]
+            index = torch.tensor(kept, device=ids.device)
+            chosen, mask = chosen[index], mask[index]
+            cache.batch_select_indices(index)
+        ids = chosen.unsqueeze(1)
+        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+    return answers
+
+
+def _draw(logits: Tensor, draws: NDArray[np.float64], sample: Sampling) -> Tensor:
+    """Logits [rows, vocabulary] and uniform draws [rows] -> tokens [rows], by inversion."""
+    probabilities = (logits / sample.temperature).softmax(1)
+    shares, tokens = probabilities.topk(min(NUCLEUS, logits.shape[1]), dim=1)
+    if bool((shares.sum(1) < sample.top_p).any()):
+        shares, tokens = probabilities.sort(dim=1, descending=True)
+    above = shares.cumsum(1) - shares
+    up_to = torch.where(above < sample.top_p, shares, 0).cumsum(1)
+    wanted = torch.from_numpy(draws).to(up_to)[:, None] * up_to[:, -1:]
+    # A draw just under 1 may round up to the whole share.
+    places = (up_to <= wanted).sum(1, keepdim=True).clamp(max=tokens.shape[1] - 1)
+    return tokens.gather(1, places).squeeze(1)

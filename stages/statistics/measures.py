@@ -1,0 +1,38 @@
+"""What each kind of task is measured in, as one value an example whose mean is the figure."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from stages.statistics.arrays import Floats
+
+
+@dataclass(frozen=True)
+class Measure:
+    """`of_text`: bits per byte, lower is better; else the mean of scores in [0, 1]."""
+
+    name: str
+    of_text: bool = False
+
+
+ACCURACY = Measure("accuracy")
+BITS_PER_BYTE = Measure("bits_per_byte", of_text=True)
+MEASURES = {
+    "classification": ACCURACY,
+    "linear-probe": ACCURACY,
+    "retrieval": Measure("hit_at_1"),
+}
+"""By kind of task."""
+
+
+def values(records: pd.DataFrame, measure: Measure) -> Floats:
+    """One value a record, [n], whose mean is the measure.
+
+    Bits per byte of a set of texts is their bits by their bytes, so a text's value is its bits
+    by the mean number of bytes.
+    """
+    if measure.of_text:
+        bits = records["nll"].to_numpy(dtype=np.float64) / np.log(2)
+        return np.asarray(bits / records["bytes"].to_numpy(dtype=np.float64).mean())
+    return records["score"].to_numpy(dtype=np.float64)

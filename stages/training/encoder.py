@@ -1,0 +1,83 @@
+"""An encoder in training: with a head where its task has labels, by contrast where not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stages.models.encoder import Encoder, TokenIds, Tokenizer, embed, pad
+from stages.models.probe import Probe, fit_probe
+from stages.tasks.examples import Examples
+from stages.training import losses
+from stages.training.trainee import Rows, Trainee
+
+PROBE_BATCH_TOKENS = 8192
+
+
+@dataclass(frozen=True)
+class EncoderRows:
+    """One list of token ids a text column, and labels where there are any."""
+
+    texts: tuple[list[TokenIds], ...]
+    labels: list[int] | None
+
+    def __len__(self) -> int:
+        return len(self.texts[0])
+
+    def lengths(self, indices: Sequence[int]) -> list[int]:
+        return [max(len(column[i]) for column in self.texts) for i in indices]
+
+    def weight(self, indices: Sequence[int]) -> int:
+        return len(indices)
+
+
+def tokenise(examples: Examples, tokenizer: Tokenizer) -> EncoderRows:
+    task = examples.task
+    return EncoderRows(
+        texts=tuple(tokenizer(examples.column(name), task.max_length) for name in task.texts),
+        labels=examples.targets() if task.labelled else None,
+    )
+
+
+class EncoderTrainee(Trainee):
+    def __init__(self, encoder: Encoder, classes: int, pad_id: int) -> None:
+        """`classes`: outputs of the head; 0 for a task without labels."""
+        super().__init__()
+        self.encoder = encoder
+        self.pad_id = pad_id
+        self.head = nn.Linear(encoder.body.config.hidden_size, classes) if classes else None
+        self.in_batch = not classes
+
+    def forward(self, rows: Rows, indices: Sequence[int]) -> Tensor:
+        assert isinstance(rows, EncoderRows)
+        vectors = [self._encode([column[i] for i in indices]) for column in rows.texts]
+        if self.head is None or rows.labels is None:
+            return losses.contrastive(*vectors)
+        labels = torch.tensor([rows.labels[i] for i in indices], device=vectors[0].device)
+        return losses.classification(self.head(vectors[0]), labels)
+
+    def _encode(self, texts: Sequence[TokenIds]) -> Tensor:
+        device = next(self.parameters()).device
+        vectors: Tensor = self.encoder(*pad(texts, self.pad_id, device))
+        return vectors
+
+    @torch.no_grad()
+    def start_from_probe(self, rows: EncoderRows) -> None:
+        """Set the head to the probe fitted on the encoder as it is now (Kumar et al. 2022)."""
+        if self.head is None or rows.labels is None:
+            return
+        embedded = embed(self.encoder, rows.texts[0], self.pad_id, PROBE_BATCH_TOKENS)
+        probe = fit_probe(embedded, np.asarray(rows.labels), self.head.out_features)
+        self.head.weight.copy_(torch.as_tensor(probe.weight))
+        self.head.bias.copy_(torch.as_tensor(probe.bias))
+
+    def final_head(self) -> Probe | None:
+        if self.head is None:
+            return None
+        weight, bias = (
+            parameter.detach().float().cpu().numpy()
+            for parameter in (self.head.weight, self.head.bias)
+        )
+        return Probe(weight, bias)

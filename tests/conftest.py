@@ -1,0 +1,43 @@
+"""What the pipeline tests share: made once a session, when a test first asks for it."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of subprocesses: none of the user's settings and caches."""
+    return tiny.environment(tmp_path_factory.mktemp("environment"))
+
+
+@pytest.fixture(scope="session")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model and the tables, to be copied into projects."""
+    folder = tmp_path_factory.mktemp("sources") / tiny.OWN
+    tiny.write_tables(folder)
+    tiny.write_model(folder / "model")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def walked(tmp_path_factory: pytest.TempPathFactory, own: Path) -> tiny.Walk:
+    """The whole pipeline, run in this process. Copy what you want to change."""
+    dvc_yaml = (tiny.ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    with tiny.one_thread():
+        return tiny.walk(tmp_path_factory.mktemp("walk"), own, dvc_yaml)
+
+
+@pytest.fixture
+def bench(
+    walked: tiny.Walk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """A copy of the walked pipeline's folder, to stand in and run stages of."""
+    folder = tmp_path / "bench"
+    shutil.copytree(walked.path, folder)
+    monkeypatch.chdir(folder)
+    with tiny.one_thread():
+        yield folder

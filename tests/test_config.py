@@ -1,0 +1,663 @@
+"""Every mistake in params.yaml is one line that names the key and the value."""
+
+import copy
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc.utils.serialize import modify_yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stages.config import whole
+from stages.config.cases import read_case, read_cases
+from stages.config.compare import read_compare
+from stages.config.evaluation import read_evaluation
+from stages.config.models import read_model
+from stages.config.reading import load
+from stages.config.runs import read_run, read_runs
+from stages.config.seed import read_seed
+from stages.config.tasks import Icd10, read_tasks
+from stages.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+REAL = (ROOT / "params.yaml").read_text(encoding="utf-8")
+RUN = "runs.bert-full"
+CASE = "cases.medical-bert"
+DATA = "tasks.medical-qa.data"
+PARAMS: dict[str, Any] = yaml.safe_load(REAL)
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+GONE = object()
+SHA = "a" * 64
+COMMIT = "b" * 40
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the real params.yaml."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(REAL, encoding="utf-8")
+    return tmp_path
+
+
+def params() -> dict[str, Any]:
+    """What the real file holds, to be changed."""
+    return copy.deepcopy(PARAMS)
+
+
+def put(found: dict[str, Any], key: str, value: Any) -> None:
+    *above, last = key.split(".")
+    place = found
+    for part in above:
+        place = place[part]
+    if value is GONE:
+        del place[last]
+    else:
+        place[last] = value
+
+
+def write(found: Any) -> None:
+    text = yaml.dump(found, Dumper=DUMPER, allow_unicode=True, sort_keys=False)
+    Path("params.yaml").write_text(text, encoding="utf-8")
+
+
+def change(**changes: Any) -> None:
+    found = params()
+    for key, value in changes.items():
+        put(found, key, value)
+    write(found)
+
+
+def mistakes() -> list[str]:
+    """What the check says, line by line; none where params.yaml is sound."""
+    try:
+        whole.check()
+    except UserError as error:
+        return str(error).splitlines()
+    return []
+
+
+def the_mistake() -> str:
+    found = mistakes()
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_the_real_file_is_sound() -> None:
+    assert mistakes() == []
+
+
+def test_the_real_file_as_objects() -> None:
+    run = read_run("bert-lora")
+    assert run.methods.lora is not None
+    assert run.methods.lora.r == 16
+    assert run.seeds == (0,)
+    assert read_runs()["bert-lora"] == run
+    assert list(read_runs()) == list(load()["runs"])
+    assert list(read_cases()) == list(load()["cases"])
+    case = read_case("medical-bert")
+    assert len(case.retain) >= 2
+    task = read_tasks(case.targets)[case.targets[0]]
+    assert isinstance(task.data, Icd10)
+    assert read_model(case.model).kind == "encoder"
+    assert read_seed() == load()["seed"]
+    assert read_evaluation().noise_repeats >= 2
+    assert 0.5 < read_compare().confidence < 1
+
+
+WRONG: list[tuple[str, Any, str, str]] = [
+    # key to change, value, the key and value that the line shows, what it says
+    # unknown keys
+    (f"{RUN}.learning_rat", 1.0, f"{RUN}.learning_rat = 1.0", "did you mean learning_rate?"),
+    (f"{RUN}.xyzzy", [1], f"{RUN}.xyzzy = [1]", "unknown key"),
+    (f"{DATA}.per_categori", 1, f"{DATA}.per_categori = 1", "did you mean per_category?"),
+    (f"{DATA}.icd10", 1, f"{DATA}.icd10 = 1", "unknown key"),
+    (f"{DATA}.threshold", 1, f"{DATA}.threshold = 1", "unknown key"),
+    ("models.minilm.poling", "mean", "models.minilm.poling = 'mean'", "did you mean pooling?"),
+    (f"{CASE}.target", "x", f"{CASE}.target = 'x'", "did you mean targets?"),
+    ("evaluation.batch_token", 64, "evaluation.batch_token = 64", "did you mean batch_tokens?"),
+    # methods
+    (f"{RUN}.methods.loraa", {"r": 4}, f"{RUN}.methods.loraa = {{'r': 4}}", "did you mean lora?"),
+    (f"{RUN}.methods.lora", None, f"{RUN}.methods.lora = None", "leave it out"),
+    (f"{RUN}.methods.lora", {}, f"{RUN}.methods.lora.r", "missing"),
+    (f"{RUN}.methods.lora", {"r": 0}, f"{RUN}.methods.lora.r = 0", "greater than"),
+    (f"{RUN}.methods.lora", {"r": 1025}, f"{RUN}.methods.lora.r = 1025", "less than"),
+    ("runs.bert-lora.methods.lora.rank", 3, "runs.bert-lora.methods.lora.rank = 3", "unknown key"),
+    ("runs.bert-lora.methods.lora.lora_dropout", 1, "lora_dropout = 1", "less than 1"),
+    ("runs.bert-lora.methods.lora.lora_alpha", 0, "lora_alpha = 0", "greater than 0"),
+    (f"{RUN}.methods", None, f"{RUN}.methods = None", "keys with values"),
+    (f"{RUN}.methods", ["lora"], f"{RUN}.methods = ['lora']", "keys with values"),
+    # types
+    (f"{RUN}.learning_rate", "1e-4x", f"{RUN}.learning_rate = '1e-4x'", "number"),
+    (f"{RUN}.learning_rate", True, f"{RUN}.learning_rate = True", "number"),
+    (f"{RUN}.learning_rate", None, f"{RUN}.learning_rate = None", "number"),
+    (f"{RUN}.learning_rate", [1e-4], f"{RUN}.learning_rate = [0.0001]", "number"),
+    (f"{RUN}.steps", True, f"{RUN}.steps = True", "integer"),
+    (f"{RUN}.steps", 1.0, f"{RUN}.steps = 1.0", "integer"),
+    (f"{RUN}.steps", "240", f"{RUN}.steps = '240'", "integer"),
+    (f"{RUN}.head", False, f"{RUN}.head = False", "'probe' or 'random'"),
+    (f"{RUN}.precision", "fp16", f"{RUN}.precision = 'fp16'", "'auto', 'fp32' or 'bf16'"),
+    (f"{RUN}.case", 3, f"{RUN}.case = 3", "string"),
+    (f"{RUN}.case", "Medical Bert", f"{RUN}.case = 'Medical Bert'", "lower-case"),
+    (f"{RUN}.case", "medical-bert\n", f"{RUN}.case = 'medical-bert\\n'", "lower-case"),
+    (f"{RUN}.seeds", 0, f"{RUN}.seeds = 0", "give a list"),
+    (f"{RUN}.seeds", ["0"], f"{RUN}.seeds.0 = '0'", "integer"),
+    (f"{RUN}.seeds", [0, True], f"{RUN}.seeds.1 = True", "integer"),
+    (f"{RUN}.seeds", [0, 1.0], f"{RUN}.seeds.1 = 1.0", "integer"),
+    (f"{CASE}.targets", "medical-qa", f"{CASE}.targets = 'medical-qa'", "give a list"),
+    (f"{CASE}.retain", {"a": 1}, f"{CASE}.retain = {{'a': 1}}", "give a list"),
+    ("seed", "20", "seed = '20'", "whole number"),
+    ("seed", True, "seed = True", "whole number"),
+    ("seed", 20.0, "seed = 20.0", "whole number"),
+    ("launch", 3, "launch = 3", "command"),
+    ("launch", None, "launch = None", "command"),
+    ("launch", " ", "launch = ' '", "command"),
+    # ranges
+    (f"{RUN}.learning_rate", 0, f"{RUN}.learning_rate = 0", "greater than 0"),
+    (f"{RUN}.learning_rate", 1.5, f"{RUN}.learning_rate = 1.5", "less than or equal to 1"),
+    (f"{RUN}.learning_rate", math.nan, f"{RUN}.learning_rate = nan", "finite"),
+    (f"{RUN}.max_grad_norm", math.inf, f"{RUN}.max_grad_norm = inf", "finite"),
+    (f"{RUN}.max_grad_norm", -math.inf, f"{RUN}.max_grad_norm = -inf", "finite"),
+    (f"{RUN}.weight_decay", -0.1, f"{RUN}.weight_decay = -0.1", "greater than or equal to 0"),
+    (f"{RUN}.warmup", 1, f"{RUN}.warmup = 1", "less than 1"),
+    (f"{RUN}.steps", 0, f"{RUN}.steps = 0", "greater than or equal to 1"),
+    (f"{RUN}.batch_size", 1, f"{RUN}.batch_size = 1", "greater than or equal to 2"),
+    (f"{RUN}.seeds", [-1], f"{RUN}.seeds.0 = -1", "greater than or equal to 0"),
+    (f"{RUN}.seeds", [2**31], f"{RUN}.seeds.0 = 2147483648", "less than"),
+    ("seed", -1, "seed = -1", "whole number"),
+    ("seed", 2**31, "seed = 2147483648", "whole number"),
+    ("seed", math.nan, "seed = nan", "whole number"),
+    ("tasks.movie-sentiment.data.threshold", 5, "data.threshold = 5", "less than or equal to 4"),
+    ("tasks.movie-sentiment.test", 9, "tasks.movie-sentiment.test = 9", "equal to 10"),
+    ("tasks.movie-sentiment.max_length", 7, "tasks.movie-sentiment.max_length = 7", "equal to 8"),
+    ("evaluation.noise_repeats", 1, "evaluation.noise_repeats = 1", "greater than or equal to 2"),
+    ("compare.confidence", 0.5, "compare.confidence = 0.5", "greater than 0.5"),
+    ("compare.confidence", 1, "compare.confidence = 1", "less than 1"),
+    ("compare.resamples", 99, "compare.resamples = 99", "greater than or equal to 100"),
+    # names that nothing has
+    (f"{RUN}.case", "medical-bart", f"{RUN}.case = 'medical-bart'", "did you mean medical-bert?"),
+    (f"{CASE}.model", "minilms", f"{CASE}.model = 'minilms'", "did you mean minilm?"),
+    (f"{CASE}.targets", ["medical-q"], f"{CASE}.targets = 'medical-q'", "did you mean medical-qa?"),
+    (
+        f"{CASE}.retain",
+        ["news-retrieval", "xyzzy"],
+        f"{CASE}.retain = 'xyzzy'",
+        "no such name under tasks",
+    ),
+    (f"{DATA}.reader", "icd", f"{DATA}.reader = 'icd'", "'icd10', 'bbc'"),
+    (f"{DATA}.reader", ["icd10"], f"{DATA}.reader = ['icd10']", "'icd10', 'bbc'"),
+    (f"{DATA}.reader", GONE, f"{DATA}.reader", "missing"),
+    ("tasks.movie-sentiment.data.corpus", "film", "data.corpus = 'film'", "'movie'"),
+    # duplicate names
+    (f"{RUN}.seeds", [0, 1, 0], f"{RUN}.seeds = [0, 1, 0]", "duplicate"),
+    (
+        f"{CASE}.retain",
+        ["news-retrieval", "medical-qa"],
+        f"{CASE}.retain = ['news-retrieval', 'medical-qa']",
+        "duplicate name 'medical-qa'",
+    ),
+    (
+        f"{CASE}.retain",
+        ["news-retrieval", "news-retrieval"],
+        f"{CASE}.retain = ['news-retrieval', 'news-retrieval']",
+        "duplicate name 'news-retrieval'",
+    ),
+    # too few, too many
+    (f"{RUN}.seeds", [], f"{RUN}.seeds = []", "one seed"),
+    (f"{CASE}.targets", [], f"{CASE}.targets = []", "one target"),
+    (
+        f"{CASE}.targets",
+        ["medical-qa", "movie-sentiment"],
+        f"{CASE}.targets = ['medical-qa', 'movie-sentiment']",
+        "one target",
+    ),
+    (f"{CASE}.retain", ["news-retrieval"], f"{CASE}.retain = ['news-retrieval']", "two tasks"),
+    ("runs", {}, "runs = {}", "at least one"),
+    ("runs", None, "runs = None", "at least one"),
+    ("tasks", [1], "tasks = [1]", "at least one"),
+    # missing
+    (f"{RUN}.steps", GONE, f"{RUN}.steps", "missing"),
+    (f"{RUN}.methods", GONE, f"{RUN}.methods", "missing"),
+    (f"{DATA}", GONE, DATA, "missing"),
+    (f"{DATA}.per_category", GONE, f"{DATA}.per_category", "missing"),
+    *((section, GONE, section, "not there") for section in ("seed", "launch", "compare", "runs")),
+    ("evaluation", None, "evaluation = None", "keys with values"),
+    (RUN, None, f"{RUN} = None", "keys with values"),
+    (DATA, "icd10", f"{DATA} = 'icd10'", "keys with values"),
+    # sections that nobody reads
+    ("sede", 3, "sede = 3", "unknown section; did you mean seed?"),
+    ("xyzzy", {"a": 1}, "xyzzy = {'a': 1}", "unknown section"),
+    # kinds and data that do not fit
+    ("tasks.medical-qa.kind", "retrieval", "tasks.medical-qa.kind = 'retrieval'", "icd10"),
+    ("tasks.news-retrieval.kind", "linear-probe", "kind = 'linear-probe'", "fits retrieval"),
+    ("tasks.medical-qa.kind", "generation", "kind = 'generation'", "'classification'"),
+    ("models.minilm.kind", "causal", "models.minilm.kind = 'causal'", "'encoder'"),
+    ("models.minilm.pooling", "max", "models.minilm.pooling = 'max'", "'mean' or 'cls'"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "shown", "said"), WRONG)
+def test_a_mistake_is_one_line(key: str, value: Any, shown: str, said: str) -> None:
+    change(**{key: value})
+    line = the_mistake()
+    assert line.startswith("params.yaml: ")
+    assert shown in line
+    assert said in line
+
+
+PIN = "models.minilm"
+PINS: list[tuple[dict[str, Any], str, str]] = [
+    ({"source": "minilm"}, "source = 'minilm'", "pypi:, hf:, file:"),
+    ({"source": "ftp:x", "sha256": SHA}, "source = 'ftp:x'", "pypi:, hf:, file:"),
+    ({"source": "file:", "sha256": SHA}, "source = 'file:'", "pypi:, hf:, file:"),
+    ({"source": 3, "sha256": SHA}, "source = 3", "string"),
+    ({"sha256": SHA}, "source", "missing"),
+    ({"source": "pypi:x", "sha256": SHA}, "source = 'pypi:x'", "pypi:<name>==<version>"),
+    ({"source": "pypi:x>=1", "sha256": SHA}, "source = 'pypi:x>=1'", "pypi:<name>==<version>"),
+    ({"source": "pypi:x==1\n", "sha256": SHA}, "source = 'pypi:x==1\\n'", "==<version>"),
+    ({"source": "pypi:x==1"}, "sha256 = None", "64 hex digits"),
+    ({"source": "pypi:x==1", "sha256": SHA[1:]}, f"sha256 = '{SHA[1:]}'", "64 hex digits"),
+    ({"source": "pypi:x==1", "sha256": SHA.upper()}, f"sha256 = '{SHA.upper()}'", "hex"),
+    ({"source": "pypi:x==1", "sha256": 12}, "sha256 = 12", "string"),
+    ({"source": "pypi:x==1", "sha256": SHA, "revision": "v1"}, "revision = 'v1'", "not apply"),
+    ({"source": "file:x"}, "sha256 = None", "64 hex digits"),
+    ({"source": "file:x", "sha256": "g" * 64}, f"sha256 = '{'g' * 64}'", "64 hex digits"),
+    ({"source": "file:x", "sha256": SHA, "revision": COMMIT}, f"revision = '{COMMIT}'", "not ap"),
+    ({"source": "hf:a/b"}, "revision = None", "40 hex digits"),
+    ({"source": "hf:a/b", "revision": "main"}, "revision = 'main'", "40 hex digits"),
+    ({"source": "hf:a/b", "revision": COMMIT[1:]}, f"revision = '{COMMIT[1:]}'", "40 hex"),
+    ({"source": "hf:a/b", "revision": COMMIT, "sha256": SHA}, f"sha256 = '{SHA}'", "not apply"),
+]
+
+
+@pytest.mark.parametrize(("pin", "shown", "said"), PINS)
+@pytest.mark.parametrize("place", ["models.minilm", DATA])
+def test_a_bad_pin(place: str, pin: dict[str, Any], shown: str, said: str) -> None:
+    found = params()
+    for key in ("source", "sha256"):
+        put(found, f"{place}.{key}", GONE)
+    for key, value in pin.items():
+        put(found, f"{place}.{key}", value)
+    write(found)
+    line = the_mistake()
+    assert f"{place}.{shown}" in line
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    "pin",
+    [
+        {"source": "pypi:a-b_c.d==1.0.post1+x", "sha256": SHA},
+        {"source": "file:my data/table.csv", "sha256": SHA},
+        {"source": "hf:datasets/a/b", "revision": COMMIT},
+    ],
+)
+def test_a_good_pin(pin: dict[str, str]) -> None:
+    found = params()
+    for key in ("source", "sha256"):
+        put(found, f"models.minilm.{key}", GONE)
+    found["models"]["minilm"] |= pin
+    write(found)
+    assert mistakes() == []
+
+
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [
+        *(("runs", name) for name in ("Bert", "a.b", "a b", "a_b", "-a", "é", "a\n", "x" * 61)),
+        *((section, "a/b") for section in ("models", "tasks", "cases")),
+    ],
+)
+def test_a_bad_slug(section: str, name: str) -> None:
+    found = params()
+    found[section][name] = next(iter(found[section].values()))
+    write(found)
+    line = the_mistake()
+    assert f"{section} = {name!r}" in line
+    assert "lower-case letters, digits and hyphens" in line
+
+
+@pytest.mark.parametrize("name", [2024, 1.5, True, None])
+def test_a_name_that_is_no_text(name: Any) -> None:
+    found = params()
+    found["runs"][name] = found["runs"]["bert-full"]
+    write(found)
+    assert f"runs = {name!r}: a name is text" in the_mistake()
+
+
+@pytest.mark.parametrize("name", ["2024", "a", "x" * 60, "a-b-1"])
+def test_a_good_slug(name: str) -> None:
+    found = params()
+    found["runs"][name] = found["runs"]["bert-full"]
+    write(found)
+    assert mistakes() == []
+    assert name in read_runs()
+
+
+@pytest.mark.parametrize("name", ["base", "frontier"])
+def test_reserved_run_names(name: str) -> None:
+    found = params()
+    found["runs"][name] = found["runs"]["bert-full"]
+    write(found)
+    assert the_mistake() == f"params.yaml: runs = {name!r}: this name is reserved"
+
+
+TABLE = {"reader": "table", "source": "file:x.csv", "sha256": SHA}
+
+
+def table(kind: str, columns: Any, files: Any = None) -> None:
+    change(
+        **{
+            "tasks.own": {
+                "kind": kind,
+                "data": {**TABLE, "columns": columns, "files": files},
+                **{"max_length": 64, "train": 10, "validation": 10, "test": 10},
+            }
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "files", "said"),
+    [
+        ("classification", {"text": "t"}, None, "tasks.own.data.columns.label: missing"),
+        ("linear-probe", {"label": "l"}, None, "tasks.own.data.columns.text: missing"),
+        ("retrieval", {"query": "q"}, None, "tasks.own.data.columns.document: missing"),
+        (
+            "retrieval",
+            {"query": "q", "document": "d", "label": "l"},
+            None,
+            "tasks.own.data.columns.label = 'l': does not apply",
+        ),
+        ("classification", {"text": "t", "lable": "l"}, None, "tasks.own.data.columns.lable = 'l'"),
+        ("linear-probe", {"text": "t", "label": 3}, None, "tasks.own.data.columns.label = 3"),
+        ("linear-probe", None, None, "tasks.own.data.columns = None"),
+        (
+            "linear-probe",
+            {"text": "t", "label": "l"},
+            {"train": "a.csv"},
+            "tasks.own.data.files = ['train']",
+        ),
+        (
+            "linear-probe",
+            {"text": "t", "label": "l"},
+            {"all": "a.csv", "train": "a.csv", "test": "b.csv"},
+            "tasks.own.data.files = ['all', 'test', 'train']",
+        ),
+        ("linear-probe", {"text": "t", "label": "l"}, {"dev": "a"}, "tasks.own.data.files.dev"),
+        ("linear-probe", {"text": "t", "label": "l"}, {"all": 1}, "tasks.own.data.files.all = 1"),
+    ],
+)
+def test_a_bad_table(kind: str, columns: Any, files: Any, said: str) -> None:
+    table(kind, columns, files)
+    found = mistakes()
+    assert any(said in line for line in found), found
+    assert all("tasks.own." in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "files"),
+    [
+        ("linear-probe", {"text": "t", "label": "l", "slice": "l", "group": "g"}, None),
+        ("classification", {"text": "t", "label": "l"}, {"train": "a.csv", "test": "b.csv"}),
+        ("retrieval", {"query": "q", "document": "d"}, {"all": "a.csv"}),
+    ],
+)
+def test_a_good_table(kind: str, columns: Any, files: Any) -> None:
+    table(kind, columns, files)
+    assert mistakes() == []
+
+
+@pytest.mark.parametrize(
+    ("line", "again", "name"),
+    [
+        ("seed: 20\n", "seed: 21\n", "seed"),
+        ("runs:\n", "runs:\n  bert-lora: {}\n", "bert-lora"),
+        ("    targets: [medical-qa]\n", "    targets: [medical-qa]\n    model: minilm\n", "model"),
+        ("seed: 20\n", "seed: 20\n'seed': 20\n", "seed"),
+    ],
+)
+def test_a_name_that_stands_twice(line: str, again: str, name: str) -> None:
+    text = REAL.replace(line, again if line not in ("seed: 20\n",) else line + again, 1)
+    Path("params.yaml").write_text(text, encoding="utf-8")
+    said = the_mistake()
+    assert f"duplicate name {name!r}" in said
+    number = re.search(r"line (\d+)", said)
+    assert number
+    assert text.splitlines()[int(number[1]) - 1].strip().strip("'").startswith(name)
+
+
+UNREADABLE: list[tuple[bytes, str]] = [
+    (b"seed: [1, 2\nruns: {", "not YAML"),
+    (b"a: 'open", "not YAML"),
+    (b"a: \x07", "not YAML"),
+    (b"a: b: c", "not YAML"),
+    (b"a: *nobody", "not YAML"),
+    (b"a: !!python/object:os.system {}", "not YAML"),
+    (b"a: !!int x", "not YAML"),
+    (b"a: !!float x", "not YAML"),
+    (b"a: !!bool maybe", "not YAML"),
+    (b"a: !!timestamp x", "not YAML"),
+    (b"a: !!map [1]", "not YAML"),
+    (b"--- {a: 1}\n--- {a: 2}\n", "not YAML"),
+    (b"a: &a [*a]", "not YAML"),
+    (b"a: " + b"[" * 1000, "not YAML"),
+    (b"? [1]\n: 2", "is no name"),
+    (b"a: {? {b: 1} : 2}", "is no name"),
+    (b"a: \xff", "not UTF-8 at byte 3"),
+    (b"", "no mapping"),
+    (b"# nothing\n", "no mapping"),
+    (b"- 1\n", "no mapping"),
+    (b"word", "no mapping"),
+]
+
+
+@pytest.mark.parametrize(("content", "said"), UNREADABLE)
+def test_a_file_that_cannot_be_read(content: bytes, said: str) -> None:
+    Path("params.yaml").write_bytes(content)
+    assert said in the_mistake()
+
+
+def test_no_file() -> None:
+    Path("params.yaml").unlink()
+    assert "not found" in the_mistake()
+
+
+def test_a_folder_in_its_place() -> None:
+    Path("params.yaml").unlink()
+    Path("params.yaml").mkdir()
+    assert "cannot be read" in the_mistake()
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    change(**{f"{RUN}.steps": 0, f"{RUN}.extra": 1, "runs.bert-lora.case": "none", "compare": GONE})
+    found = mistakes()
+    assert len(found) == 4
+    for key in (f"{RUN}.steps", f"{RUN}.extra", "runs.bert-lora.case", "compare"):
+        assert any(line.startswith(f"params.yaml: {key}") for line in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-05", 1e-05),
+        ("1E5", 1e5),
+        ("1e5", 1e5),
+        (".5", 0.5),
+        ("+.5e1", 5.0),
+        ("1.", 1.0),
+        ("-0.0", 0.0),
+        (".inf", math.inf),
+        ("-.INF", -math.inf),
+        ("0", 0),
+        ("+12", 12),
+        ("010", 10),  # YAML 1.1 reads 8
+        ("0o10", 8),
+        ("0xfF", 255),
+        ("true", True),
+        ("FALSE", False),
+        ("null", None),
+        ("~", None),
+        ("", None),
+        # Words, in YAML 1.2: numbers, booleans and dates only in 1.1.
+        *((word, word) for word in ("no", "yes", "on", "Off", "y", "1_000", "1:30", "0b1", "-0o7")),
+        *((word, word) for word in ("2026-01-31", "1e", "e5", ".", "+.e1", "inf", "nan")),
+        ('"1"', "1"),
+    ],
+)
+def test_yaml_1_2(text: str, value: Any) -> None:
+    Path("params.yaml").write_text(f"a: {text}\n", encoding="utf-8")
+    found = load()["a"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_yaml_1_2_nan() -> None:
+    Path("params.yaml").write_text("a: [.nan, .NaN, .NAN]\n", encoding="utf-8")
+    assert all(math.isnan(value) for value in load()["a"])
+
+
+@pytest.mark.parametrize("digits", ["9" * 200, "9" * 5000, "0x" + "f" * 5000])
+@pytest.mark.parametrize("key", [f"{RUN}.steps", f"{RUN}.max_grad_norm", "seed"])
+def test_a_number_beyond_all_bounds(key: str, digits: str) -> None:
+    change(**{key: "HERE"})
+    text = Path("params.yaml").read_text(encoding="utf-8").replace("HERE", digits)
+    Path("params.yaml").write_text(text, encoding="utf-8")
+    assert f"params.yaml: {key} = " in the_mistake()
+
+
+@pytest.mark.parametrize("rate", [1e-05, 1e-4, 0.001, 3e-07])
+def test_what_dvc_writes_is_read(rate: float) -> None:
+    """`dvc exp run -S runs.bert-full.learning_rate=1e-5` goes through this function."""
+    with modify_yaml("params.yaml") as found:
+        found["runs"]["bert-full"]["learning_rate"] = rate
+    if rate == 1e-05:
+        assert "learning_rate: 1e-05" in Path("params.yaml").read_text(encoding="utf-8")
+    assert mistakes() == []
+    assert read_run("bert-full").learning_rate == rate
+    assert read_run("bert-lora").learning_rate == 1e-3
+
+
+ODD = ["a\nb", "a\rb\x0b", "a\x85b\x1c", "\u2028\u2029", "\x1b[31m\x7f"]
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda found, odd: put(found, f"{RUN}.case", odd),
+        lambda found, odd: found["runs"]["bert-full"].update({odd: 1}),
+        lambda found, odd: found.update({odd: odd}),
+        lambda found, odd: found["runs"].update({odd: found["runs"]["bert-full"]}),
+        lambda found, odd: put(found, f"{DATA}.reader", odd),
+        lambda found, odd: put(found, f"{DATA}.source", odd),
+        lambda found, odd: put(found, f"{CASE}.targets", [odd]),
+        lambda found, odd: found["tasks"]["medical-qa"].update({odd: {odd: odd}}),
+    ],
+)
+def test_odd_signs_keep_to_one_line(odd: str, spoil: Callable[[dict[str, Any], str], None]) -> None:
+    found = params()
+    spoil(found, odd)
+    text = yaml.safe_dump(found)  # ASCII: such signs are escaped in double quotes
+    Path("params.yaml").write_text(text, encoding="utf-8")
+    assert the_mistake().isprintable()
+
+
+def test_odd_signs_of_a_duplicate() -> None:
+    Path("params.yaml").write_text('"a\\nb": 1\n"a\\nb": 2\n', encoding="utf-8")
+    assert the_mistake().isprintable()
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else ()
+    return [path, *(place for key, below in inner for place in places(below, (*path, key)))]
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.binary(max_size=3)
+    | st.dates()
+    | st.sampled_from(["base", "table", "icd10", "hf:a/b", "file:x", "medical-qa", "columns"])
+)
+KEYS = (
+    st.text(max_size=5)
+    | st.integers()
+    | st.booleans()
+    | st.none()
+    | st.sampled_from(["reader", "source", "files", "columns", "lora", "r", "data", "table"])
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(KEYS, below, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data(), value=VALUES, key=KEYS)
+def test_any_value_anywhere_passes_or_is_told(data: st.DataObject, value: Any, key: Any) -> None:
+    Path("params.yaml").write_text(REAL, encoding="utf-8")
+    found = params()
+    path = data.draw(st.sampled_from(places(found)))
+    place = found
+    for part in path[:-1]:
+        place = place[part]
+    if not path:
+        found = value
+    elif isinstance(place[path[-1]], dict) and data.draw(st.booleans()):
+        place[path[-1]][key] = value
+    else:
+        place[path[-1]] = value
+    write(found)
+    for line in mistakes():
+        assert line.startswith("params.yaml: ")
+        assert line.isprintable()
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.text(st.sampled_from("ab01.eExo-+:?!&*[]{},'\"|>#%@~<= \n\t\\"), max_size=25))
+def test_any_text_passes_or_is_told(text: str) -> None:
+    Path("params.yaml").write_text(text, encoding="utf-8")
+    assert mistakes()
+
+
+def run_check(folder: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "stages.config.whole"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PALIMPSEST_DEBUG": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_as_a_program_a_line_a_mistake(project: Path) -> None:
+    change(**{f"{RUN}.steps": "a\nb", f"{RUN}.seeds": [1, 1], "extra": 1})
+    done = run_check(project)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("error: params.yaml: ") for line in lines)
+    assert f"error: params.yaml: {RUN}.seeds = [1, 1]: duplicate seed" in lines
+
+
+def test_as_a_program_a_sound_file(project: Path) -> None:
+    done = run_check(project)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "params.yaml: sound\n", "")
