@@ -15,7 +15,8 @@ from stages.records import read_table
 from stages.report.markdown import render
 from stages.report.metrics import everything, headline
 from stages.report.plots import Rows, change_rows, curve_rows, score_rows
-from stages.statistics.comparison import About, Case, Settings
+from stages.statistics.comparison import Case
+from stages.statistics.results import About, Settings
 from stages.storage import atomic_file, read_json, write_json
 
 MEASURED_WITH = ("device", "dtype", "threads", "processor", "libraries")

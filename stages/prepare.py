@@ -8,7 +8,7 @@ from stages import errors
 from stages.config.cases import read_case
 from stages.config.models import read_model
 from stages.config.seed import read_seed
-from stages.config.tasks import TaskConfig, read_tasks
+from stages.config.tasks import OPTIONS, TaskConfig, read_tasks
 from stages.models.manifest import make_manifest
 from stages.storage import atomic_directory, write_json
 from stages.tasks.examples import SPLITS, TEXTS, Examples, Task, path_of, write_examples
@@ -37,25 +37,32 @@ def _remove_overlap(
     }
 
 
+def _task(name: str, config: TaskConfig, split: Split) -> Task:
+    labels = sorted(set(split.rows["train"]["label"])) if "label" in split.rows["train"] else []
+    options: dict[str, Any] = {
+        option: getattr(config, option) for option in OPTIONS.get(config.kind, ())
+    }
+    if config.judge:
+        options["judge"] = make_manifest(read_model(config.judge))
+    return Task(name, config.kind, config.max_length, tuple(labels), options)
+
+
 def _write_role(
     case: str, role: str, configs: dict[str, TaskConfig], splits: dict[str, Split]
 ) -> None:
     target = Path("data") / case / role
     with atomic_directory(target) as folder:
         for name, config in configs.items():
-            rows = splits[name].rows
-            labels = sorted(set(rows["train"]["label"])) if "label" in rows["train"] else []
-            task = Task(name, config.kind, config.max_length, tuple(labels))
+            task = _task(name, config, splits[name])
             for split in SPLITS:
                 where = folder / path_of(case, role, split, name).relative_to(target)
-                write_examples(where, Examples(task, rows[split]))
+                write_examples(where, Examples(task, splits[name].rows[split]))
 
 
 def _card(config: TaskConfig, split: Split, removed: dict[str, int]) -> dict[str, Any]:
     return {
         "kind": config.kind,
-        "source": config.data.source,
-        "pin": config.data.sha256 or config.data.revision,
+        "data": config.data.model_dump(mode="json", exclude_none=True),
         "read": split.read,
         "empty": split.empty,
         "duplicates": split.duplicates,

@@ -7,7 +7,7 @@ from stages import errors
 from stages.config.evaluation import read_evaluation
 from stages.config.seed import read_seed
 from stages.models.base import materialise
-from stages.models.encoder import load_encoder
+from stages.models.loading import load
 from stages.records import write_records
 from stages.scoring.case import score_case
 from stages.storage import read_json
@@ -19,11 +19,10 @@ def main(case: str) -> None:
     folder = materialise(manifest)
     records, about = score_case(
         case,
-        load_encoder(folder, manifest["pooling"]),
-        folder,
+        load(manifest, folder),
         evaluation,
+        seed,
         repeats=evaluation.noise_repeats,
-        seed=seed,
         label=f"{case}, base",
     )
     write_records(Path(f"metrics/records/{case}/base.parquet"), records, about)

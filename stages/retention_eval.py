@@ -8,22 +8,23 @@ import pandas as pd
 from stages import errors
 from stages.config.evaluation import read_evaluation
 from stages.config.runs import read_run
+from stages.config.seed import read_seed
 from stages.models.base import materialise
-from stages.models.tuned import load_tuned
+from stages.models.loading import load
 from stages.records import write_records
 from stages.scoring.case import score_case
 from stages.storage import read_json
 
 
 def main(run: str) -> None:
-    config, evaluation = read_run(run), read_evaluation()
+    config, evaluation, asked_with = read_run(run), read_evaluation(), read_seed()
     manifest = read_json(Path(f"models/base/{config.case}.json"))
     base = materialise(manifest)
     parts = []
     for seed in config.seeds:
-        encoder, head = load_tuned(Path(f"models/tuned/{run}/seed-{seed}"), base, manifest)
+        tuned = load(manifest, base, Path(f"models/tuned/{run}/seed-{seed}"))
         records, about = score_case(
-            config.case, encoder, base, evaluation, head=head, label=f"{run}, seed {seed}"
+            config.case, tuned, evaluation, asked_with, repeats=0, label=f"{run}, seed {seed}"
         )
         parts.append(records.assign(seed=seed))
     path = Path(f"metrics/records/{config.case}/{run}.parquet")

@@ -96,6 +96,6 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def content_id(*texts: str) -> str:
-    """The identity of an example: 16 hex digits of a hash over its texts, in order."""
-    return fingerprint(*texts)[:16]
+def content_id(*parts: Any) -> str:
+    """The identity of an example: 16 hex digits of a hash over its JSON-able parts, in order."""
+    return fingerprint(*parts)[:16]

@@ -32,9 +32,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory, own: Path) -> tiny.Walk:
 
 
 @pytest.fixture
-def bench(
-    walked: tiny.Walk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Path]:
+def bench(walked: tiny.Walk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the walked pipeline's folder, to stand in and run stages of."""
     folder = tmp_path / "bench"
     shutil.copytree(walked.path, folder)

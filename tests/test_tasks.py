@@ -460,10 +460,18 @@ def test_a_folder_of_several_files_is_not_guessed_at(tmp_path: Path) -> None:
 
 
 BAD_TABLES: dict[str, tuple[str, bytes, str]] = {
-    "column": ("r.csv", b"Text,Label\na,x\n", r"no column 'Class' \(for label\); it has Text, Label"),
+    "column": (
+        "r.csv",
+        b"Text,Label\na,x\n",
+        r"no column 'Class' \(for label\); it has Text, Label",
+    ),
     "empty csv cell": ("r.csv", b"Text,Class\na,x\nb,\n", r"row 2: column 'Class' is empty"),
     "short csv row": ("r.csv", b"Text,Class\na,x\nb\n", r"row 2: column 'Class' is empty"),
-    "null": ("r.jsonl", b'{"Text": null, "Class": "x"}\n{"Text": "a", "Class": "x"}', "row 1: column 'Text'"),
+    "null": (
+        "r.jsonl",
+        b'{"Text": null, "Class": "x"}\n{"Text": "a", "Class": "x"}',
+        "row 1: column 'Text'",
+    ),
     "absent": ("r.jsonl", b'{"Text": "a", "Class": "x"}\n{"Text": "b"}', "row 2: column 'Class'"),
     "no rows": ("r.csv", b"Text,Class\n", "has no rows"),
     "no bytes in csv": ("r.csv", b"", "has no rows"),
@@ -475,8 +483,12 @@ BAD_TABLES: dict[str, tuple[str, bytes, str]] = {
     "not parquet": ("r.parquet", b"PAR1 of a kind", "cannot be read: Parquet magic bytes"),
     "not utf-8": ("r.csv", b"Text,Class\n\xe9t\xe9,x\n", "cannot be read: 'utf-8' codec"),
     "ragged": ("r.csv", b"Text,Class\na,x\nb,y,z\n", "cannot be read: Error tokenizing"),
-    "more fields than names": ("r.csv", b"Text,Class\n1,a,x\n2,b,y\n", "more fields than its header"),
-}  # fmt: skip
+    "more fields than names": (
+        "r.csv",
+        b"Text,Class\n1,a,x\n2,b,y\n",
+        "more fields than its header",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", BAD_TABLES)
@@ -551,14 +563,20 @@ ICD10 = (
             "A00",
             "Cholera",
             diagnosis("A00.0", "Cholera due to biovar cholerae"),
-            diagnosis("A00.1", "Cholera, other", *(diagnosis(f"A00.1{n}", f"Sort {n}") for n in range(9))),
+            diagnosis(
+                "A00.1", "Cholera, other", *(diagnosis(f"A00.1{n}", f"Sort {n}") for n in range(9))
+            ),
         ),
         diagnosis("A09", "Gastroenteritis, unspecified"),
     )
-    + chapter("2", "Neoplasms (C00-D49)", diagnosis("C00", "Lip", diagnosis("C00.0", " Upper lip "), diagnosis("C00.1", "Upper lip")))
+    + chapter(
+        "2",
+        "Neoplasms (C00-D49)",
+        diagnosis("C00", "Lip", diagnosis("C00.0", " Upper lip "), diagnosis("C00.1", "Upper lip")),
+    )
     + chapter("22", "Codes for special purposes (U00-U85)", diagnosis("U07", "COVID-19"))
     + "</ICD10CM.tabular>"
-)  # fmt: skip
+)
 
 
 def icd10(per_category: int = 100, seed: int = 0) -> pd.DataFrame:

@@ -51,7 +51,7 @@ def _vocabulary() -> list[str]:
 
 def _rows(task: str) -> list[dict[str, str]]:
     """Short texts, no two alike; two words of eight give the label away."""
-    draw = random.Random(task)  # noqa: S311
+    draw = random.Random(task)
     rows = []
     for number in range(ROWS[task]):
         if task == RETRIEVAL:
@@ -150,7 +150,9 @@ def make_params(project: Path) -> dict[str, Any]:
     return {
         "launch": "python",
         "seed": 20,
-        "models": {"bert": {**pinned(project, f"{OWN}/model"), "kind": "encoder"}},
+        "models": {
+            "bert": {**pinned(project, f"{OWN}/model"), "kind": "encoder", "pooling": "mean"}
+        },
         "tasks": {
             task: {
                 "kind": kind,
@@ -310,7 +312,9 @@ def _filled(value: Any, names: Mapping[str, Any]) -> Any:
     if isinstance(value, list):
         return [_filled(inner, names) for inner in value]
     if isinstance(value, str):
-        return re.sub(r"\$\{([^}]+)\}", lambda match: str(reading.lookup(names, match[1])), value)
+        return re.sub(
+            r"\$\{([^}]+)\}", lambda match: str(reading.lookup(dict(names), match[1])), value
+        )
     return value
 
 

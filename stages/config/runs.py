@@ -1,8 +1,8 @@
 """params.yaml, section `runs`: one recipe each."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from stages.config.methods import Methods
 from stages.config.reading import Name, Section, load, lookup, parse, section
@@ -23,9 +23,9 @@ Seeds = Annotated[tuple[Seed, ...], Field(strict=False), AfterValidator(_distinc
 class RunConfig(Section):
     case: Name
     methods: Methods
-    head: Literal["probe", "random"]
+    head: Literal["probe", "random"] | None = None
     learning_rate: Annotated[float, Field(gt=0, le=1)]
-    head_learning_rate: Annotated[float, Field(gt=0, le=1)]
+    head_learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
     weight_decay: Annotated[float, Field(ge=0, le=1)]
     warmup: Annotated[float, Field(ge=0, lt=1)]
     max_grad_norm: Annotated[float, Field(gt=0)]
@@ -36,6 +36,15 @@ class RunConfig(Section):
     validation_rows: Annotated[int, Field(ge=10)]
     checkpoint_every: Annotated[int, Field(ge=1)]
     seeds: Seeds
+
+    @model_validator(mode="after")
+    def _head_is_whole(self) -> Self:
+        if (self.head is None) != (self.head_learning_rate is None):
+            raise ValueError(
+                f"head_learning_rate = {self.head_learning_rate}: goes with head, "
+                f"which is {self.head!r}: give both or neither"
+            )
+        return self
 
 
 def read_run(name: str) -> RunConfig:

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from stages.config.pin import Pin
-from stages.config.reading import Section, section
+from stages.config.reading import Name, Section, section
 
 Rows = Annotated[int, Field(ge=10, le=10_000_000)]
 
@@ -27,6 +27,31 @@ class Vader(Pin):
     reader: Literal["vader"]
     corpus: Literal["movie", "amazon", "nyt", "tweets"]
     threshold: Annotated[float, Field(ge=0, le=4)]
+
+
+class Geonames(Pin):
+    reader: Literal["geonames"]
+
+
+class Cldr(Section):
+    """Names from Unicode's CLDR, through babel, which constraints.txt pins."""
+
+    reader: Literal["cldr"]
+    language: Annotated[str, StringConstraints(pattern="^[a-z]{2,3}$")]
+
+
+class Chatter(Pin):
+    reader: Literal["chatter"]
+
+
+class HumanEval(Pin):
+    reader: Literal["humaneval"]
+
+
+class Made(Section):
+    """Rows that this project makes itself, from word lists and `seed`."""
+
+    reader: Literal["agreement", "addition", "instructions"]
 
 
 class Columns(Section):
@@ -57,30 +82,87 @@ class Table(Pin):
         return self
 
 
+Kind = Literal[
+    "classification",
+    "linear-probe",
+    "retrieval",
+    "multiple-choice",
+    "language-modelling",
+    "news-writing",
+    "instruction-following",
+]
+FITS: dict[str, tuple[Kind, ...]] = {
+    "icd10": ("classification", "linear-probe"),
+    "bbc": ("retrieval", "news-writing"),
+    "newsgroups": ("classification", "linear-probe"),
+    "vader": ("classification", "linear-probe"),
+    "geonames": ("multiple-choice",),
+    "cldr": ("multiple-choice",),
+    "chatter": ("multiple-choice",),
+    "agreement": ("multiple-choice",),
+    "addition": ("multiple-choice",),
+    "humaneval": ("language-modelling",),
+    "instructions": ("instruction-following",),
+    "table": ("classification", "linear-probe", "retrieval", "language-modelling"),
+}
+"""The kinds of task that the rows of a reader can be."""
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "classification": ("text", "label"),
+    "linear-probe": ("text", "label"),
+    "retrieval": ("query", "document"),
+    "language-modelling": ("text",),
+}
+"""The columns that a table of one's own needs, by kind."""
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "news-writing": ("max_new_tokens", "texts_per_topic", "judge"),
+    "instruction-following": ("max_new_tokens",),
+}
+"""The keys that some kinds need and the others do not have."""
+
+
 class TaskConfig(Section):
-    kind: Literal["classification", "linear-probe", "retrieval"]
-    data: Annotated[Icd10 | Bbc | Newsgroups | Vader | Table, Field(discriminator="reader")]
+    kind: Kind
+    data: Annotated[
+        Icd10 | Bbc | Newsgroups | Vader | Geonames | Cldr | Chatter | HumanEval | Made | Table,
+        Field(discriminator="reader"),
+    ]
     max_length: Annotated[int, Field(ge=8, le=131_072)]
     train: Rows
     validation: Rows
     test: Rows
+    max_new_tokens: Annotated[int, Field(ge=1, le=8192)] | None = None
+    texts_per_topic: Annotated[int, Field(ge=3, le=10_000)] | None = None
+    judge: Name | None = None
 
     @model_validator(mode="after")
     def _rows_fit_kind(self) -> Self:
+        reader = self.data.reader
+        if self.kind not in FITS[reader]:
+            fits = " or ".join(FITS[reader])
+            raise ValueError(f"kind = {self.kind!r}: data of reader {reader} fits {fits}")
         if isinstance(self.data, Table):
-            pairs, labelled = ("query", "document"), ("text", "label")
-            retrieval = self.kind == "retrieval"
-            for column in (*pairs, *labelled):
+            needed = COLUMNS[self.kind]
+            for column in ("query", "document", "text", "label"):
                 name = getattr(self.data.columns, column)
-                if (column in pairs) == retrieval and name is None:
+                if column in needed and name is None:
                     raise ValueError(f"data.columns.{column}: missing: a {self.kind} task needs it")
-                if (column in pairs) != retrieval and name is not None:
+                if column not in needed and name is not None:
                     raise ValueError(
                         f"data.columns.{column} = {name!r}: does not apply to a {self.kind} task"
                     )
-        elif (self.data.reader == "bbc") != (self.kind == "retrieval"):
-            fits = "retrieval" if self.data.reader == "bbc" else "classification or linear-probe"
-            raise ValueError(f"kind = {self.kind!r}: data of reader {self.data.reader} fits {fits}")
+        return self
+
+    @model_validator(mode="after")
+    def _options_fit_kind(self) -> Self:
+        needed = OPTIONS.get(self.kind, ())
+        for option in ("max_new_tokens", "texts_per_topic", "judge"):
+            value = getattr(self, option)
+            if option in needed and value is None:
+                raise ValueError(f"{option}: missing: a {self.kind} task needs it")
+            if option not in needed and value is not None:
+                raise ValueError(f"{option} = {value!r}: does not apply to a {self.kind} task")
         return self
 
 

@@ -1,6 +1,6 @@
 """params.yaml as a whole: `python -m stages.config.whole` says what is wrong with it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from stages import errors
@@ -9,6 +9,7 @@ from stages.config.compare import CompareConfig
 from stages.config.evaluation import EvaluationConfig
 from stages.config.models import ModelConfig
 from stages.config.reading import NAME, PARAMS, Section, load, lookup, mistake, parse, suggestion
+from stages.config.references import references
 from stages.config.runs import RunConfig
 from stages.config.seed import read_seed
 from stages.config.tasks import TaskConfig
@@ -22,11 +23,6 @@ NAMED: dict[str, type[Section]] = {
 }
 SINGLE: dict[str, type[Section]] = {"evaluation": EvaluationConfig, "compare": CompareConfig}
 RESERVED = ("base", "frontier")
-
-
-def _unknown(key: str, name: str, section: str, known: Iterable[str]) -> str:
-    reason = f"no such name under {section}" + suggestion(name, sorted(map(str, known)))
-    return mistake(key, name, reason)
 
 
 def _collect(mistakes: list[str], check: Callable[..., Any], *arguments: Any) -> Any:
@@ -55,8 +51,8 @@ def _entries(params: dict[str, Any], section: str) -> dict[Any, Any]:
     return entries
 
 
-def _single(params: dict[str, Any], section: str, model: type[Section]) -> None:
-    parse(model, lookup(params, section), section)
+def _single(params: dict[str, Any], section: str, model: type[Section]) -> Section:
+    return parse(model, lookup(params, section), section)
 
 
 def _launch(params: dict[str, Any]) -> None:
@@ -76,7 +72,8 @@ def _read(params: dict[str, Any], mistakes: list[str]) -> dict[str, dict[str, An
             if parsed is not None:
                 sound[section][str(name)] = parsed
     for section, model in SINGLE.items():
-        _collect(mistakes, _single, params, section, model)
+        parsed = _collect(mistakes, _single, params, section, model)
+        sound[section] = {section: parsed} if parsed else {}
     _collect(mistakes, read_seed)
     _collect(mistakes, _launch, params)
     known = [*NAMED, *SINGLE, "seed", "launch"]
@@ -86,30 +83,13 @@ def _read(params: dict[str, Any], mistakes: list[str]) -> dict[str, dict[str, An
     return sound
 
 
-def _cross(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> list[str]:
-    """The names that sections use of each other."""
-    mistakes = []
-    for name, case in sound["cases"].items():
-        if case.model not in params["models"]:
-            mistakes.append(_unknown(f"cases.{name}.model", case.model, "models", params["models"]))
-        for role in ("targets", "retain"):
-            for task in getattr(case, role):
-                if task not in params["tasks"]:
-                    key = f"cases.{name}.{role}"
-                    mistakes.append(_unknown(key, task, "tasks", params["tasks"]))
-    for name, run in sound["runs"].items():
-        if run.case not in params["cases"]:
-            mistakes.append(_unknown(f"runs.{name}.case", run.case, "cases", params["cases"]))
-    return mistakes
-
-
 def check() -> None:
     """Raises UserError with one line a mistake."""
     params = load()
     mistakes: list[str] = []
     sound = _read(params, mistakes)
     if all(isinstance(params.get(section), dict) for section in NAMED):
-        mistakes.extend(_cross(params, sound))
+        mistakes.extend(references(params, sound))
     if mistakes:
         raise UserError("\n".join(dict.fromkeys(mistakes)))
 

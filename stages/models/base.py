@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.errors import UserError
+from stages.models.gguf import convert
 from stages.sources.pinned import open_source
 from stages.storage import sha256_file
 
@@ -13,7 +14,10 @@ def materialise(manifest: dict[str, Any]) -> Path:
     source = open_source(
         manifest["source"], sha256=manifest.get("sha256"), revision=manifest.get("revision")
     )
-    folder = source.folder(manifest["path"], list(manifest["files"]))
+    if "gguf" in manifest:
+        folder = convert(source.folder(manifest["path"], [manifest["gguf"]]) / manifest["gguf"])
+    else:
+        folder = source.folder(manifest["path"], list(manifest["files"]))
     for name, expected in manifest["files"].items():
         found = sha256_file(folder / name)
         if found != expected:

@@ -72,6 +72,16 @@ class CausalTokenizer:
         begun = self._prefix is not None and text.startswith(self._tokenizer.decode(self._prefix))
         return list(self._tokenizer.encode(text, add_special_tokens=not begun))
 
+    def clip(self, prompt: str, text: str, max_length: int) -> str:
+        """The beginning of `text` that fits into `max_length` tokens with its prompt.
+
+        At least one token, so that a text never vanishes behind its prompt.
+        """
+        room = max(1, max_length - len(self.encode(prompt)))
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ends = [end for _, end in encoded["offset_mapping"]]
+        return text if len(ends) <= room else text[: ends[room - 1]]
+
     def pair(self, context: str, continuation: str) -> tuple[TokenIds, TokenIds]:
         """Token ids of both, cut where the context alone would end.
 
@@ -93,13 +103,12 @@ class CausalTokenizer:
     def prompt(self, text: str) -> TokenIds:
         """Token ids for a model to go on from: as `text` is cut where a word follows it.
 
-        Two line breaks before a word are two tokens of GPT-2's, at the end of a text they are
-        one, which the model has never seen a word after.
+        Spaces at the end are left out: they belong to the word. Two line breaks are two of
+        GPT-2's tokens before a word but one at the end of a text, which no word ever follows.
         """
-        if text and not text[-1].isspace():
-            return self.encode(text)
-        context, _ = self.pair("", "A") if not text else (self.encode(f"{text}A")[:-1], None)
-        return context
+        text = text.rstrip(" ")
+        ids = self.encode(f"{text}A")[:-1] if text[-1:].isspace() else self.encode(text)
+        return ids or self.pair("", "A")[0]
 
     def chat(self, prompt: str) -> TokenIds:
         """What the user says, in the model's chat template, up to where its answer begins."""
@@ -169,6 +178,8 @@ def head_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def _head_is_known(model: PreTrainedModel) -> bool:
+    if model.get_output_embeddings() is None:
+        return False
     ids = torch.tensor(PROBE)
     expected = model(input_ids=ids).logits
     found = head_logits(model, hidden_states(model, ids, torch.ones_like(ids)))

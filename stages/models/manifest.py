@@ -51,8 +51,14 @@ def _check_weights(folder: Path, source: str) -> None:
 def make_manifest(config: ModelConfig) -> dict[str, Any]:
     """Fetch a model and write down what it consists of. Raises UserError, see sources."""
     source = open_source(config.source, sha256=config.sha256, revision=config.revision)
-    names = _model_files(config, source)
-    folder = source.folder(config.path, names)
-    _check_weights(folder, config.source)
     pin = config.model_dump(mode="json", exclude_none=True)
+    if config.gguf:
+        from stages.models.gguf import convert  # torch, which prepare does not need otherwise
+
+        folder = convert(source.folder(config.path, [config.gguf]) / config.gguf)
+        names = sorted(path.name for path in folder.iterdir())
+    else:
+        names = _model_files(config, source)
+        folder = source.folder(config.path, names)
+    _check_weights(folder, config.source)
     return {**pin, "files": {name: sha256_file(folder / name) for name in names}}

@@ -5,7 +5,6 @@ from typing import Any
 
 from safetensors.numpy import load_file, save_file
 
-from stages.models.encoder import Encoder, load_encoder
 from stages.models.probe import Probe
 from stages.storage import read_json, write_json
 
@@ -13,12 +12,12 @@ ADAPTER = "adapter_config.json"
 HEAD = "head.safetensors"
 
 
-def save_tuned(folder: Path, encoder: Encoder, head: Probe | None, base: str) -> None:
+def save_tuned(folder: Path, body: Any, head: Probe | None, base: str) -> None:
     """Write into `folder`: an adapter's weights where the body has one, else all weights.
 
     `base` is the source of the base model: an adapter names it, rather than a local path.
     """
-    encoder.body.save_pretrained(folder)
+    body.save_pretrained(folder)
     if (folder / ADAPTER).exists():
         settings = read_json(folder / ADAPTER)
         settings["base_model_name_or_path"] = base
@@ -32,21 +31,20 @@ def save_tuned(folder: Path, encoder: Encoder, head: Probe | None, base: str) ->
         save_file({"weight": head.weight, "bias": head.bias}, folder / HEAD)
 
 
-def load_tuned(folder: Path, base: Path, manifest: dict[str, Any]) -> tuple[Encoder, Probe | None]:
-    """Load what `save_tuned` wrote, adapter merged, in fp32 and in evaluation mode."""
-    if (folder / ADAPTER).exists():
-        import peft  # seconds to import, so only where an adapter needs it
-
-        encoder = load_encoder(base, manifest["pooling"])
-        adapted = peft.PeftModel.from_pretrained(encoder.body, folder)
-        encoder.body = adapted.merge_and_unload()
-    else:
-        encoder = load_encoder(folder, manifest["pooling"])
-    return encoder.eval(), _load_head(folder / HEAD)
+def has_adapter(folder: Path) -> bool:
+    return (folder / ADAPTER).exists()
 
 
-def _load_head(path: Path) -> Probe | None:
-    if not path.exists():
+def merge_adapter(body: Any, folder: Path) -> Any:
+    """The base's `body` with the adapter in `folder` added to its weights."""
+    import peft  # seconds to import, so only where an adapter needs it
+
+    return peft.PeftModel.from_pretrained(body, folder).merge_and_unload()
+
+
+def load_head(folder: Path) -> Probe | None:
+    """The head that was trained with the body, or None."""
+    if not (folder / HEAD).exists():
         return None
-    tensors = load_file(path)
+    tensors = load_file(folder / HEAD)
     return Probe(tensors["weight"], tensors["bias"])

@@ -3,21 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
-from stages.statistics.comparison import (
-    BaseResult,
-    Case,
-    Change,
-    RunResult,
-    SliceChange,
-    TaskScores,
-)
+from stages.statistics.comparison import Case
 from stages.statistics.intervals import Interval
+from stages.statistics.results import BaseResult, Change, RunResult, SliceChange, TaskScores
 
 DECIMALS = 4
 
 
 def headline(case: Case, run: RunResult) -> dict[str, Any]:
-    """gain.<target>, drop.<task>, retained_min: finite numbers only; undefined is left out."""
+    """gain.<target>, drop.<task>, retained_min, noise_drop: finite; the undefined is left out."""
     kept: dict[str, Any] = {"gain": {}, "drop": {}}
     shares = []
     for task, change in run.changes.items():
@@ -27,6 +21,8 @@ def headline(case: Case, run: RunResult) -> dict[str, Any]:
             shares.append(change.retained)
     if shares:
         kept["retained_min"] = _rounded(min(shares))
+    if run.noise_drop is not None:
+        kept["noise_drop"] = _rounded(run.noise_drop)
     return kept
 
 
@@ -53,9 +49,19 @@ def everything(
     return found
 
 
-def _metrics(scores: TaskScores) -> Iterator[tuple[str, dict[str, float | int]]]:
+def _metrics(scores: TaskScores) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, interval in scores.metrics.items():
         yield name, {**_ends(interval), "n": scores.n}
+    for name, interval in scores.noisy.items():
+        yield f"under {name}", {**_ends(interval), "n": scores.n}
+    if scores.writing:
+        yield (
+            "writing",
+            {
+                part: {name: _ends(interval) for name, interval in figures.items()}
+                for part, figures in scores.writing.items()
+            },
+        )
     if scores.chance is not None:
         yield "chance", {"value": _rounded(scores.chance), "n": scores.n}
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from stages.statistics.comparison import BaseResult, Case, RunResult
+from stages.statistics.comparison import Case
+from stages.statistics.results import BaseResult, RunResult
 
 Rows = list[dict[str, Any]]
 

@@ -1,6 +1,5 @@
-"""All tasks of a case, scored by one encoder."""
+"""All tasks of a case, scored by one model."""
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -8,50 +7,54 @@ from tqdm import tqdm
 
 from stages.config.evaluation import EvaluationConfig
 from stages.models.device import describe, device, dtype
-from stages.models.encoder import Encoder, Tokenizer, longest_input
-from stages.models.probe import Probe
+from stages.models.loading import CausalModel, EncoderModel
 from stages.provenance import provenance
-from stages.scoring.encoder import Scorer, TaskSplits
-from stages.tasks.examples import SPLITS, read_role
-
-
-def read_splits(case: str, role: str) -> list[TaskSplits]:
-    parts = [read_role(case, role, split) for split in SPLITS]
-    return [TaskSplits(*of_task) for of_task in zip(*parts, strict=True)]
+from stages.scoring.causal_case import CausalCaseScorer
+from stages.scoring.encoder import EncoderScorer
+from stages.scoring.splits import Asking, TaskSplits, read_splits
+from stages.tasks.noise import NOISED
 
 
 def score_case(
     case: str,
-    encoder: Encoder,
-    tokenizer_folder: Path,
+    loaded: EncoderModel | CausalModel,
     evaluation: EvaluationConfig,
+    seed: int,
     *,
-    head: Probe | None = None,
-    repeats: int = 0,
-    seed: int = 0,
+    repeats: int,
     label: str,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Records of every task of `case`, and what their file's metadata says.
 
-    `head` answers the target; every other labelled task, and the target of the base, is
-    answered by a probe. `repeats` measures the noise floor, see Scorer.score. `label` heads
+    `repeats`: how often a base is asked again for the noise floor; 0 for a run. `label` heads
     the progress bar.
     """
     where = device()
     used = dtype(evaluation.precision, where)
-    tokenizer = Tokenizer(tokenizer_folder, longest_input(encoder))
-    scorer = Scorer(encoder.to(where, used), tokenizer, evaluation.batch_tokens)
-    asked = [(role, splits) for role in ("target", "retain") for splits in read_splits(case, role)]
+    scorer: EncoderScorer | CausalCaseScorer
+    if isinstance(loaded, EncoderModel):
+        encoder = loaded.encoder.to(where, used)
+        scorer = EncoderScorer(encoder, loaded.tokenizer, loaded.head, evaluation.batch_tokens)
+    else:
+        model = loaded.model.to(where, used)
+        scorer = CausalCaseScorer(model, loaded.tokenizer, evaluation.batch_tokens)
     records, tasks = [], {}
-    for role, splits in tqdm(asked, desc=label, unit="task", disable=None):
-        answering = head if role == "target" else None
-        records.append(scorer.score(splits, answering, repeats, seed))
-        task = splits.test.task
-        tasks[task.name] = {
-            "kind": task.kind,
-            "role": role,
-            "labels": list(task.labels),
-            "truncated": scorer.truncated(splits),
+    for splits in tqdm(read_splits(case), desc=label, unit="task", disable=None):
+        conditions = _conditions(splits, evaluation)
+        scored, truncated = scorer.score(splits, Asking(repeats, conditions, seed))
+        records.append(scored)
+        tasks[splits.task.name] = {
+            "kind": splits.task.kind,
+            "role": splits.role,
+            "labels": list(splits.task.labels),
+            "truncated": truncated,
         }
     about = {"case": case, "tasks": tasks, "provenance": provenance(**describe(where, used))}
     return pd.concat(records, ignore_index=True), about
+
+
+def _conditions(splits: TaskSplits, evaluation: EvaluationConfig) -> tuple[str, ...]:
+    """The noise under which this task is also asked."""
+    chosen = evaluation.noise.tasks
+    asked = splits.task.kind in NOISED and (chosen == "all" or splits.task.name in chosen)
+    return evaluation.noise.conditions if asked else ()

@@ -1,7 +1,8 @@
-"""An encoder and a case's tasks -> records."""
+"""An encoder and the splits of one task -> records."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -9,100 +10,96 @@ from numpy.typing import NDArray
 
 from stages.models.encoder import Encoder, Tokenizer, embed
 from stages.models.probe import Probe, fit_probe
+from stages.scoring.frame import byte_count, record_frame
+from stages.scoring.splits import Asking, TaskSplits
 from stages.tasks.examples import Examples
+from stages.tasks.noise import noisy
 
 Floats = NDArray[np.floating]
+Integers = NDArray[np.integer]
 TINY = 1e-12  # the smallest probability that enters a log: 27.6 nats
 
 
 @dataclass(frozen=True)
-class TaskSplits:
-    """The three splits of one task."""
+class EncoderScorer:
+    """Scores tasks with one encoder. `batch_tokens` bounds a batch, padding included.
 
-    train: Examples
-    validation: Examples
-    test: Examples
-
-    @property
-    def name(self) -> str:
-        return self.test.task.name
-
-    def scored(self) -> Iterator[tuple[str, Examples]]:
-        yield "validation", self.validation
-        yield "test", self.test
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """Scores tasks with one encoder. `batch_tokens` bounds a batch, padding included."""
+    A labelled target is answered by the `head` that was trained for it; every other labelled
+    task, and the base's target, by a probe fitted on the train split.
+    """
 
     encoder: Encoder
     tokenizer: Tokenizer
+    head: Probe | None
     batch_tokens: int
 
-    def score(
-        self, splits: TaskSplits, head: Probe | None = None, repeats: int = 0, seed: int = 0
-    ) -> pd.DataFrame:
-        """Records of the validation and test split, condition `clean`.
+    def score(self, splits: TaskSplits, asking: Asking) -> tuple[pd.DataFrame, int]:
+        """Records of the validation and test split, and of the test split as `asking` says;
+        and how many test texts are longer than what the model reads of them.
 
-        A labelled task is answered by `head`, or by a probe fitted on the train split.
-
-        With `repeats`, the test split is asked that many times more, condition `rescored`, while
-        what should not matter changes: the batches (half the budget), and for a probe the train
-        rows, drawn anew with replacement by (`seed`, repeat).
+        Asked again, what changes is what should not matter: the batches (half the budget), and
+        for a probe its train rows, drawn anew with replacement by (seed, repeat). Where nothing
+        but the batches can change, once is enough.
         """
-        if splits.test.task.labelled:
-            parts = list(self._answer(splits, head, repeats, seed))
-        else:
-            parts = [self._retrieve(part, split) for split, part in splits.scored()]
-            if repeats:
-                again = self._rebatched()._retrieve(splits.test, "test")
-                parts += [_rescored(again, repeat) for repeat in range(repeats)]
-        return pd.concat(parts, ignore_index=True)
+        answer: Callable[[Examples, str], pd.DataFrame] = self._retrieve
+        again = self._retrieve_again(splits.test)
+        if splits.task.labelled:
+            probe = self.head if splits.role == "target" else None
+            if probe is None or asking.repeats:
+                train, labels = self._embed(splits.train), np.asarray(splits.train.targets())
+                again = self._label_again(splits.test, train, labels, asking)
+                probe = probe or fit_probe(train, labels, len(splits.task.labels))
+            answer = partial(self._label, probe)
+        parts = [answer(part, split) for split, part in splits.scored()]
+        for condition in asking.conditions:
+            asked = answer(noisy(splits.test, condition, asking.seed), "test")
+            parts.append(asked.assign(condition=condition))
+        if asking.repeats:
+            parts += [
+                records.assign(condition="rescored", seed=repeat)
+                for repeat, records in enumerate(again)
+            ]
+        texts = [text for column in splits.task.texts for text in splits.test.column(column)]
+        truncated = self.tokenizer.truncated(texts, splits.task.max_length)
+        return pd.concat(parts, ignore_index=True), truncated
 
-    def _answer(
-        self, splits: TaskSplits, head: Probe | None, repeats: int, seed: int
-    ) -> Iterator[pd.DataFrame]:
-        classes = len(splits.test.task.labels)
-        if head is None or repeats:
-            train, labels = self._embed(splits.train), np.asarray(splits.train.targets())
-        answering = head or fit_probe(train, labels, classes)
-        for split, part in splits.scored():
-            yield labelled_records(part, split, answering.probabilities(self._embed(part)))
-        if repeats:
-            embedded = self._rebatched()._embed(splits.test)
-        for repeat in range(repeats):
-            drawn = np.random.default_rng((seed, repeat)).integers(len(labels), size=len(labels))
-            probe = fit_probe(train[drawn], labels[drawn], classes)
-            again = labelled_records(splits.test, "test", probe.probabilities(embedded))
-            yield _rescored(again, repeat)
-
-    def _rebatched(self) -> "Scorer":
+    def _rebatched(self) -> "EncoderScorer":
         return replace(self, batch_tokens=max(1, self.batch_tokens // 2))
-
-    def truncated(self, splits: TaskSplits) -> int:
-        """How many texts of the test split are longer than what the model reads of them."""
-        task = splits.test.task
-        texts = [text for column in task.texts for text in splits.test.column(column)]
-        return self.tokenizer.truncated(texts, task.max_length)
 
     def _embed(self, examples: Examples, column: str = "text") -> Floats:
         rows = self.tokenizer(examples.column(column), examples.task.max_length)
         return embed(self.encoder, rows, self.tokenizer.pad_id, self.batch_tokens)
+
+    def _label(self, probe: Probe, examples: Examples, split: str) -> pd.DataFrame:
+        return labelled_records(examples, split, probe.probabilities(self._embed(examples)))
+
+    def _label_again(
+        self, test: Examples, train: Floats, labels: Integers, asking: Asking
+    ) -> Iterator[pd.DataFrame]:
+        embedded = self._rebatched()._embed(test)
+        for repeat in range(asking.repeats):
+            generator = np.random.default_rng((asking.seed, repeat))
+            drawn = generator.integers(len(labels), size=len(labels))
+            probe = fit_probe(train[drawn], labels[drawn], len(test.task.labels))
+            yield labelled_records(test, "test", probe.probabilities(embedded))
 
     def _retrieve(self, examples: Examples, split: str) -> pd.DataFrame:
         """Which document is nearest to each query, by cosine? hit@1 among the split's own."""
         queries, documents = (_unit(self._embed(examples, c)) for c in examples.task.texts)
         nearest = (queries @ documents.T).argmax(axis=1)
         ids = np.asarray(examples.column("example_id"))
-        return _frame(
+        return record_frame(
             examples,
             split,
+            bytes=byte_count(examples, examples.task.texts),
             score=(nearest == np.arange(len(ids))).astype(float),
             chance=1 / len(ids),
             prediction=ids[nearest],
             target=ids,
         )
+
+    def _retrieve_again(self, test: Examples) -> Iterator[pd.DataFrame]:
+        yield self._rebatched()._retrieve(test, "test")
 
 
 def labelled_records(examples: Examples, split: str, probabilities: Floats) -> pd.DataFrame:
@@ -111,9 +108,10 @@ def labelled_records(examples: Examples, split: str, probabilities: Floats) -> p
     labels = np.asarray(examples.task.labels)
     predictions = probabilities.argmax(axis=1)
     of_target = probabilities[np.arange(len(targets)), targets]
-    return _frame(
+    return record_frame(
         examples,
         split,
+        bytes=byte_count(examples, examples.task.texts),
         score=(predictions == targets).astype(float),
         chance=float(np.bincount(targets).max() / len(targets)),
         nll=-np.log(np.maximum(of_target, TINY)),
@@ -123,25 +121,5 @@ def labelled_records(examples: Examples, split: str, probabilities: Floats) -> p
     )
 
 
-def _frame(examples: Examples, split: str, **columns: object) -> pd.DataFrame:
-    texts = examples.rows[list(examples.task.texts)]
-    about = {
-        "task": examples.task.name,
-        "split": split,
-        "example_id": examples.column("example_id"),
-        "group": examples.column("group"),
-        "slice": examples.column("slice"),
-        "seed": 0,
-        "variant": "final",
-        "condition": "clean",
-        "bytes": texts.map(lambda text: len(text.encode())).sum(axis=1).to_numpy(),
-    }
-    return pd.DataFrame({**about, **columns})
-
-
 def _unit(vectors: Floats) -> Floats:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
-
-
-def _rescored(records: pd.DataFrame, repeat: int) -> pd.DataFrame:
-    return records.assign(condition="rescored", seed=repeat)

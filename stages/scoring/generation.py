@@ -123,9 +123,9 @@ def _draw(logits: Tensor, draws: NDArray[np.float64], sample: Sampling) -> Tenso
     shares, tokens = probabilities.topk(min(NUCLEUS, logits.shape[1]), dim=1)
     if bool((shares.sum(1) < sample.top_p).any()):
         shares, tokens = probabilities.sort(dim=1, descending=True)
-    above = shares.cumsum(1) - shares
-    up_to = torch.where(above < sample.top_p, shares, 0).cumsum(1)
+    inside = shares.cumsum(1) - shares < sample.top_p
+    up_to = torch.where(inside, shares, 0).cumsum(1)
     wanted = torch.from_numpy(draws).to(up_to)[:, None] * up_to[:, -1:]
     # A draw just under 1 may round up to the whole share.
-    places = (up_to <= wanted).sum(1, keepdim=True).clamp(max=tokens.shape[1] - 1)
-    return tokens.gather(1, places).squeeze(1)
+    places = torch.minimum((up_to <= wanted).sum(1), inside.sum(1) - 1)
+    return tokens.gather(1, places.unsqueeze(1)).squeeze(1)

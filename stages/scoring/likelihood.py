@@ -99,7 +99,9 @@ def windows(
         done = end
 
 
-def _window_sums(model: PreTrainedModel, rows: Sequence[Window], pad_id: int) -> list[float]:
+def _window_sums(
+    model: PreTrainedModel, rows: Sequence[Window], pad_id: int
+) -> NDArray[np.float64]:
     """The summed log-likelihood of each window's scored tokens, in float64."""
     ids, mask = pad([row.ids[:-1] for row in rows], pad_id, model.device)
     hidden = hidden_states(model, ids, mask)
@@ -107,14 +109,14 @@ def _window_sums(model: PreTrainedModel, rows: Sequence[Window], pad_id: int) ->
     places = torch.tensor([[n, at] for n, ats in enumerate(scored) for at in ats]).to(ids.device)
     targets = torch.tensor([token for row in rows for token in row.ids[-row.scored :]])
     found = _logprobs(model, hidden[places[:, 0], places[:, 1]], targets.to(ids.device))
-    parts = found.double().cpu().split([row.scored for row in rows])
-    return [float(part.sum()) for part in parts]
+    starts = np.cumsum([0, *(row.scored for row in rows[:-1])])
+    return np.asarray(np.add.reduceat(found.double().cpu().numpy(), starts))
 
 
 def _logprobs(model: PreTrainedModel, hidden: Tensor, targets: Tensor) -> Tensor:
     """Hidden states [n, hidden] and the tokens [n] that follow them -> log-likelihoods [n]."""
     size = max(1, HEAD_LOGITS // model.get_output_embeddings().weight.shape[0])
-    parts = zip(hidden.split(size), targets.split(size), strict=True)
+    parts = zip(torch.split(hidden, size), torch.split(targets, size), strict=True)
     return torch.cat(
         [
             -functional.cross_entropy(head_logits(model, part), wanted, reduction="none")

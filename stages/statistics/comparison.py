@@ -10,97 +10,24 @@ from stages.records import pair
 from stages.statistics.arrays import Floats
 from stages.statistics.classification import report
 from stages.statistics.intervals import Bootstrap, Interval, wilson
-from stages.statistics.measures import MEASURES, Measure, values
-from stages.statistics.noise import NoiseFloor, noise_floor
-from stages.statistics.paired import (
-    Transitions,
-    Undefined,
-    holm,
-    mcnemar,
-    retained,
-    sign_flip,
-    transitions,
+from stages.statistics.measures import Measure, values
+from stages.statistics.noise import noise_floor
+from stages.statistics.paired import Undefined, holm, mcnemar, retained, sign_flip, transitions
+from stages.statistics.results import (
+    About,
+    BaseResult,
+    Change,
+    RunResult,
+    Settings,
+    SliceChange,
+    TaskScores,
 )
 from stages.statistics.seeds import seed_mean, seed_spread
+from stages.statistics.writing import writing_figures
 
-
-@dataclass(frozen=True)
-class Settings:
-    confidence: float
-    resamples: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class About:
-    """What a records file says of a task."""
-
-    kind: str
-    role: str
-    labels: tuple[str, ...]
-    truncated: int
-
-    @property
-    def measure(self) -> Measure:
-        return MEASURES[self.kind]
-
-
-@dataclass(frozen=True)
-class TaskScores:
-    """One model on one task: its test figures, seeds averaged example by example."""
-
-    metrics: dict[str, Interval]
-    n: int
-    groups: int
-    chance: float | None
-
-
-@dataclass(frozen=True)
-class SliceChange:
-    """A part of a task: the measure before and after, and the change with its interval."""
-
-    n: int
-    before: float
-    after: float
-    interval: Interval | None
-    """None for fewer than two groups, which show no spread."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """A run against its base on one task: a gain where it is the target, else a drop.
-
-    Positive is what its name says. `p` is of the sign-flip test on the seeds' average,
-    `adjusted_p` Holm's over the run's retain tasks. `mcnemar` and `transitions`: one a seed,
-    none for text.
-    """
-
-    interval: Interval
-    n: int
-    p: float
-    adjusted_p: float
-    mcnemar: list[float]
-    transitions: list[Transitions]
-    seed_spread: float | None
-    floor: float
-    retained: float | Undefined
-    slices: dict[str, SliceChange]
-
-    def is_real(self, confidence: float) -> bool:
-        """Unlikely by chance, and larger than the noise floor."""
-        return self.adjusted_p < 1 - confidence and abs(self.interval.value) > self.floor
-
-
-@dataclass(frozen=True)
-class RunResult:
-    scores: dict[str, TaskScores]
-    changes: dict[str, Change]
-
-
-@dataclass(frozen=True)
-class BaseResult:
-    scores: dict[str, TaskScores]
-    noise: dict[str, NoiseFloor]
+RESCORED, GENERATED, COHERENCE = "rescored", "generated", "coherence"
+NOT_NOISE = {"clean", RESCORED, GENERATED, COHERENCE}
+"""Conditions of records; any other is noise on the input."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +51,8 @@ class _Grid:
         return None if chance.isna().any() else float(chance.mean())
 
 
-def _grid(records: pd.DataFrame, task: str, measure: Measure) -> _Grid:
-    chosen = records[(records["task"] == task) & (records["split"] == "test")]
+def _grid(records: pd.DataFrame, task: str, measure: Measure, condition: str = "clean") -> _Grid:
+    chosen = _chosen(records, task, condition)
     rows = [
         of_seed.sort_values("example_id", ignore_index=True)
         for _, of_seed in chosen.groupby("seed", sort=True)
@@ -133,22 +60,27 @@ def _grid(records: pd.DataFrame, task: str, measure: Measure) -> _Grid:
     return _Grid(np.stack([values(of_seed, measure) for of_seed in rows]), rows)
 
 
+def _chosen(records: pd.DataFrame, task: str, condition: str) -> pd.DataFrame:
+    fits = (records["task"] == task) & (records["condition"] == condition)
+    return records[fits & (records["split"] == "test")]
+
+
 class Case:
     """The base of a case, ready to be compared with: what all of its runs share."""
 
     def __init__(self, base: pd.DataFrame, tasks: Mapping[str, About], settings: Settings) -> None:
-        """`base`: records of conditions clean and rescored. Raises UserError, see pair."""
+        """`base`: its records, asked again for the noise floor. Raises UserError, see pair."""
         self.tasks = tasks
         self._settings = settings
-        self._clean = base[base["condition"] == "clean"]
-        self._before = self._grids(self._clean)
+        self._asked = base[base["condition"] != RESCORED]
+        self._before = self._grids(base)
         self._bootstraps = {
             task: Bootstrap(grid.groups, settings.resamples, settings.seed)
             for task, grid in self._before.items()
         }
-        again = self._grids(base[base["condition"] == "rescored"])
+        again = self._grids(base, RESCORED)
         self.base = BaseResult(
-            scores={task: self._scores(task, grid) for task, grid in self._before.items()},
+            scores={task: self._scores(task, grid, base) for task, grid in self._before.items()},
             noise={
                 task: noise_floor(grid.figures[0], again[task].figures, settings.confidence)
                 for task, grid in self._before.items()
@@ -156,8 +88,8 @@ class Case:
         )
 
     def compare(self, run: pd.DataFrame) -> RunResult:
-        """`run`: records of its seeds, condition clean. Raises UserError, see pair."""
-        pair(self._clean, run)
+        """`run`: records of its seeds. Raises UserError, see pair."""
+        pair(self._asked, run)
         after = self._grids(run)
         worse = {task: self._worse(task, grid) for task, grid in after.items()}
         p = {
@@ -168,16 +100,29 @@ class Case:
         }
         retain = {task: p[task] for task, about in self.tasks.items() if about.role == "retain"}
         adjusted = p | holm(retain)
+        scores = {task: self._scores(task, grid, run) for task, grid in after.items()}
         return RunResult(
-            scores={task: self._scores(task, grid) for task, grid in after.items()},
+            scores=scores,
             changes={
                 task: self._change(task, grid, worse[task], p[task], adjusted[task])
                 for task, grid in after.items()
             },
+            noise_drop=self._noise_drop(scores),
         )
 
-    def _grids(self, records: pd.DataFrame) -> dict[str, _Grid]:
-        return {task: _grid(records, task, about.measure) for task, about in self.tasks.items()}
+    def _noise_drop(self, after: Mapping[str, TaskScores]) -> float | None:
+        drops = [
+            before.value - after[task].noisy[condition].value
+            for task, scores in self.base.scores.items()
+            for condition, before in scores.noisy.items()
+        ]
+        return float(np.mean(drops)) if drops else None
+
+    def _grids(self, records: pd.DataFrame, condition: str = "clean") -> dict[str, _Grid]:
+        return {
+            task: _grid(records, task, about.measure, condition)
+            for task, about in self.tasks.items()
+        }
 
     def _worse(self, task: str, after: _Grid) -> Floats:
         """By how much each example got worse, seeds averaged; of a target, how much better."""
@@ -242,12 +187,33 @@ class Case:
         scored = wilson(round(float(mean.sum())), grid.n, confidence)
         return Interval(drawn.value, min(drawn.low, scored.low), max(drawn.high, scored.high))
 
-    def _scores(self, task: str, grid: _Grid) -> TaskScores:
+    def _scores(self, task: str, grid: _Grid, records: pd.DataFrame) -> TaskScores:
         about = self.tasks[task]
         metrics = {about.measure.name: self._mean(task, grid)}
         if about.labels:
             metrics |= self._of_classifier(task, grid)
-        return TaskScores(metrics, grid.n, len(set(grid.groups)), grid.chance)
+        conditions = sorted(set(records.loc[records["task"] == task, "condition"]) - NOT_NOISE)
+        noisy = {
+            condition: self._mean(task, _grid(records, task, about.measure, condition))
+            for condition in conditions
+        }
+        return TaskScores(
+            metrics, grid.n, len(set(grid.groups)), grid.chance, noisy, self._writing(task, records)
+        )
+
+    def _writing(self, task: str, records: pd.DataFrame) -> dict[str, dict[str, Interval]]:
+        texts, coherent = (_chosen(records, task, name) for name in (GENERATED, COHERENCE))
+        if texts.empty:
+            return {}
+        settings = self._settings
+        parts = {"all": (texts, coherent)} | {
+            str(name): (part, coherent[coherent["slice"] == name])
+            for name, part in texts.groupby("slice", sort=True)
+        }
+        return {
+            name: writing_figures(*both, settings.confidence, settings.resamples, settings.seed)
+            for name, both in parts.items()
+        }
 
     def _of_classifier(self, task: str, grid: _Grid) -> dict[str, Interval]:
         """Macro figures, averaged over seeds: values and both ends of the intervals."""

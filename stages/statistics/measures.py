@@ -22,6 +22,10 @@ MEASURES = {
     "classification": ACCURACY,
     "linear-probe": ACCURACY,
     "retrieval": Measure("hit_at_1"),
+    "multiple-choice": ACCURACY,
+    "language-modelling": BITS_PER_BYTE,
+    "news-writing": BITS_PER_BYTE,
+    "instruction-following": ACCURACY,
 }
 """By kind of task."""
 

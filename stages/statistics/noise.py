@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import t
+from scipy.stats import norm, t
 
 from stages.statistics.arrays import matrix, vectors
 
@@ -24,31 +24,39 @@ class NoiseFloor:
 
 
 def noise_floor(clean: ArrayLike, rescored: ArrayLike, confidence: float) -> NoiseFloor:
-    """The noise floor of a base scored once, clean[n], and r >= 2 times more, rescored[r, n].
+    """The noise floor of a base scored once, clean[n], and r times more, rescored[r, n].
 
     A repeat's net difference is mean(rescored) - mean(clean). The floor is the larger
     absolute end of the prediction interval for one further such difference,
     mean +- t(r - 1) spread sqrt(1 + 1/r) (Hahn and Meeker 1991, chapter 4): zero where all
     are zero. With r = 2 the t is 12.7 at 95 %: repeat more often where noise is expected.
-    Raises ValueError for r < 2 and for shapes that do not match.
+
+    With r = 1 the spread is taken from within the repeat: examples move independently and as
+    likely up as down, so their net difference has the standard deviation
+    sqrt(sum of their squared differences) / n, and z stands for t.
+    Raises ValueError for shapes that do not match.
     """
     (scores,) = vectors(clean=clean)
     repeats = matrix("rescored", rescored)
     r, n = repeats.shape
     if n != len(scores):
         raise ValueError(f"{len(scores)} clean scores, {n} rescored")
-    if r < 2:
-        raise ValueError(f"a noise floor needs at least 2 repeats, not {r}")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence lies between 0 and 1, not {confidence}")
     # Differences before means: unchanged scores give exactly zero.
-    net = (repeats - scores).mean(axis=1)
-    mean, spread = float(net.mean()), float(net.std(ddof=1))
-    reach = float(t.ppf((1 + confidence) / 2, r - 1)) * spread * np.sqrt(1 + 1 / r)
+    moved = repeats - scores
+    net = moved.mean(axis=1)
+    mean, tail = float(net.mean()), (1 + confidence) / 2
+    if r == 1:
+        spread = float(np.sqrt((moved**2).sum()) / n)
+        reach = float(norm.ppf(tail)) * spread
+    else:
+        spread = float(net.std(ddof=1))
+        reach = float(t.ppf(tail, r - 1)) * spread * np.sqrt(1 + 1 / r)
     return NoiseFloor(
         repeats=r,
         mean=mean,
         spread=spread,
-        flip_rate=float((repeats != scores).mean()),
+        flip_rate=float((moved != 0).mean()),
         floor=float(abs(mean) + reach),
     )

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import pandas as pd
 
@@ -22,9 +22,21 @@ VERBS = (
 )
 """No form is the beginning of the other, as `seem` is of `seems`: that one could only win."""
 
-# kind: (subjects, what links them to an attractor, attractors)
-VOCABULARY = {
-    "people": (
+PEOPLE = "client colleague critic customer expert historian parent resident stranger volunteer"
+"""Who stands before the verb in `The key that the clients lost`; none of them is a subject."""
+
+
+class Kind(NamedTuple):
+    """Subjects of a kind, and what may follow them: `near the tables`, `that the clients lost`."""
+
+    subjects: str
+    links: str
+    attractors: str
+    deeds: str
+
+
+KINDS = (
+    Kind(
         """actor admiral architect artist astronaut athlete aunt author baker banker barber
         biker boxer boy brother builder butcher buyer captain carpenter cashier chef clerk
         climber coach composer cook cousin cyclist dancer daughter dentist designer detective
@@ -38,8 +50,9 @@ VOCABULARY = {
         "near behind beside opposite",
         """bench bicycle car chair counter desk door fountain gate lamp pillar statue table
         tent tree truck wagon window""",
+        "avoided called hired met praised recognized",
     ),
-    "things": (
+    Kind(
         """anchor axe bag ball basket bell belt blanket boat bottle bowl box broom brush bucket
         button camera candle canoe cap carpet coat coin cradle crate cup cushion diamond doll
         dress drum feather flag flute fork glass glove hammer handbag hat helmet jacket jar
@@ -51,8 +64,9 @@ VOCABULARY = {
         "near behind under beside above",
         """armchair barrel bookcase cabinet closet counter desk drawer dresser fridge sofa
         shelf sink stove table wardrobe window""",
+        "borrowed bought found lost mentioned needed",
     ),
-    "animals": (
+    Kind(
         """alligator ant badger bat bear beaver bee beetle bird bull butterfly camel cat
         chicken cow crab crow dog dolphin donkey dragonfly duck eagle elephant ferret fox frog
         giraffe goat hamster hawk hedgehog hen horse kangaroo kitten lamb leopard lion lizard
@@ -61,8 +75,9 @@ VOCABULARY = {
         wasp whale wolf zebra""",
         "near behind beside",
         "bridge bush cage cliff fence gate hill log pond rock shed tent tree tunnel wall",
+        "admired chased fed noticed rescued saw",
     ),
-    "places": (
+    Kind(
         """airport apartment bakery bank cafe castle cathedral cave chapel church
         cinema clinic college cottage dam embassy factory farm garage garden gym harbor hospital
         hotel house island kitchen laboratory lake library lighthouse mansion market meadow
@@ -71,8 +86,9 @@ VOCABULARY = {
         university valley village warehouse windmill zoo""",
         "near behind beyond beside",
         "avenue canal field forest highway hill mountain river road square street vineyard",
+        "admired described mentioned photographed remembered visited",
     ),
-    "ideas": (
+    Kind(
         """agreement announcement answer argument article book comment complaint debate
         decision discussion document essay explanation fact film idea interview joke law
         lecture lesson lie message movie note novel opinion plan play poem policy prediction
@@ -81,8 +97,9 @@ VOCABULARY = {
         "about concerning",
         """accident battle contract crime discovery election experiment festival game journey
         meeting merger planet project storm strike trial wedding""",
+        "criticized discussed liked mentioned preferred repeated",
     ),
-}
+)
 
 SLICES = ("mismatch", "match")
 
@@ -97,25 +114,36 @@ IRREGULAR = {
 
 
 def read_agreement(seed: int) -> pd.DataFrame:
-    """Four rows a subject: it and the noun before the verb, each singular and plural; group:
+    """Four rows a subject: it and the nouns before the verb, each singular and plural; group:
     the subject; slice: whether the two match in number.
 
-    Which verb a subject gets, and which nouns stand before it, is chosen by a hash with `seed`.
+    Which verb a subject gets, and what stands between them, is chosen by a hash with `seed`.
     """
     rows = []
-    for subjects, links, attractors in VOCABULARY.values():
-        for subject in subjects.split():
-            verb = _pick(VERBS, seed, subject, "verb")
+    for kind in KINDS:
+        for subject in kind.subjects.split():
+            verb = _pick(VERBS, seed, subject)
             for plural in (False, True):
                 for match in (False, True):
-                    key = (subject, str(plural), str(match))
-                    link = _pick(links.split(), seed, *key, "link")
-                    attractor = _number(_pick(attractors.split(), seed, *key), plural == match)
-                    context = f"The {_number(subject, plural)} {link} the {attractor}"
+                    between = _between(kind, plural == match, seed, subject, str(plural))
+                    context = f"The {_number(subject, plural)} {between}"
                     right, wrong = verb[plural], verb[not plural]
                     choices, answer = choose(seed, context, right, [wrong], wrong=1)
                     rows.append((context, choices, answer, subject, SLICES[match]))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _between(kind: Kind, plural: bool, seed: int, *key: str) -> str:
+    """What stands between subject and verb: a noun, a clause, or one within the other."""
+    key = (*key, str(plural))
+    link, attractor, deed = (
+        _pick(words.split(), seed, *key, words)
+        for words in (kind.links, kind.attractors, kind.deeds)
+    )
+    person = _number(_pick(PEOPLE.split(), seed, *key, PEOPLE), plural)
+    noun = f"{link} the {_number(attractor, plural)}"
+    options = (noun, f"that the {person} {deed}", f"{noun} that the {person} described")
+    return _pick(options, seed, *key)
 
 
 def _pick(options: Sequence[Option], seed: int, *key: str) -> Option:

@@ -1,4 +1,4 @@
-"""BBC news articles: the title asks, the body answers."""
+"""BBC news articles: the title asks, the body answers; or both are to be written."""
 
 import pandas as pd
 
@@ -21,3 +21,14 @@ def read_bbc(source: Source) -> pd.DataFrame:
         title, _, body = text.strip().partition("\n")
         rows.append((title.strip(), " ".join(body.split()), name.split("/")[-2]))
     return pd.DataFrame(rows, columns=["query", "document", "slice"])
+
+
+def to_writing(rows: pd.DataFrame) -> pd.DataFrame:
+    """prompt: topic and title; text: the body; slice: the topic."""
+    return pd.DataFrame(
+        {
+            "prompt": "Topic: " + rows["slice"] + "\nTitle: " + rows["query"] + "\n\n",
+            "text": rows["document"],
+            "slice": rows["slice"],
+        }
+    )

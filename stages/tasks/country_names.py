@@ -9,13 +9,13 @@ from babel.core import get_global
 
 from stages.errors import UserError
 from stages.tasks.capitals import in_a_sentence
-from stages.tasks.choices import COLUMNS, choose, gives_away
+from stages.tasks.choices import COLUMNS, choose, overlap
 from stages.tasks.splitting import normalise
 
 AREAS = ("Europe", "Asia", "America", "Africa")
 ISLANDS = ("Atlantic", "Australia", "Indian", "Pacific")
 
-UNNATURAL = re.compile(r"[(/]|\bSAR\b|U\.S\.")
+UNNATURAL = re.compile(r"[(]| - |\bSAR\b|U\.S\.")
 """Names that nobody writes in a sentence: `Hong Kong SAR China`, `Myanmar (Burma)`."""
 
 GENERIC = {"Island", "Islands", "Republic", "Territories", "Territory"}
@@ -23,8 +23,8 @@ GENERIC = {"Island", "Islands", "Republic", "Territories", "Territory"}
 
 
 def read_country_names(language: str, seed: int) -> pd.DataFrame:
-    """One row a country, the wrong answers from its part of the world; slice: that part;
-    group: the name's last word (North and South Korea).
+    """Two rows a country, from English and back, the wrong answers from its part of the world;
+    slice: into which language; group: the last word of the English name (North and South Korea).
 
     Left out are names that are the same but for accents, or give their translation away.
     Raises UserError where CLDR does not know the language.
@@ -37,21 +37,25 @@ def read_country_names(language: str, seed: int) -> pd.DataFrame:
         ) from None
     english = Locale("en")
     tongue = english.languages[locale.language]
-    countries = {}
+    countries = []
     for code, area in _areas().items():
         name = english.territories[code].replace("&", "and")
         other = locale.territories.get(code, "")
-        if other and not UNNATURAL.search(f"{name}/{other}".replace("/", "", 1)):
-            countries[name] = (other, area)
+        if other and not UNNATURAL.search(name) and not UNNATURAL.search(other):
+            countries.append((name, other, area))
     rows = []
-    for name, (other, area) in countries.items():
-        context = f"The {tongue} name of {in_a_sentence(name)} is"
-        if gives_away(_plain(context), _plain(other)) or _plain(name) in _plain(other):
+    for name, other, area in countries:
+        if overlap(_plain(name), _plain(other)):
             continue
-        near = [wrong for wrong, where in countries.values() if where == area]
-        choices, answer = choose(seed, context, other, near)
-        words = [word for word in re.split(r"\W+", name) if word not in GENERIC]
-        rows.append((context, choices, answer, words[-1], area))
+        group = [word for word in re.split(r"\W+", name) if word not in GENERIC][-1]
+        near = [names for names in countries if names[2] == area]
+        for into, asked, right, wrong in (
+            (tongue, in_a_sentence(name), other, [names[1] for names in near]),
+            ("English", other, name, [names[0] for names in near]),
+        ):
+            context = f"The {into} name of {asked} is"
+            choices, answer = choose(seed, context, right, wrong)
+            rows.append((context, choices, answer, group, f"into {into}"))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -11,22 +11,38 @@ from stages.records import read_table, write_table
 from stages.storage import content_id
 
 SPLITS = ("train", "validation", "test")
+COLUMNS = {
+    "classification": ("text", "label"),
+    "linear-probe": ("text", "label"),
+    "retrieval": ("query", "document"),
+    "multiple-choice": ("context", "choices", "answer"),
+    "language-modelling": ("prompt", "text"),
+    "news-writing": ("prompt", "text"),
+    "instruction-following": ("prompt", "check", "argument"),
+}
+"""What an example consists of, by kind of task."""
+
 TEXTS = {
     "classification": ("text",),
     "linear-probe": ("text",),
     "retrieval": ("query", "document"),
+    "multiple-choice": ("context",),
+    "language-modelling": ("text",),
+    "news-writing": ("text",),
+    "instruction-following": ("prompt",),
 }
-"""The columns that are read by the model, by kind of task."""
+"""The columns in which two rows may not be the same."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked. `labels` is empty where a task has none."""
+    """What is asked. `labels` is empty where a task has none; `options` are its kind's own."""
 
     name: str
     kind: str
     max_length: int
     labels: tuple[str, ...]
+    options: dict[str, Any]
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -58,10 +74,9 @@ class Examples:
 
 
 def identify(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """Add `example_id`, a hash of the texts and the label."""
-    columns = [*TEXTS[kind], *(["label"] if "label" in rows else [])]
-    ids = [content_id(*values) for values in rows[columns].itertuples(index=False)]
-    return rows.assign(example_id=ids)
+    """Add `example_id`, a hash of the example's columns."""
+    examples = rows[list(COLUMNS[kind])].itertuples(index=False)
+    return rows.assign(example_id=[content_id(*example) for example in examples])
 
 
 def path_of(case: str, role: str, split: str, task: str) -> Path:

@@ -2,25 +2,71 @@
 
 import pandas as pd
 
-from stages.config.tasks import Icd10, Newsgroups, Table, TaskConfig, Vader
-from stages.sources.pinned import open_source
-from stages.tasks.bbc import read_bbc
+from stages.config.tasks import (
+    Bbc,
+    Chatter,
+    Cldr,
+    Geonames,
+    HumanEval,
+    Icd10,
+    Made,
+    Newsgroups,
+    Table,
+    TaskConfig,
+    Vader,
+)
+from stages.sources.pinned import Source, open_source
+from stages.tasks.addition import read_addition
+from stages.tasks.agreement import read_agreement
+from stages.tasks.bbc import read_bbc, to_writing
+from stages.tasks.capitals import read_capitals
+from stages.tasks.country_names import read_country_names
+from stages.tasks.humaneval import read_humaneval
 from stages.tasks.icd10 import read_icd10
+from stages.tasks.instructions import read_instructions
 from stages.tasks.newsgroups import read_newsgroups
 from stages.tasks.table import read_table_rows
+from stages.tasks.trivia import read_trivia
 from stages.tasks.vader import read_vader
+
+MADE = {
+    "agreement": read_agreement,
+    "addition": read_addition,
+    "instructions": read_instructions,
+}
 
 
 def read_rows(config: TaskConfig, seed: int) -> pd.DataFrame:
     """Fetch and parse. Raises UserError where the source is not what its pin says."""
     data = config.data
+    if isinstance(data, Made):
+        return MADE[data.reader](seed)
+    if isinstance(data, Cldr):
+        return read_country_names(data.language, seed)
     source = open_source(data.source, sha256=data.sha256, revision=data.revision)
-    if isinstance(data, Table):
-        return read_table_rows(source, data)
-    if isinstance(data, Icd10):
-        return read_icd10(source, data.per_category, seed)
-    if isinstance(data, Newsgroups):
-        return read_newsgroups(source)
-    if isinstance(data, Vader):
-        return read_vader(source, data.corpus, data.threshold)
-    return read_bbc(source)
+    rows = _from_source(data, source, seed)
+    return to_writing(rows) if config.kind == "news-writing" else rows
+
+
+def _from_source(
+    data: Table | Icd10 | Newsgroups | Vader | Geonames | Chatter | HumanEval | Bbc,
+    source: Source,
+    seed: int,
+) -> pd.DataFrame:
+    match data:
+        case Table():
+            return read_table_rows(source, data)
+        case Icd10():
+            return read_icd10(source, data.per_category, seed)
+        case Newsgroups():
+            return read_newsgroups(source)
+        case Vader():
+            return read_vader(source, data.corpus, data.threshold)
+        case Geonames():
+            return read_capitals(source, seed)
+        case Chatter():
+            return read_trivia(source, seed)
+        case HumanEval():
+            return read_humaneval(source)
+        case Bbc():
+            return read_bbc(source)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from stages.errors import UserError
 from stages.storage import content_id
-from stages.tasks.examples import SPLITS, TEXTS, identify
+from stages.tasks.examples import COLUMNS, SPLITS, TEXTS, identify
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,38 @@ def split_rows(
     split's before train's; equal texts under different labels are both left out. Raises
     UserError where a split would be empty, or train would hold one label only.
     """
-    texts = TEXTS[kind]
-    read = len(rows)
-    keys = pd.DataFrame({column: rows[column].map(normalise) for column in texts})
+    distinct, left_out = _distinct(rows, kind)
+    if "group" not in distinct:
+        distinct = distinct.assign(group=distinct["example_id"])
+    if "slice" not in distinct:
+        distinct = distinct.assign(slice="all")
+    placed = _place(name, distinct, sizes, seed)
+
+    unknown = _drop_unknown_labels(name, placed) if "label" in distinct else 0
+    for split, part in placed.items():
+        if part.empty:
+            raise UserError(
+                f"task {name}: no rows are left for {split}: {len(distinct)} distinct rows in "
+                f"{distinct['group'].nunique()} groups; lower tasks.{name}.test or give more rows"
+            )
+    columns = [*COLUMNS[kind], "group", "slice", "example_id"]
+    return Split(
+        rows={split: part[columns].reset_index(drop=True) for split, part in placed.items()},
+        read=len(rows),
+        **left_out,
+        unknown_label=unknown,
+    )
+
+
+def _distinct(rows: pd.DataFrame, kind: str) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Rows without empty, ambiguous and repeated texts, identified; how many of each there were."""
+    keys = pd.DataFrame({column: rows[column].map(normalise) for column in TEXTS[kind]})
     filled = (keys != "").all(axis=1)
     rows, keys = rows[filled], keys[filled]
 
     ambiguous = pd.Series(False, index=rows.index)
     if "label" in rows:
-        labels = rows.groupby(keys["text"])["label"].transform("nunique")
-        ambiguous = labels > 1
+        ambiguous = rows.groupby(keys["text"])["label"].transform("nunique") > 1
     rows, keys = rows[~ambiguous], keys[~ambiguous]
 
     if "split" in rows:
@@ -56,31 +78,12 @@ def split_rows(
         rows = rows.loc[order.sort_values(kind="stable").index]
         keys = keys.loc[rows.index]
     repeated = pd.Series(False, index=rows.index)
-    for column in texts:
+    for column in keys:
         repeated |= keys[column].duplicated()
-    rows = identify(rows[~repeated], kind)
-
-    if "group" not in rows:
-        rows = rows.assign(group=rows["example_id"])
-    if "slice" not in rows:
-        rows = rows.assign(slice="all")
-    placed = _place(name, rows, sizes, seed)
-
-    unknown = _drop_unknown_labels(name, placed) if "label" in rows else 0
-    for split, part in placed.items():
-        if part.empty:
-            raise UserError(
-                f"task {name}: no rows are left for {split}: {len(rows)} distinct rows in "
-                f"{rows['group'].nunique()} groups; lower tasks.{name}.test or give more rows"
-            )
-    columns = [*texts, *(["label"] if "label" in rows else []), "group", "slice", "example_id"]
-    return Split(
-        rows={split: part[columns].reset_index(drop=True) for split, part in placed.items()},
-        read=read,
-        empty=int((~filled).sum()),
-        duplicates=int(repeated.sum()),
-        ambiguous=int(ambiguous.sum()),
-        unknown_label=unknown,
+    left_out = {"empty": ~filled, "duplicates": repeated, "ambiguous": ambiguous}
+    return (
+        identify(rows[~repeated], kind),
+        {name: int(hit.sum()) for name, hit in left_out.items()},
     )
 
 

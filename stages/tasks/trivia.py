@@ -1,6 +1,8 @@
 """The chatterbot corpus: questions of general knowledge, and their short answers."""
 
 import re
+from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
@@ -14,7 +16,6 @@ FOLDER = "chatterbot_corpus/data/english/"
 ALL = "trivia"
 
 FACTS = {
-    "computers": ["What is a microprocessor?"],
     "history": ["who invented the lightbulb", "who invented the steam engine"],
     "literature": ["who wrote vineland", "who wrote The Idiot", "who wrote frankenstein"],
     "movies": ["who is spider man"],
@@ -28,20 +29,24 @@ LEFT_OUT = {
     # The answer is not so:
     "In what year were the first Air Jordan sneakers released?",
     "What is often seen as the smallest unit of memory?",
-    "What’s the hardest rock?",
+    "What's the hardest rock?",
     "Who invented scissors?",
     # The answer can be told from its form:
-    "How many of Snow White’s seven dwarfs have names ending in the letter Y?",
+    "How many of Snow White's seven dwarfs have names ending in the letter Y?",
+    "Samuel Tilden, Grover Cleveland, Al Gore and Hillary Clinton share what distinction among "
+    "U.S. presidential candidates?",
+    "What is the most common letter in the English alphabet?",
     # No question:
-    "What is the Twitter bird’s official?",
+    "What is the Twitter bird's official?",
 }
 
 # kind: what its questions say. The first that fits.
 KINDS = {
     "number": r"\bhow many\b|\bnumber\b|\blevel of\b",
     "year": r"\bwhat year\b|^when\b",
-    "person": r"^who\b|\bwho was\b|celebrity|\bauthor|artist|singer|\bactor\b(?! oscar)|actress|astronomer|president\b"
-    r"|\bleader|rapper|designer|pop star|poet|first name|young girl|superstar|character",
+    "person": r"^who\b|\bwho was\b|celebrity|\bauthor|artist|singer|\bactor\b(?! oscar)|actress"
+    r"|astronomer|president\b|\bleader|rapper|designer|pop star|poet|first name|young girl"
+    r"|superstar|character",
     "country": r"\bcountry|\bcountries",
     "city": r"\bcity\b",
     "state": r"\bstates?\b",
@@ -60,11 +65,11 @@ COARSE = {
 }
 """Kinds that may stand in for each other; all others are things."""
 
-NUMERALS = {
-    word: str(number)
-    for number, word in enumerate("zero one two three four five six seven eight nine ten".split())
-} | {"twenty-four": "24"}
-"""Written out in some answers only: `Five` cannot stand beside `5`."""
+NUMERALS = {"zero": "0", "three": "3", "five": "5", "six": "6", "seven": "7", "twenty-four": "24"}
+"""Some answers are written out: `Five` cannot stand beside `5`."""
+
+STRAIGHT = str.maketrans(dict.fromkeys("\u2018\u2019", "'") | dict.fromkeys("\u201c\u201d", '"'))
+"""The corpus has curly quotation marks here and there."""
 
 
 class Fact(NamedTuple):
@@ -72,15 +77,6 @@ class Fact(NamedTuple):
     answer: str
     file: str
     kind: str
-
-    def distance(self, other: "Fact") -> tuple[bool, bool, bool, int]:
-        """How unlike the answers are: in kind, in the file they are from, in their length."""
-        return (
-            COARSE.get(self.kind) != COARSE.get(other.kind),
-            self.kind != other.kind,
-            self.file != other.file,
-            abs(len(self.answer.split()) - len(other.answer.split())),
-        )
 
 
 def read_trivia(source: Source, seed: int) -> pd.DataFrame:
@@ -97,15 +93,25 @@ def read_trivia(source: Source, seed: int) -> pd.DataFrame:
     rows = []
     for fact in facts:
         context = f"Question: {fact.question}\nAnswer:"
-        choices, answer = choose(
-            seed,
-            context,
-            fact.answer,
-            by_answer,
-            distance=lambda other, fact=fact: min(map(fact.distance, by_answer[other])),
-        )
+        distance = partial(_distance, fact, by_answer)
+        choices, answer = choose(seed, context, fact.answer, by_answer, distance=distance)
         rows.append((context, choices, answer, normalise(fact.answer), fact.file))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _distance(
+    fact: Fact, by_answer: Mapping[str, list[Fact]], answer: str
+) -> tuple[bool, bool, bool, int]:
+    """How unlike the right answer another is: in kind, in the file it is from, in length."""
+    return min(
+        (
+            COARSE.get(fact.kind) != COARSE.get(other.kind),
+            fact.kind != other.kind,
+            fact.file != other.file,
+            abs(len(fact.answer.split()) - len(answer.split())),
+        )
+        for other in by_answer[answer]
+    )
 
 
 def _facts(source: Source, file: str) -> list[Fact]:
@@ -114,7 +120,7 @@ def _facts(source: Source, file: str) -> list[Fact]:
         # One entry of the corpus is a bare string, by a slip of YAML.
         if not isinstance(talk, list) or len(talk) < 2:
             continue
-        question, answer = (" ".join(str(text).split()) for text in talk[:2])
+        question, answer = (" ".join(str(text).translate(STRAIGHT).split()) for text in talk[:2])
         if file == ALL:
             wanted = question.endswith("?") and question not in LEFT_OUT
         else:

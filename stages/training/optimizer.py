@@ -7,9 +7,9 @@ from torch import nn
 
 
 def make_optimizer(
-    trainee: nn.Module, learning_rate: float, head_learning_rate: float, weight_decay: float
+    trainee: nn.Module, learning_rate: float, head_learning_rate: float | None, weight_decay: float
 ) -> torch.optim.AdamW:
-    """Weight decay for matrices only: biases and norms are left out. The head has its own rate."""
+    """Weight decay for matrices only: biases and norms are left out. A head has its own rate."""
 
     def chosen(head: bool, matrix: bool) -> list[nn.Parameter]:
         return [
@@ -21,7 +21,7 @@ def make_optimizer(
         ]
 
     def groups() -> Iterator[dict[str, object]]:
-        for head, rate in ((False, learning_rate), (True, head_learning_rate)):
+        for head, rate in ((False, learning_rate), (True, head_learning_rate or 0.0)):
             for matrix, decay in ((True, weight_decay), (False, 0.0)):
                 parameters = chosen(head, matrix)
                 if parameters:

@@ -1,0 +1,77 @@
+"""What sections of params.yaml say of each other: names that exist, kinds that fit."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from stages.config.reading import mistake, suggestion
+
+ANSWERS = {
+    "encoder": ("classification", "linear-probe", "retrieval"),
+    "causal": ("multiple-choice", "language-modelling", "news-writing", "instruction-following"),
+}
+"""The kinds of task that a kind of model can be asked."""
+UNTAUGHT = {"instruction-following": "its rows have checks, but no answers to learn from"}
+"""Kinds that no model can be tuned for, and why."""
+WITH_HEAD = ("classification", "linear-probe")
+"""Kinds of target that a head is trained for."""
+
+
+def references(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> list[str]:
+    """A line for every mistake. `sound`: section -> name -> what could be read of it."""
+    return [*_of_cases(params, sound), *_of_tasks(params, sound), *_of_runs(params, sound)]
+
+
+def _unknown(key: str, name: str, section: str, known: Iterable[str]) -> str:
+    return mistake(key, name, f"no such name under {section}" + suggestion(name, sorted(known)))
+
+
+def _of_cases(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterator[str]:
+    for name, case in sound["cases"].items():
+        if case.model not in params["models"]:
+            yield _unknown(f"cases.{name}.model", case.model, "models", params["models"])
+        model = sound["models"].get(case.model)
+        for role in ("targets", "retain"):
+            for task in getattr(case, role):
+                key = f"cases.{name}.{role}"
+                if task not in params["tasks"]:
+                    yield _unknown(key, task, "tasks", params["tasks"])
+                elif model and task in sound["tasks"]:
+                    kind = sound["tasks"][task].kind
+                    yield from _misfit(key, task, kind, case.model, model.kind)
+                    if role == "targets" and kind in UNTAUGHT:
+                        yield mistake(key, task, f"no target: {UNTAUGHT[kind]}")
+
+
+def _misfit(key: str, task: str, kind: str, model: str, model_kind: str) -> Iterator[str]:
+    if kind not in ANSWERS[model_kind]:
+        fits = ", ".join(ANSWERS[model_kind])
+        yield mistake(key, task, f"is {kind}; {model} is of kind {model_kind}, which fits {fits}")
+
+
+def _of_tasks(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterator[str]:
+    for name, task in sound["tasks"].items():
+        if task.judge is None:
+            continue
+        key = f"tasks.{name}.judge"
+        if task.judge not in params["models"]:
+            yield _unknown(key, task.judge, "models", params["models"])
+        elif task.judge in sound["models"] and sound["models"][task.judge].kind != "encoder":
+            yield mistake(key, task.judge, "give a model of kind encoder")
+    evaluation = sound["evaluation"].get("evaluation")
+    if evaluation and evaluation.noise.tasks != "all":
+        for task in evaluation.noise.tasks:
+            if task not in params["tasks"]:
+                yield _unknown("evaluation.noise.tasks", task, "tasks", params["tasks"])
+
+
+def _of_runs(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterator[str]:
+    for name, run in sound["runs"].items():
+        if run.case not in params["cases"]:
+            yield _unknown(f"runs.{name}.case", run.case, "cases", params["cases"])
+        targets = sound["cases"][run.case].targets if run.case in sound["cases"] else ()
+        for task in (sound["tasks"][task] for task in targets if task in sound["tasks"]):
+            key = f"runs.{name}.head"
+            if task.kind in WITH_HEAD and run.head is None:
+                yield mistake(key, None, f"a {task.kind} target needs a head: probe or random")
+            if task.kind not in WITH_HEAD and run.head is not None:
+                yield mistake(key, run.head, f"a {task.kind} target has no head: leave it out")

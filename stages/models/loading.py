@@ -1,0 +1,46 @@
+"""A manifest to a model, base or tuned."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.models.causal import CausalTokenizer, load_causal
+from stages.models.causal import longest_input as longest_causal
+from stages.models.encoder import Encoder, Tokenizer, load_encoder
+from stages.models.encoder import longest_input as longest_encoder
+from stages.models.probe import Probe
+from stages.models.tuned import has_adapter, load_head, merge_adapter
+
+
+@dataclass(frozen=True)
+class EncoderModel:
+    encoder: Encoder
+    tokenizer: Tokenizer
+    head: Probe | None = None
+
+
+@dataclass(frozen=True)
+class CausalModel:
+    model: Any
+    tokenizer: CausalTokenizer
+
+
+def load(
+    manifest: dict[str, Any], base: Path, tuned: Path | None = None
+) -> EncoderModel | CausalModel:
+    """The model of `manifest`, whose files are in `base`, or what a run made of it in `tuned`.
+
+    In fp32, on the CPU, in evaluation mode; an adapter is merged.
+    """
+    whole = tuned if tuned and not has_adapter(tuned) else base
+    adapter = tuned if tuned and has_adapter(tuned) else None
+    if manifest["kind"] == "encoder":
+        encoder = load_encoder(whole, manifest["pooling"])
+        if adapter:
+            encoder.body = merge_adapter(encoder.body, adapter)
+        tokenizer = Tokenizer(base, longest_encoder(encoder))
+        return EncoderModel(encoder.eval(), tokenizer, load_head(tuned) if tuned else None)
+    model = load_causal(whole)
+    if adapter:
+        model = merge_adapter(model, adapter)
+    return CausalModel(model.eval(), CausalTokenizer(base, longest_causal(model)))

@@ -1,0 +1,215 @@
+"""A causal model and the examples of one task -> records."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+from transformers import PreTrainedModel
+
+from stages.models.causal import CausalTokenizer, shift_space
+from stages.models.encoder import TokenIds
+from stages.scoring.frame import record_frame
+from stages.scoring.generation import Sampling, generate, room
+from stages.scoring.likelihood import Likelihoods, Pair, log_likelihoods
+from stages.tasks.examples import Examples, Task
+from stages.tasks.instruction_checks import passes
+
+Judge = Callable[[list[str]], Sequence[str]]
+"""n texts -> the topic of each."""
+Embedding = Callable[[list[str]], NDArray[np.floating]]
+"""n texts -> unit vectors [n, dimensions]."""
+SENTENCE_END = re.compile(r"""(?<=[.!?])\s+|(?<=[.!?]["')\]\u2019\u201d])\s+|\n+""")
+OVERLAP = 1
+"""Tokens read again where a text is longer than the model; lm-evaluation-harness's choice."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Records of one task, and the ids of the examples whose context was cut on the left."""
+
+    records: pd.DataFrame
+    truncated: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CausalScorer:
+    """Scores examples with one causal model.
+
+    At most the task's `max_length` tokens are read at once, or what the model's positions reach.
+    `batch_tokens` bounds a batch that is read, padding included; `batch_size` is the number of
+    answers written at once.
+    """
+
+    model: PreTrainedModel
+    tokenizer: CausalTokenizer
+    batch_tokens: int
+    batch_size: int
+
+    def multiple_choice(self, examples: Examples, split: str) -> Scored:
+        """Which of `choices` is likeliest after `context`, per byte? score: it is the `answer`.
+
+        The nll is of the answer among the choices, by their likelihoods as they are. A choice's
+        bytes are counted without the space it begins with; `bytes` are those of context and
+        choices, `tokens` those of the choices.
+        """
+        contexts = examples.column("context")
+        choices = [[str(choice) for choice in row] for row in examples.rows["choices"]]
+        answers = [int(answer) for answer in examples.rows["answer"]]
+        asked = list(zip(contexts, choices, strict=True))
+        texts = [(context, one) for context, row in asked for one in row]
+        found = self._likelihoods(texts, examples.task)
+        starts = np.cumsum([len(row) for row in choices])[:-1]
+        logprobs = np.split(found.logprobs, starts)
+        lengths = [[len(one.lstrip().encode()) for one in row] for row in choices]
+        shares = [log_softmax(row) for row in logprobs]
+        best = [int((row / size).argmax()) for row, size in zip(logprobs, lengths, strict=True)]
+        records = record_frame(
+            examples,
+            split,
+            score=[float(one == answer) for one, answer in zip(best, answers, strict=True)],
+            chance=[1 / len(row) for row in choices],
+            nll=[-float(row[answer]) for row, answer in zip(shares, answers, strict=True)],
+            bytes=[_bytes(context, *row) for context, row in asked],
+            tokens=[int(row.sum()) for row in np.split(found.tokens, starts)],
+            choice_logprobs=logprobs,
+            choice_bytes=lengths,
+            probabilities=[np.exp(row).astype(np.float32) for row in shares],
+            prediction=[row[one].strip() for row, one in zip(choices, best, strict=True)],
+            target=[row[answer].strip() for row, answer in zip(choices, answers, strict=True)],
+        )
+        truncated = [bool(row.any()) for row in np.split(found.truncated, starts)]
+        return Scored(records, _marked(examples, truncated))
+
+    def language_modelling(self, examples: Examples, split: str) -> Scored:
+        """How likely is `text` after `prompt`? nll in nats, over all its tokens.
+
+        White space that ends the prompt is scored with the text, and so are its bytes. A text
+        longer than the model, or than the task's `max_length`, is read in windows.
+        """
+        asked = list(zip(examples.column("prompt"), examples.column("text"), strict=True))
+        found = self._likelihoods(asked, examples.task, OVERLAP)
+        records = record_frame(
+            examples,
+            split,
+            nll=-found.logprobs,
+            bytes=[_bytes(shift_space(*both)[1]) for both in asked],
+            tokens=found.tokens,
+        )
+        return Scored(records, _marked(examples, found.truncated))
+
+    def instructions(self, examples: Examples, split: str, max_new_tokens: int) -> Scored:
+        """Does the greedy answer to `prompt`, asked as a chat, pass its `check`?
+
+        `bytes` are those of the prompt, `tokens` those of the answer.
+        """
+        prompts = [self.tokenizer.chat(prompt) for prompt in examples.column("prompt")]
+        answers, tokens = self._write(prompts, max_new_tokens, None)
+        checks, arguments = examples.column("check"), examples.column("argument")
+        asked = zip(checks, arguments, answers, strict=True)
+        records = record_frame(
+            examples,
+            split,
+            score=[float(passes(*one)) for one in asked],
+            chance=0.0,
+            bytes=[_bytes(prompt) for prompt in examples.column("prompt")],
+            tokens=tokens,
+            prediction=answers,
+            target=[f"{one} {other}".strip() for one, other in zip(checks, arguments, strict=True)],
+        )
+        return Scored(records, _marked(examples, self._cut(prompts, max_new_tokens)))
+
+    def writing(
+        self,
+        examples: Examples,
+        split: str,
+        *,
+        per_topic: int,
+        max_new_tokens: int,
+        sample: Sampling,
+        judge: Judge,
+        embedding: Embedding,
+    ) -> Scored:
+        """Texts sampled after `prompt`, for the first `per_topic` examples of each `slice`, its
+        topic, in order of `example_id`.
+
+        Condition `generated`: does `judge` name the topic that was asked for? `bytes` and
+        `tokens` are those of the text. Condition `coherence`: see `coherence`.
+        """
+        ranked = examples.rows.sort_values("example_id", kind="stable")
+        first = ranked.groupby("slice").head(per_topic).reset_index(drop=True)
+        chosen = Examples(examples.task, first)
+        prompts = [self.tokenizer.prompt(prompt) for prompt in chosen.column("prompt")]
+        texts, tokens = self._write(prompts, max_new_tokens, sample)
+        topics, judged = chosen.column("slice"), judge(texts)
+        generated = record_frame(
+            chosen,
+            split,
+            condition="generated",
+            score=[float(one == other) for one, other in zip(judged, topics, strict=True)],
+            chance=1 / examples.rows["slice"].nunique(),
+            bytes=[_bytes(text) for text in texts],
+            tokens=tokens,
+            prediction=texts,
+            target=topics,
+        )
+        score = coherence(texts, embedding)
+        coherent = record_frame(chosen, split, condition="coherence", score=score)
+        records = pd.concat([generated, coherent], ignore_index=True)
+        return Scored(records, _marked(chosen, self._cut(prompts, max_new_tokens)))
+
+    def _likelihoods(
+        self, texts: Sequence[tuple[str, str]], task: Task, overlap: int | None = None
+    ) -> Likelihoods:
+        pairs: list[Pair] = [self.tokenizer.pair(*both) for both in texts]
+        longest = min(task.max_length, self.tokenizer.longest)
+        pad_id = self.tokenizer.pad_id
+        return log_likelihoods(self.model, pairs, pad_id, self.batch_tokens, longest, overlap)
+
+    def _write(
+        self, prompts: Sequence[TokenIds], max_new_tokens: int, sample: Sampling | None
+    ) -> tuple[list[str], list[int]]:
+        """The text that follows each prompt, without white space around it, and its tokens."""
+        tokenizer = self.tokenizer
+        pad_id, eos_ids = tokenizer.pad_id, tokenizer.eos_ids
+        written = generate(
+            self.model, prompts, pad_id, eos_ids, max_new_tokens, self.batch_size, sample
+        )
+        return [tokenizer.decode(ids).strip() for ids in written], [len(ids) for ids in written]
+
+    def _cut(self, prompts: Sequence[TokenIds], max_new_tokens: int) -> list[bool]:
+        return [len(prompt) > room(self.model, max_new_tokens) for prompt in prompts]
+
+
+def sentences(text: str) -> list[str]:
+    """Cut after `.`, `!` or `?` (and a closing quote or bracket) before white space, and at
+    line breaks; parts without a letter or digit are left out. Abbreviations are cut too."""
+    return [part.strip() for part in SENTENCE_END.split(text) if re.search(r"\w", part)]
+
+
+def coherence(texts: Sequence[str], embedding: Embedding) -> list[float]:
+    """The mean cosine of adjacent sentences of each text, in [0, 1].
+
+    A text of fewer than two sentences scores 0: it shows no coherence; and so does a negative
+    mean, as a score has no room for it.
+    """
+    parts = [sentences(text) for text in texts]
+    flat = [sentence for row in parts for sentence in row]
+    if not flat:
+        return [0.0] * len(texts)
+    starts = np.cumsum([len(row) for row in parts])[:-1]
+    vectors = np.split(np.asarray(embedding(flat)), starts)
+    cosines = [(own[:-1] * own[1:]).sum(axis=1) for own in vectors]
+    return [float(np.clip(own.mean(), 0, 1)) if len(own) else 0.0 for own in cosines]
+
+
+def _bytes(*texts: str) -> int:
+    return sum(len(text.encode()) for text in texts)
+
+
+def _marked(examples: Examples, marks: Sequence[bool] | NDArray[np.bool_]) -> tuple[str, ...]:
+    pairs = zip(examples.column("example_id"), marks, strict=True)
+    return tuple(example_id for example_id, mark in pairs if mark)

@@ -1,0 +1,76 @@
+"""A causal model and the splits of one task -> records."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from stages.models.causal import CausalTokenizer
+from stages.scoring.causal import CausalScorer, Scored
+from stages.scoring.generation import Sampling
+from stages.scoring.judge import Judge
+from stages.scoring.splits import Asking, TaskSplits
+from stages.tasks.examples import Examples
+from stages.tasks.noise import noisy
+
+WRITTEN_AT_ONCE = 32
+TEMPERATURE, TOP_P = 1.0, 0.95
+"""Of generated news: the model's own distribution without its unlikeliest twentieth."""
+
+
+@dataclass(frozen=True)
+class CausalCaseScorer:
+    """Scores tasks with one causal model. `batch_tokens` bounds a batch, padding included."""
+
+    model: Any
+    tokenizer: CausalTokenizer
+    batch_tokens: int
+
+    def score(self, splits: TaskSplits, asking: Asking) -> tuple[pd.DataFrame, int]:
+        """Records of the validation and test split, and of the test split as `asking` says;
+        and how many test examples lost their beginning to the model's length.
+
+        News is written for the test split only. Asked again, batches are of half the size.
+        """
+        scorer = self._scorer(1)
+        clean = {split: self._ask(scorer, part, split) for split, part in splits.scored()}
+        parts = [scored.records for scored in clean.values()]
+        for condition in asking.conditions:
+            asked = self._ask(scorer, noisy(splits.test, condition, asking.seed), "test")
+            parts.append(asked.records.assign(condition=condition))
+        if asking.repeats:
+            again = self._ask(self._scorer(2), splits.test, "test")
+            parts.append(again.records.assign(condition="rescored"))
+        if splits.task.kind == "news-writing":
+            parts.append(self._write(scorer, splits, asking.seed))
+        return pd.concat(parts, ignore_index=True), len(clean["test"].truncated)
+
+    def _scorer(self, divisor: int) -> CausalScorer:
+        """With batches of a `divisor`-th of the usual size."""
+        tokens, at_once = self.batch_tokens // divisor, WRITTEN_AT_ONCE // divisor
+        return CausalScorer(self.model, self.tokenizer, max(1, tokens), at_once)
+
+    def _ask(self, scorer: CausalScorer, examples: Examples, split: str) -> Scored:
+        task = examples.task
+        if task.kind == "multiple-choice":
+            return scorer.multiple_choice(examples, split)
+        if task.kind == "instruction-following":
+            return scorer.instructions(examples, split, task.options["max_new_tokens"])
+        asked = zip(examples.column("prompt"), examples.column("text"), strict=True)
+        texts = [self.tokenizer.clip(*both, task.max_length) for both in asked]
+        clipped = Examples(task, examples.rows.assign(text=texts))
+        return scorer.language_modelling(clipped, split)
+
+    def _write(self, scorer: CausalScorer, splits: TaskSplits, seed: int) -> pd.DataFrame:
+        options = splits.task.options
+        where = next(self.model.parameters()).device
+        judge = Judge(options["judge"], splits.train, self.batch_tokens, where)
+        return scorer.writing(
+            splits.test,
+            "test",
+            per_topic=options["texts_per_topic"],
+            max_new_tokens=options["max_new_tokens"],
+            sample=Sampling(TEMPERATURE, TOP_P, seed),
+            judge=judge.topics,
+            embedding=judge.vectors,
+        ).records

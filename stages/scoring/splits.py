@@ -1,0 +1,46 @@
+"""The examples of one task that a scorer is given, and how it is to ask them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from stages.tasks.examples import SPLITS, Examples, Task, read_role
+
+
+@dataclass(frozen=True)
+class TaskSplits:
+    """The three splits of one task. `role` is target or retain."""
+
+    role: str
+    train: Examples
+    validation: Examples
+    test: Examples
+
+    @property
+    def task(self) -> Task:
+        return self.test.task
+
+    def scored(self) -> Iterator[tuple[str, Examples]]:
+        yield "validation", self.validation
+        yield "test", self.test
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a task is asked beyond once.
+
+    `repeats`: times the test split is asked again under condition `rescored` (0: not at all).
+    `conditions`: of noise on the test split. `seed`: what both derive from.
+    """
+
+    repeats: int
+    conditions: tuple[str, ...]
+    seed: int
+
+
+def read_splits(case: str) -> list[TaskSplits]:
+    """All tasks of a case, targets first, each role in order of names."""
+    return [
+        TaskSplits(role, *of_task)
+        for role in ("target", "retain")
+        for of_task in zip(*(read_role(case, role, split) for split in SPLITS), strict=True)
+    ]

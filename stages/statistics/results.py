@@ -1,0 +1,94 @@
+"""What a comparison finds: figures of a model, and changes of a run against its base."""
+
+from dataclasses import dataclass
+
+from stages.statistics.intervals import Interval
+from stages.statistics.measures import MEASURES, Measure
+from stages.statistics.noise import NoiseFloor
+from stages.statistics.paired import Transitions, Undefined
+
+
+@dataclass(frozen=True)
+class Settings:
+    confidence: float
+    resamples: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class About:
+    """What a records file says of a task."""
+
+    kind: str
+    role: str
+    labels: tuple[str, ...]
+    truncated: int
+
+    @property
+    def measure(self) -> Measure:
+        return MEASURES[self.kind]
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """One model on one task: its test figures, seeds averaged example by example."""
+
+    metrics: dict[str, Interval]
+    n: int
+    groups: int
+    chance: float | None
+    noisy: dict[str, Interval]
+    """The measure under each condition of noise."""
+    writing: dict[str, dict[str, Interval]]
+    """Of generated texts, by slice and over all: topic accuracy, coherence, diversity."""
+
+
+@dataclass(frozen=True)
+class SliceChange:
+    """A part of a task: the measure before and after, and the change with its interval."""
+
+    n: int
+    before: float
+    after: float
+    interval: Interval | None
+    """None for fewer than two groups, which show no spread."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A run against its base on one task: a gain where it is the target, else a drop.
+
+    Positive is what its name says. `p` is of the sign-flip test on the seeds' average,
+    `adjusted_p` Holm's over the run's retain tasks. `mcnemar` and `transitions`: one a seed,
+    none for text.
+    """
+
+    interval: Interval
+    n: int
+    p: float
+    adjusted_p: float
+    mcnemar: list[float]
+    transitions: list[Transitions]
+    seed_spread: float | None
+    floor: float
+    retained: float | Undefined
+    slices: dict[str, SliceChange]
+
+    def is_real(self, confidence: float) -> bool:
+        """Unlikely by chance, and larger than the noise floor."""
+        return self.adjusted_p < 1 - confidence and abs(self.interval.value) > self.floor
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """`noise_drop`: accuracy under noise, base minus run, mean over tasks and conditions."""
+
+    scores: dict[str, TaskScores]
+    changes: dict[str, Change]
+    noise_drop: float | None
+
+
+@dataclass(frozen=True)
+class BaseResult:
+    scores: dict[str, TaskScores]
+    noise: dict[str, NoiseFloor]

@@ -1,0 +1,77 @@
+"""A causal model in training: next-token prediction of the text, the prompt given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stages.models.causal import CausalTokenizer, head_logits, hidden_states
+from stages.models.encoder import TokenIds, pad
+from stages.tasks.examples import Examples
+from stages.training.trainee import Rows, Trainee
+
+
+@dataclass(frozen=True)
+class CausalRows:
+    """Token ids of prompt and text, and where the text begins."""
+
+    ids: list[TokenIds]
+    starts: list[int]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def lengths(self, indices: Sequence[int]) -> list[int]:
+        return [len(self.ids[i]) for i in indices]
+
+    def weight(self, indices: Sequence[int]) -> int:
+        return sum(len(self.ids[i]) - self.starts[i] for i in indices)
+
+
+def tokenise(examples: Examples, tokenizer: CausalTokenizer) -> CausalRows:
+    """Rows of prompt and text; of multiple choice, context and the right answer."""
+    if examples.task.kind == "multiple-choice":
+        answers = zip(examples.rows["choices"], examples.rows["answer"], strict=True)
+        texts = [str(choices[int(answer)]) for choices, answer in answers]
+        prompts = examples.column("context")
+    else:
+        prompts = examples.column("prompt")
+        texts = [
+            tokenizer.clip(prompt, text, examples.task.max_length)
+            for prompt, text in zip(prompts, examples.column("text"), strict=True)
+        ]
+    pairs = [tokenizer.pair(*both) for both in zip(prompts, texts, strict=True)]
+    room = tokenizer.longest
+    return CausalRows(
+        ids=[(context + text)[:room] for context, text in pairs if text],
+        starts=[len(context) for context, text in pairs if text],
+    )
+
+
+class CausalTrainee(Trainee):
+    def __init__(self, model: Any, pad_id: int) -> None:
+        super().__init__()
+        self.model = model
+        self.pad_id = pad_id
+
+    def forward(self, rows: Rows, indices: Sequence[int]) -> Tensor:
+        """[rows]: the cross-entropy of each row's text, summed over its tokens.
+
+        The vocabulary head is applied where a token is predicted, and nowhere else.
+        """
+        assert isinstance(rows, CausalRows)
+        device = next(self.parameters()).device
+        ids, mask = pad([rows.ids[i] for i in indices], self.pad_id, device)
+        places = torch.arange(ids.shape[1], device=device)
+        starts = torch.tensor([rows.starts[i] for i in indices], device=device)
+        text = mask.bool() & (places >= starts[:, None])
+        # The hidden state before a token predicts it.
+        predicts = text.roll(-1, dims=1)
+        predicts[:, -1] = False
+        logits = head_logits(self.model, hidden_states(self.model, ids, mask)[predicts])
+        losses = functional.cross_entropy(logits, ids[text], reduction="none")
+        owner = torch.arange(len(indices), device=device)[:, None].expand_as(text)[text]
+        return torch.zeros(len(indices), device=device).index_add(0, owner, losses)

@@ -1,0 +1,631 @@
+"""Causal scoring against plain transformers calls, on tiny random models of several kinds."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tokenizers
+import torch
+import transformers
+from numpy.typing import NDArray
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+from stages.errors import UserError
+from stages.models.causal import (
+    CausalTokenizer,
+    head_logits,
+    hidden_states,
+    load_causal,
+    longest_input,
+)
+from stages.records import read_table, write_records
+from stages.scoring import causal
+from stages.scoring.causal import CausalScorer, coherence, sentences
+from stages.scoring.generation import Sampling, _draw, generate
+from stages.scoring.likelihood import Pair, log_likelihoods, windows
+from stages.tasks.examples import Examples, Task
+
+VOCABULARY = 300
+LONGEST = 48
+PAD, BOS, EOS, NEVER = 0, 1, 2, VOCABULARY
+TEXT = "the cat sat on the mat. the dog ate the hat; a cat and a dog\n\nran far away, at last. "
+TEMPLATE = (
+    "{% for m in messages %}<bos>{{ m['role'] }}\n{{ m['content'] }}<eos>\n{% endfor %}"
+    "{% if add_generation_prompt %}<bos>assistant\n{% endif %}"
+)
+
+COMMON = {"vocab_size": VOCABULARY, "pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
+SHAPE = {
+    **COMMON,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": LONGEST,
+    "initializer_range": 0.3,
+}
+GROUPED = {**SHAPE, "num_key_value_heads": 2}
+CONFIGS: dict[str, Callable[[], Any]] = {
+    "llama": lambda: transformers.LlamaConfig(**GROUPED),
+    "qwen2": lambda: transformers.Qwen2Config(**GROUPED),
+    "gpt2": lambda: transformers.GPT2Config(
+        **COMMON, n_embd=32, n_layer=2, n_head=4, n_positions=LONGEST, initializer_range=0.3
+    ),
+    "gpt-neox": lambda: transformers.GPTNeoXConfig(**SHAPE),
+    "gemma2": lambda: transformers.Gemma2Config(
+        **GROUPED,
+        head_dim=8,
+        sliding_window=8,
+        final_logit_softcapping=3.0,
+        attn_logit_softcapping=5.0,
+    ),
+}
+SCALED: dict[str, Callable[[], Any]] = {
+    "cohere": lambda: transformers.CohereConfig(**GROUPED, logit_scale=0.25),
+    "granite": lambda: transformers.GraniteConfig(**GROUPED, logits_scaling=3.0),
+}
+
+
+def make(config: Any) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return transformers.AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.fixture(scope="module", params=list(CONFIGS))
+def model(request: pytest.FixtureRequest) -> Any:
+    return make(CONFIGS[request.param]())
+
+
+@pytest.fixture(scope="module")
+def llama() -> Any:
+    return make(CONFIGS["llama"]())
+
+
+def write_tokenizer(folder: Path, *, adds_bos: bool, template: str | None) -> None:
+    """Byte-level BPE, as GPT-2's."""
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<pad>", "<bos>", "<eos>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([TEXT] * 3, trainer)
+    if adds_bos:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<bos> $A", special_tokens=[("<bos>", BOS)]
+        )
+    wrapped = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>"
+    )
+    wrapped.chat_template = template
+    wrapped.save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    there = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(there, adds_bos=False, template=TEMPLATE)
+    return there
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder: Path) -> CausalTokenizer:
+    return CausalTokenizer(folder, LONGEST)
+
+
+@pytest.fixture(scope="module")
+def with_bos(tmp_path_factory: pytest.TempPathFactory) -> CausalTokenizer:
+    there = tmp_path_factory.mktemp("with-bos")
+    write_tokenizer(there, adds_bos=True, template=None)
+    return CausalTokenizer(there, LONGEST)
+
+
+def tokens(length: int, seed: int) -> list[int]:
+    drawn = np.random.default_rng(seed).integers(3, VOCABULARY, size=length)
+    return [int(token) for token in drawn]
+
+
+def ragged(n: int) -> list[Pair]:
+    lengths = np.random.default_rng(1).integers(1, 20, size=(n, 2))
+    return [(tokens(a, 2 * i), tokens(b, 2 * i + 1)) for i, (a, b) in enumerate(lengths)]
+
+
+@torch.inference_mode()
+def plain(model: Any, context: Sequence[int], continuation: Sequence[int]) -> float:
+    """One text, no padding, all logits."""
+    ids = [*context, *continuation][:-1]  # the last is only predicted
+    logits = model(torch.tensor([ids])).logits[0]
+    logprobs = logits.float().log_softmax(-1)
+    first = len(context) - 1
+    return sum(float(logprobs[first + n, token]) for n, token in enumerate(continuation))
+
+
+# --- the model
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, *SCALED])
+@torch.inference_mode()
+def test_body_and_head_make_the_models_logits(name: str) -> None:
+    made = make({**CONFIGS, **SCALED}[name]())
+    ids = torch.tensor([tokens(12, 0), [*tokens(7, 1), *[PAD] * 5]])
+    mask = torch.ones_like(ids)
+    mask[1, 7:] = 0
+    expected = made(input_ids=ids, attention_mask=mask).logits
+    found = head_logits(made, hidden_states(made, ids, mask))
+    assert float(expected.std()) > 0.1
+    assert torch.allclose(found[mask.bool()], expected[mask.bool()], atol=1e-4)
+
+
+def test_loads_what_was_saved(model: Any, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    loaded = load_causal(tmp_path)
+    assert longest_input(loaded) == LONGEST
+    assert not loaded.training
+    assert {value.dtype for value in loaded.parameters()} == {torch.float32}
+    (pair,) = ragged(1)
+    assert plain(loaded, *pair) == pytest.approx(plain(model, *pair), abs=1e-5)
+
+
+def test_what_is_no_causal_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot load"):
+        load_causal(tmp_path)
+    transformers.BertModel(
+        transformers.BertConfig(
+            vocab_size=50,
+            hidden_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=8,
+        )
+    ).save_pretrained(tmp_path / "bert")
+    with pytest.raises(UserError, match="weights missing"):
+        load_causal(tmp_path / "bert")
+    broken = tmp_path / "broken"
+    make(CONFIGS["llama"]()).save_pretrained(broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match="cannot load"):
+        load_causal(broken)
+
+
+def test_a_head_that_is_not_known_is_refused(
+    llama: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llama.save_pretrained(tmp_path)
+    forward = transformers.LlamaForCausalLM.forward
+
+    def scaled(*arguments: Any, **named: Any) -> Any:
+        output = forward(*arguments, **named)
+        output.logits = output.logits * 2
+        return output
+
+    monkeypatch.setattr(transformers.LlamaForCausalLM, "forward", scaled)
+    with pytest.raises(UserError, match="'llama' are scaled"):
+        load_causal(tmp_path)
+
+
+# --- the tokenizer
+
+
+def test_pair_moves_white_space_to_the_continuation(tokenizer: CausalTokenizer) -> None:
+    assert tokenizer.pair("the cat ", "sat") == tokenizer.pair("the cat", " sat")
+    context, continuation = tokenizer.pair("the cat\n\n", "sat")
+    assert tokenizer.decode(context) == "the cat"
+    assert tokenizer.decode(continuation) == "\n\nsat"
+
+
+def test_pair_cuts_the_whole_where_the_context_ends(tokenizer: CausalTokenizer) -> None:
+    # "at" is one token: with the continuation "t" the context's last token is another.
+    whole, alone = tokenizer.encode("the cat"), tokenizer.encode("the ca")
+    assert whole[: len(alone)] != alone
+    assert tokenizer.pair("the ca", "t") == (alone, whole[len(alone) :])
+
+
+def test_pair_of_an_empty_context(tokenizer: CausalTokenizer, with_bos: CausalTokenizer) -> None:
+    cat = tokenizer.encode("cat")
+    for either in (tokenizer, with_bos):
+        assert either.pair("", "cat") == ([BOS], cat)
+        assert either.pair("", "<bos>cat") == ([BOS], cat)
+        assert either.pair("  ", "cat") == ([BOS], tokenizer.encode("  cat"))
+
+
+def test_special_tokens_as_the_tokenizer_says(
+    tokenizer: CausalTokenizer, with_bos: CausalTokenizer
+) -> None:
+    cat = tokenizer.encode("the cat")
+    assert BOS not in cat
+    assert with_bos.encode("the cat") == [BOS, *cat]
+    assert with_bos.encode("<bos>the cat") == [BOS, *cat]
+    assert with_bos.pair("the", " cat") == ([BOS, cat[0], cat[1]][: len(cat)], cat[-1:])
+    assert with_bos.decode([BOS, *cat, EOS]) == "the cat"
+
+
+def test_a_prompt_is_cut_as_before_a_word(tokenizer: CausalTokenizer) -> None:
+    for prompt in ("the cat", "the cat ", "the cat\n", "the cat\n\n", "the cat\n  "):
+        ids = tokenizer.prompt(prompt)
+        assert ids == tokenizer.encode(f"{prompt.rstrip(' ')}dog")[: len(ids)]
+        assert tokenizer.decode(ids) == prompt.rstrip(" ")
+    assert tokenizer.prompt("") == [BOS]
+
+
+def test_chat(tokenizer: CausalTokenizer, with_bos: CausalTokenizer) -> None:
+    ids = tokenizer.chat("the cat")
+    assert ids == tokenizer.encode("<bos>user\nthe cat<eos>\n<bos>assistant\n")
+    assert ids.count(BOS) == 2
+    with pytest.raises(UserError, match="no chat template"):
+        with_bos.chat("the cat")
+
+
+def test_ends_of_an_answer(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, adds_bos=False, template=None)
+    transformers.GenerationConfig(eos_token_id=[EOS, 7]).save_pretrained(tmp_path)
+    read = CausalTokenizer(tmp_path, LONGEST)
+    assert (read.eos_ids, read.pad_id) == ((EOS, 7), PAD)
+
+
+# --- log-likelihoods
+
+
+def test_log_likelihoods_of_ragged_batches(model: Any) -> None:
+    pairs = ragged(13)
+    expected = [plain(model, *pair) for pair in pairs]
+    assert np.std(expected) > 1
+    for batch_tokens in (1, 64, 10_000):
+        found = log_likelihoods(model, pairs, PAD, batch_tokens, LONGEST)
+        assert found.logprobs == pytest.approx(expected, abs=1e-4)
+        assert list(found.tokens) == [len(continuation) for _, continuation in pairs]
+        assert not found.truncated.any()
+
+
+def test_the_head_in_parts(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = ragged(5)
+    whole = log_likelihoods(llama, pairs, PAD, 1000, LONGEST).logprobs
+    monkeypatch.setattr("stages.scoring.likelihood.HEAD_LOGITS", 3 * VOCABULARY)
+    assert log_likelihoods(llama, pairs, PAD, 1000, LONGEST).logprobs == pytest.approx(whole)
+
+
+def test_a_long_context_loses_its_beginning_and_is_counted(model: Any) -> None:
+    fits = (tokens(LONGEST - 2, 0), tokens(3, 1))  # the last token is predicted, not read
+    long = (tokens(LONGEST + 9, 2), tokens(4, 3))
+    found = log_likelihoods(model, [long, fits], PAD, 100, LONGEST)
+    assert list(found.truncated) == [True, False]
+    cut = long[0][-(LONGEST + 1 - 4) :]
+    assert found.logprobs[0] == pytest.approx(plain(model, cut, long[1]), abs=1e-4)
+
+
+def plain_windows(model: Any, pair: Pair, longest: int, overlap: int) -> float:
+    """From the definition: at each token, which tokens may it see?"""
+    ids = [*pair[0], *pair[1]]
+    total = 0.0
+    for window in windows(0, *pair, longest, overlap):
+        total += plain(model, window.ids[: -window.scored], window.ids[-window.scored :])
+    assert len(ids) > longest + 1
+    return total
+
+
+@pytest.mark.parametrize("overlap", [1, 5, 20])
+def test_a_long_text_is_read_in_windows(llama: Any, overlap: int) -> None:
+    pairs = [(tokens(4, 0), tokens(61, 1)), (tokens(30, 2), tokens(45, 3)), ragged(1)[0]]
+    found = log_likelihoods(llama, pairs, PAD, 64, 20, overlap)
+    assert list(found.truncated) == [True, True, False]
+    expected = [plain_windows(llama, pair, 20, overlap) for pair in pairs[:2]]
+    assert found.logprobs[:2] == pytest.approx(expected, abs=1e-4)
+    assert list(found.tokens[:2]) == [61, 45]
+
+
+def test_windows_equal_one_pass_where_the_text_fits(model: Any) -> None:
+    pairs = [*ragged(6), (tokens(1, 0), tokens(LONGEST, 1))]
+    whole = log_likelihoods(model, pairs, PAD, 200, LONGEST)
+    cut = log_likelihoods(model, pairs, PAD, 200, LONGEST, overlap=7)
+    assert np.array_equal(whole.logprobs, cut.logprobs)
+    assert not cut.truncated.any()
+
+
+def test_windows_score_each_token_once() -> None:
+    for start in (1, 3, 8, 9, 12):
+        for length in range(1, 40):
+            for overlap in (1, 3, 8):
+                context, ids = list(range(start)), list(range(start, start + length))
+                cut = list(windows(0, context, ids, 8, overlap))
+                assert [token for w in cut for token in w.ids[-w.scored :]] == ids
+                assert all(len(w.ids) <= 9 for w in cut)
+                assert all(len(w.ids) - w.scored >= overlap for w in cut[1:])
+                assert cut[0].whole == (start <= 8)
+
+
+def test_windows_are_those_of_lm_evaluation_harness() -> None:
+    # The example in its docstring: BOS (here -1) and tokens 0 to 9, 4 at a time.
+    cut = [(w.ids[:-1], w.ids[-w.scored :]) for w in windows(0, [-1], list(range(10)), 4, 1)]
+    assert cut == [
+        ([-1, 0, 1, 2], [0, 1, 2, 3]),
+        ([3, 4, 5, 6], [4, 5, 6, 7]),
+        ([5, 6, 7, 8], [8, 9]),
+    ]
+
+
+def test_what_cannot_be_scored_is_refused(llama: Any) -> None:
+    pairs = ragged(3)
+    with pytest.raises(UserError, match="1 of 4 continuations have no tokens"):
+        log_likelihoods(llama, [*pairs, ([5], [])], PAD, 64, LONGEST)
+    with pytest.raises(UserError, match="1 of 4 continuations are longer"):
+        log_likelihoods(llama, [*pairs, ([5], tokens(30, 0))], PAD, 64, 20)
+    with pytest.raises(UserError, match="overlap = 0"):
+        log_likelihoods(llama, pairs, PAD, 64, LONGEST, overlap=0)
+    broken = make(CONFIGS["llama"]())
+    with torch.no_grad():
+        broken.model.embed_tokens.weight[9] = float("nan")
+    with pytest.raises(UserError, match="2 of 4 texts are not finite"):
+        hit = [([9], [5]), ([9, 5], [6]), ([5], [6]), ([5], [7])]
+        log_likelihoods(broken, hit, PAD, 64, LONGEST)
+
+
+# --- generation
+
+
+@torch.inference_mode()
+def one_by_one(model: Any, prompts: list[list[int]], ends: list[int], new: int) -> list[list[int]]:
+    """transformers' own greedy generation, the end token removed."""
+    answers = []
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        written = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=new,
+            eos_token_id=ends,
+            pad_token_id=PAD,
+        )[0, len(prompt) :].tolist()
+        answers.append(written[:-1] if written[-1] in ends else written)
+    return answers
+
+
+def test_greedy_equals_transformers_one_by_one(model: Any) -> None:
+    prompts = [tokens(length, length) for length in (3, 14, 1, 9, 6)]
+    free = generate(model, prompts, PAD, [], 12, batch_size=3)
+    assert free == one_by_one(model, prompts, [NEVER], 12)
+    # Now let rows end at different steps.
+    ends = [free[0][2], free[1][7]]
+    stopped = generate(model, prompts, PAD, ends, 12, batch_size=5)
+    assert stopped == one_by_one(model, prompts, ends, 12)
+    assert len({len(answer) for answer in stopped}) > 1
+
+
+def test_sampling_is_reproducible_and_knows_nothing_of_the_batch(model: Any) -> None:
+    prompts = [tokens(length, length) for length in (3, 14, 1, 9, 6)]
+    sample = Sampling(temperature=0.8, top_p=0.9, seed=3)
+    first = generate(model, prompts, PAD, [EOS], 8, 5, sample)
+    assert first == generate(model, prompts, PAD, [EOS], 8, 5, sample)
+    assert first == generate(model, prompts, PAD, [EOS], 8, 2, sample)
+    assert first[:2] == generate(model, prompts[:2], PAD, [EOS], 8, 1, sample)
+    assert first != generate(model, prompts, PAD, [EOS], 8, 5, Sampling(0.8, 0.9, seed=4))
+    twins = generate(model, [prompts[0]] * 2, PAD, [EOS], 8, 5, sample)
+    assert twins[0] != twins[1]
+
+
+@pytest.mark.parametrize("nucleus", [2, 1024])
+def test_draws_follow_the_nucleus(nucleus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.scoring.generation.NUCLEUS", nucleus)
+    # At temperature 2 these are .1, .4, .2 and .3; the top .75 of it is .4, .3 and .2.
+    logits = 2 * torch.tensor([0.1, 0.4, 0.2, 0.3]).log().expand(9000, -1)
+    draws = (np.arange(9000) + 0.5) / 9000
+    counts = torch.bincount(_draw(logits, draws, Sampling(2, 0.75, 0)), minlength=4)
+    assert counts.tolist() == pytest.approx([0, 4000, 2000, 3000], abs=1)
+    counts = torch.bincount(_draw(logits, draws, Sampling(2, 1.0, 0)), minlength=4)
+    assert counts.tolist() == pytest.approx([900, 3600, 1800, 2700], abs=1)
+    last = np.full(9000, 1 - 1e-16)
+    assert set(_draw(logits, last, Sampling(2, 0.75, 0)).tolist()) == {2}
+
+
+def test_a_long_prompt_loses_its_beginning() -> None:
+    learned = make(CONFIGS["gpt2"]())
+    prompt = tokens(LONGEST + 5, 0)
+    written = generate(learned, [prompt], PAD, [], 6, 1)
+    assert written == one_by_one(learned, [prompt[-(LONGEST - 5) :]], [NEVER], 6)
+    with pytest.raises(UserError, match="max_new_tokens = 49"):
+        generate(learned, [prompt], PAD, [], LONGEST + 1, 1)
+
+
+# --- records
+
+
+@pytest.fixture
+def scorer(llama: Any, tokenizer: CausalTokenizer) -> CausalScorer:
+    return CausalScorer(llama, tokenizer, batch_tokens=128, batch_size=3)
+
+
+def examples(kind: str, **columns: Any) -> Examples:
+    rows = pd.DataFrame(columns)
+    rows["example_id"] = [f"id{number}" for number in range(len(rows))]
+    rows["group"] = rows["example_id"]
+    if "slice" not in rows:
+        rows["slice"] = "all"
+    return Examples(Task(f"a-{kind}", kind, LONGEST, (), {}), rows)
+
+
+def stored(records: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """What is left of records after a round trip through their file."""
+    write_records(path / "records.parquet", records, {})
+    return read_table(path / "records.parquet")[0]
+
+
+def test_multiple_choice(scorer: CausalScorer, tmp_path: Path) -> None:
+    asked = examples(
+        "multiple-choice",
+        context=["the cat sat on", "a dog", "the hat; " * 30],
+        choices=[[" the mat", " the hätte", " a"], [" ran", " ate far away"], [" cat", " dog"]],
+        answer=[1, 0, 1],
+    )
+    scored = scorer.multiple_choice(asked, "test")
+    records = stored(scored.records, tmp_path)
+    assert scored.truncated == ("id2",)
+    for number, row in enumerate(records.to_dict("records")):
+        context, choices, answer = (
+            asked.rows[column][number] for column in ("context", "choices", "answer")
+        )
+        pairs = [scorer.tokenizer.pair(context, choice) for choice in choices]
+        expected = np.array(
+            [plain(scorer.model, c[-(LONGEST + 1 - len(d)) :], d) for c, d in pairs]
+        )
+        lengths = [len(choice[1:].encode()) for choice in choices]
+        assert row["choice_logprobs"] == pytest.approx(expected, abs=1e-4)
+        assert list(row["choice_bytes"]) == lengths
+        best = (expected / lengths).argmax()
+        assert row["score"] == float(best == answer)
+        assert (row["prediction"], row["target"]) == (choices[best][1:], choices[answer][1:])
+        shares = np.exp(expected) / np.exp(expected).sum()
+        assert row["probabilities"] == pytest.approx(shares, abs=1e-4)
+        assert row["nll"] == pytest.approx(-np.log(shares[answer]), abs=1e-3)
+        assert row["chance"] == 1 / len(choices)
+        assert row["tokens"] == sum(len(d) for _, d in pairs)
+    assert list(records["choice_bytes"][0]) == [7, 10, 1]
+
+
+def test_the_same_choices_whatever_the_batch(llama: Any, tokenizer: CausalTokenizer) -> None:
+    words = TEXT.split()
+    asked = examples(
+        "multiple-choice",
+        context=[" ".join(words[: n % 9 + 1]) for n in range(30)],
+        choices=[[f" {words[(n * k) % len(words)]} {k}" for k in (1, 2, 3, 5)] for n in range(30)],
+        answer=[n % 4 for n in range(30)],
+    )
+    budgets = [
+        CausalScorer(llama, tokenizer, budget, 1).multiple_choice(asked, "test").records
+        for budget in (1, 90, 4000)
+    ]
+    for other in budgets[1:]:
+        assert list(other["prediction"]) == list(budgets[0]["prediction"])
+    assert budgets[0]["prediction"].nunique() > 4
+
+
+def test_language_modelling(scorer: CausalScorer, tmp_path: Path) -> None:
+    asked = examples(
+        "language-modelling",
+        prompt=["", "the cat\n\n", "a dog"],
+        text=["the mat. ça", "sat on the mat", " ran" * 60],
+    )
+    scored = scorer.language_modelling(asked, "validation")
+    records = stored(scored.records, tmp_path)
+    assert scored.truncated == ("id2",)
+    assert list(records["bytes"]) == [12, 16, 240]
+    assert records[["score", "chance", "prediction"]].isna().all(axis=None)
+    for number in (0, 1):
+        pair = scorer.tokenizer.pair(asked.rows["prompt"][number], asked.rows["text"][number])
+        assert records["nll"][number] == pytest.approx(-plain(scorer.model, *pair), abs=1e-4)
+        assert records["tokens"][number] == len(pair[1])
+    pair = scorer.tokenizer.pair("a dog", " ran" * 60)
+    expected = -plain_windows(scorer.model, pair, LONGEST, 1)
+    assert records["nll"][2] == pytest.approx(expected, abs=1e-3)
+    assert set(records["split"]) == {"validation"}
+
+
+def test_instructions(
+    scorer: CausalScorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def passes(check: str, argument: str, answer: str) -> bool:
+        seen.append((check, argument, answer))
+        return check == "yes"
+
+    monkeypatch.setattr(causal, "passes", passes)
+    asked = examples(
+        "instruction-following",
+        prompt=["say a cat", "a dog", "the hat; " * 30],
+        check=["yes", "no", "yes"],
+        argument=["5", "", ""],
+    )
+    scored = scorer.instructions(asked, "test", max_new_tokens=6)
+    records = stored(scored.records, tmp_path)
+    assert list(records["score"]) == [1, 0, 1]
+    assert list(records["target"]) == ["yes 5", "no", "yes"]
+    assert list(records["chance"]) == [0, 0, 0]
+    assert scored.truncated == ("id2",)
+    (answer,) = one_by_one(scorer.model, [scorer.tokenizer.chat("say a cat")], [EOS], 6)
+    assert records["prediction"][0] == scorer.tokenizer.decode(answer).strip()
+    assert seen[0] == ("yes", "5", records["prediction"][0])
+
+
+def judge(texts: list[str]) -> list[str]:
+    return ["sport"] * len(texts)
+
+
+def embedding(texts: list[str]) -> NDArray[np.float64]:
+    """Alike where the first letters are alike; opposite for upper case."""
+    angles = np.array([(ord(text[0].lower()) - ord("a")) / 26 * np.pi / 2 for text in texts])
+    signs = np.array([-1.0 if text[0].isupper() else 1.0 for text in texts])
+    return np.asarray(np.stack([np.cos(angles), np.sin(angles)], axis=1) * signs[:, None])
+
+
+def test_writing(scorer: CausalScorer, tmp_path: Path) -> None:
+    topics = ["sport", "tech", "sport", "sport", "tech", "sport"]
+    asked = examples(
+        "news-writing",
+        prompt=[f"{topic}: the cat\n" for topic in topics],
+        text=["sat on the mat."] * 6,
+        slice=topics,
+    )
+    shuffled = Examples(asked.task, asked.rows.iloc[[3, 5, 1, 0, 2, 4]])
+
+    def run(given: Examples, seed: int) -> pd.DataFrame:
+        scored = scorer.writing(
+            given,
+            "test",
+            per_topic=2,
+            max_new_tokens=20,
+            sample=Sampling(1.0, 0.95, seed),
+            judge=judge,
+            embedding=embedding,
+        )
+        assert scored.truncated == ()
+        return scored.records
+
+    records = stored(run(asked, 0), tmp_path)
+    assert records["condition"].value_counts().to_dict() == {
+        "generated": 4,
+        "coherence": 4,
+    }
+    generated = records[records["condition"] == "generated"].set_index("example_id")
+    assert set(generated.index) == {"id0", "id2", "id1", "id4"}
+    assert generated["score"].to_dict() == {"id0": 1, "id2": 1, "id1": 0, "id4": 0}
+    assert generated["target"].to_dict() == {i: topics[int(i[2])] for i in generated.index}
+    assert set(generated["chance"]) == {0.5}
+    assert generated["prediction"].nunique() == 4
+    coherent = records[records["condition"] == "coherence"].set_index("example_id")
+    expected = coherence(list(generated["prediction"]), embedding)
+    assert list(coherent["score"][generated.index]) == pytest.approx(expected)
+    assert coherent["chance"].isna().all()
+    # The order of the rows matters not, the seed does.
+    again = run(shuffled, 0)
+    again = again[again["condition"] == "generated"].set_index("example_id")
+    assert again["prediction"].to_dict() == generated["prediction"].to_dict()
+    other = run(asked, 1)
+    assert list(other["prediction"][:4]) != list(generated["prediction"])
+
+
+def split_cases() -> Iterator[tuple[str, list[str]]]:
+    yield "One. Two! Three?", ["One.", "Two!", "Three?"]
+    yield 'He said: "No." Then he left.\nA line\n\n', ['He said: "No."', "Then he left.", "A line"]
+    yield "It rose 3.5% in the U.S.A. yesterday...", ["It rose 3.5% in the U.S.A.", "yesterday..."]
+    yield "... !", []
+    yield "", []
+
+
+@pytest.mark.parametrize(("text", "expected"), list(split_cases()))
+def test_sentences(text: str, expected: list[str]) -> None:
+    assert sentences(text) == expected
+
+
+def test_coherence_by_hand() -> None:
+    texts = ["a. a. n.", "", "only one.", "a. A."]
+    # a-a: cosine 1; a-n: 13/26 of a right angle, cosine sqrt(1/2).
+    expected = [(1 + np.sqrt(0.5)) / 2, 0, 0, 0]
+    assert coherence(texts, embedding) == pytest.approx(expected)
+    assert coherence([""], embedding) == [0]

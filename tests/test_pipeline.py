@@ -1,0 +1,226 @@
+"""The real thing, in small: dvc, git and the stages as processes, in a project of their own.
+
+The tests share one project, in which `dvc repro` ran once; each leaves it as it found it.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from safetensors.numpy import load_file
+
+from stages.records import read_table
+
+CASE = tiny.CASE
+ALL = [
+    f"prepare@{CASE}",
+    f"pretrain-baseline-eval@{CASE}",
+    "finetune@full",
+    "finetune@lora",
+    "retention-eval@full",
+    "retention-eval@lora",
+    "compare",
+]
+
+
+@pytest.fixture(scope="module")
+def reproduced(
+    tmp_path_factory: pytest.TempPathFactory, own: Path, environment: dict[str, str]
+) -> tiny.Project:
+    project = tiny.make_project(tmp_path_factory.mktemp("project"), own, environment)
+    remote = tmp_path_factory.mktemp("remote")
+    project.dvc("remote", "add", "--default", "shelf", str(remote))
+    assert sorted(tiny.ran(project.dvc("repro"))) == sorted(ALL)
+    project.commit("Results")
+    return project
+
+
+@pytest.fixture
+def project(reproduced: tiny.Project) -> Iterator[tiny.Project]:
+    yield reproduced
+    reproduced.restore()
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from _leaves(inner)
+    else:
+        yield value
+
+
+def test_a_second_repro_runs_nothing(reproduced: tiny.Project) -> None:
+    output = reproduced.dvc("repro")
+    assert tiny.ran(output) == []
+    assert "up to date" in output
+
+
+def test_the_lock_holds_what_the_contract_test_expands(
+    reproduced: tiny.Project,
+) -> None:
+    """The control of tiny.expand, which the contract test stands on: DVC's own answer."""
+    import yaml
+
+    locked = yaml.safe_load((reproduced.path / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    text = (reproduced.path / "dvc.yaml").read_text(encoding="utf-8")
+    expanded = tiny.expand(text, tiny.read_params(reproduced.path))
+    assert set(locked) == set(expanded) == set(ALL)
+    for name, stage in expanded.items():
+        assert {dep["path"] for dep in locked[name]["deps"]} == set(stage["deps"])
+        assert set(locked[name]["params"]["params.yaml"]) == set(stage["params"])
+        assert {out["path"] for out in locked[name]["outs"]} == set(tiny.outs(stage))
+        assert locked[name]["cmd"] == stage["cmd"]
+
+
+def test_the_headline_holds_finite_numbers_only(reproduced: tiny.Project) -> None:
+    headline = _json(reproduced.path / "metrics/retention.json")
+    assert set(headline) == {CASE}
+    assert set(headline[CASE]) == {"full", "lora"}
+    for run in headline[CASE].values():
+        assert set(run["gain"]) == {tiny.TARGET}
+        assert set(run["drop"]) == set(tiny.RETAIN)
+    values = list(_leaves(headline))
+    assert all(type(value) in (int, float) and math.isfinite(value) for value in values), headline
+    assert all(value == round(value, 4) for value in values)
+
+
+def test_lora_leaves_adapters_only(reproduced: tiny.Project) -> None:
+    folder = reproduced.path / "models/tuned/lora/seed-0"
+    weights = load_file(folder / "adapter_model.safetensors")
+    assert weights
+    assert all("lora_" in name for name in weights)
+    tuned = sum(path.stat().st_size for path in folder.iterdir())
+    base = (reproduced.path / tiny.OWN / "model/model.safetensors").stat().st_size
+    assert tuned < base / 4
+
+
+def test_the_same_seed_at_another_path_gives_the_same_headline(
+    reproduced: tiny.Project, walked: tiny.Walk, bench: Path
+) -> None:
+    """One pipeline ran under dvc, a process a stage; the other in this process, elsewhere."""
+    assert walked.path != reproduced.path
+    headline = (reproduced.path / "metrics/retention.json").read_bytes()
+    assert (walked.path / "metrics/retention.json").read_bytes() == headline
+
+    tiny.edit_params(bench, runs__full__seeds=[1])
+    tiny.run_stage("finetune", "full")
+    tiny.run_stage("retention_eval", "full")
+    tiny.run_stage("compare")
+    other = _json(bench / "metrics/retention.json")[CASE]
+    assert other["full"] != json.loads(headline)[CASE]["full"]
+    assert other["lora"] == json.loads(headline)[CASE]["lora"]
+
+
+def test_an_edit_of_compare_reruns_compare(project: tiny.Project) -> None:
+    script = project.path / "stages/compare.py"
+    script.write_text(script.read_text(encoding="utf-8") + "# edited\n", encoding="utf-8")
+    assert tiny.ran(project.dvc("repro")) == ["compare"]
+
+
+def test_an_edit_of_a_learning_rate_reruns_its_run(project: tiny.Project, tmp_path: Path) -> None:
+    """By way of `dvc exp run -S`; then the branch with the new result beside main."""
+    rate = "runs.full.learning_rate"
+    output = project.dvc("exp", "run", "--set-param", f"{rate}=1e-5")
+    assert tiny.ran(output) == ["finetune@full", "retention-eval@full", "compare"]
+    assert "1e-05" in (project.path / "params.yaml").read_text(encoding="utf-8")
+    curves, _ = read_table(project.path / f"metrics/training/{CASE}/full.parquet")
+    assert curves["learning_rate"].max() == pytest.approx(1e-5)
+
+    project.git("checkout", "--quiet", "-b", "colder")
+    project.commit("Colder")
+    before, after = (
+        json.loads(project.git("show", f"{branch}:metrics/retention.json"))[CASE]
+        for branch in ("main", "colder")
+    )
+    found = json.loads(project.dvc("metrics", "diff", "--json", "main", "colder"))
+    assert set(found) == {"metrics/retention.json"}
+    changed = set(found["metrics/retention.json"])
+    assert changed
+    assert changed == {
+        f"{CASE}.{run}.{kind}.{task}"
+        for run in ("full", "lora")
+        for kind in ("gain", "drop")
+        for task in before[run][kind]
+        if before[run][kind][task] != after[run][kind][task]
+    } | {
+        f"{CASE}.{run}.retained_min"
+        for run in ("full", "lora")
+        if before[run].get("retained_min") != after[run].get("retained_min")
+    }
+    assert not any(key.startswith(f"{CASE}.lora.") for key in changed)
+
+    project.dvc("plots", "diff", "main", "colder", "--out", str(tmp_path / "plots"))
+    page = (tmp_path / "plots/index.html").read_text(encoding="utf-8")
+    assert "colder" in page
+    assert "full" in page
+
+
+def test_an_edit_of_a_retain_task_never_retrains(project: tiny.Project) -> None:
+    tiny.edit_params(project.path, **{f"tasks__{tiny.RETAIN[0]}__max_length": 12})
+    assert tiny.ran(project.dvc("repro", f"prepare@{CASE}")) == [f"prepare@{CASE}"]
+    waiting = json.loads(project.dvc("status", "--json"))
+    assert set(waiting) == {
+        f"pretrain-baseline-eval@{CASE}",
+        "retention-eval@full",
+        "retention-eval@lora",
+    }
+    for stage in waiting.values():
+        assert stage == [{"changed deps": {f"data/{CASE}/retain": "modified"}}]
+
+
+def test_a_second_clone_pulls_and_runs_nothing(project: tiny.Project, tmp_path: Path) -> None:
+    project.dvc("push")
+    project.git("clone", "--quiet", str(project.path), str(tmp_path / "clone"))
+    clone = tiny.Project(tmp_path / "clone", project.environment)
+    assert not (clone.path / "models").exists()
+    clone.dvc("pull")
+    assert json.loads(clone.dvc("status", "--json")) == {}
+    assert tiny.ran(clone.dvc("repro")) == []
+    assert clone.git("status", "--porcelain") == ""
+    for path in ("models/tuned/full/seed-0/model.safetensors", "metrics/retention.json"):
+        assert (clone.path / path).read_bytes() == (project.path / path).read_bytes()
+
+
+def test_compare_misses_a_run_in_one_line(bench: Path, reproduced: tiny.Project) -> None:
+    shutil.copytree(reproduced.path / "stages", bench / "stages")
+    (bench / f"metrics/records/{CASE}/lora.parquet").unlink()
+    headline = (bench / "metrics/retention.json").read_bytes()
+    done = tiny.Project(bench, reproduced.environment).call("python", "-m", "stages.compare")
+    assert done.returncode == 1
+    assert (
+        done.stderr == f"error: metrics/records/{CASE}/lora.parquet: not there; run `dvc repro`\n"
+    )
+    assert (bench / "metrics/retention.json").read_bytes() == headline
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+def test_tuned_models_tell_no_path_of_this_machine(own: Path, tmp_path: Path, lora: bool) -> None:
+    """With a base loaded from an absolute path, as those of the cache are."""
+    from stages.config.methods import LoraSettings
+    from stages.models.encoder import load_encoder
+    from stages.models.tuned import save_tuned
+    from stages.training.methods.lora import attach
+
+    folder = own / "model"
+    assert folder.is_absolute()
+    encoder = load_encoder(folder, "mean")
+    if lora:
+        encoder.body = attach(encoder.body, LoraSettings(r=2))
+    save_tuned(tmp_path / "tuned", encoder, None, "pypi:base==1")
+    files = [path for path in (tmp_path / "tuned").rglob("*") if path.is_file()]
+    assert len(files) > 1
+    for path in files:
+        assert str(folder).encode() not in path.read_bytes(), path
+        assert str(tmp_path).encode() not in path.read_bytes(), path
+    if lora:
+        settings = _json(tmp_path / "tuned/adapter_config.json")
+        assert settings["base_model_name_or_path"] == "pypi:base==1"

@@ -1,0 +1,350 @@
+"""The parts of training that are functions: order, dropout, rate, losses, probe, checkpoint."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from stages.models.probe import INVERSE_PENALTY, Probe, fit_probe
+from stages.training import losses
+from stages.training.checkpoint import Checkpoint
+from stages.training.optimizer import make_optimizer, rate_factor, set_rate
+from stages.training.order import batch, seed_step
+
+# Order
+
+
+def first_rows(rows: int, size: int, seed: int, count: int) -> list[int]:
+    """What the first batches see, one after the other."""
+    return [int(row) for step in range(count) for row in batch(rows, size, seed, step)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.integers(1, 40), size=st.integers(2, 60), seed=st.integers(0, 2**31 - 1))
+def test_each_epoch_is_a_permutation(rows: int, size: int, seed: int) -> None:
+    seen = first_rows(rows, size, seed, math.ceil(3 * rows / size))
+    for epoch in range(3):
+        assert sorted(seen[epoch * rows : (epoch + 1) * rows]) == list(range(rows))
+
+
+def test_epochs_and_seeds_differ() -> None:
+    seen = first_rows(50, 10, 7, 10)
+    assert seen[:50] != seen[50:]
+    assert seen[:50] != list(range(50))
+    assert seen != first_rows(50, 10, 8, 10)
+    assert seen != first_rows(50, 10, 0, 10)
+
+
+def test_a_batch_is_a_function_of_seed_and_step_alone() -> None:
+    forwards = [batch(50, 8, 3, step).tolist() for step in range(20)]
+    np.random.seed(1)  # noqa: NPY002
+    torch.manual_seed(1)
+    assert [batch(50, 8, 3, step).tolist() for step in reversed(range(20))] == forwards[::-1]
+
+
+def test_a_batch_runs_over_into_the_next_epoch() -> None:
+    assert [len(batch(10, 4, 0, step)) for step in range(5)] == [4] * 5
+    over = batch(10, 4, 0, 2).tolist()
+    whole_epochs = first_rows(10, 10, 0, 2)
+    assert over == whole_epochs[8:12]
+
+
+def test_the_size_of_a_batch_does_not_change_the_order() -> None:
+    assert first_rows(12, 3, 5, 8) == first_rows(12, 8, 5, 3)
+
+
+def dropout(seed: int, step: int, process: int) -> list[float]:
+    seed_step(seed, step, process)
+    found: list[float] = nn.functional.dropout(torch.ones(64), 0.5).tolist()
+    return found
+
+
+def test_dropout_is_a_function_of_seed_step_and_process() -> None:
+    triples = [(s, t, p) for s in (0, 1, 2**31 - 1) for t in (0, 1, 2, 70_000) for p in (0, 1, 2)]
+    masks = [dropout(*triple) for triple in triples]
+    torch.rand(1000)
+    assert [dropout(*triple) for triple in triples] == masks
+    assert len({tuple(mask) for mask in masks}) == len(triples)
+
+
+# Learning rate and optimizer
+
+
+def test_rate_by_hand() -> None:
+    found = [rate_factor(step, 10, 0.4) for step in range(10)]
+    down = [1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]
+    assert found == pytest.approx([0.25, 0.5, 0.75, 1, *down])
+
+
+def test_rate_without_warmup() -> None:
+    assert [rate_factor(step, 4, 0.0) for step in range(4)] == pytest.approx([1, 1, 2 / 3, 1 / 3])
+
+
+@given(steps=st.integers(1, 500), warmup=st.floats(0, 1, exclude_max=True))
+def test_rate_rises_then_falls_and_is_never_zero(steps: int, warmup: float) -> None:
+    found = [rate_factor(step, steps, warmup) for step in range(steps)]
+    assert max(found) == 1
+    assert min(found) > 0
+    peak = found.index(1)
+    assert found[: peak + 1] == sorted(found[: peak + 1])
+    assert found[peak:] == sorted(found[peak:], reverse=True)
+    assert peak + 1 == max(1, round(warmup * steps))
+
+
+class Model(nn.Module):
+    """Something of each sort of parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.ModuleDict(
+            {"embed": nn.Embedding(5, 4), "dense": nn.Linear(4, 4), "norm": nn.LayerNorm(4)}
+        )
+        self.headway = nn.Linear(4, 4)  # not the head, for all its name
+        self.frozen = nn.Linear(4, 4).requires_grad_(False)
+        self.head = nn.Linear(4, 3)
+
+
+RATE, HEAD_RATE, DECAY = 1e-3, 1e-2, 0.1
+
+
+def groups_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:
+    """The optimizer's group of each parameter, by name."""
+    by_id = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    return {name: by_id[id(p)] for name, p in model.named_parameters() if id(p) in by_id}
+
+
+def test_which_parameters_decay_and_at_which_rate() -> None:
+    model = Model()
+    found = groups_of(model, make_optimizer(model, RATE, HEAD_RATE, DECAY))
+    assert {name: (group["lr"], group["weight_decay"]) for name, group in found.items()} == {
+        "body.embed.weight": (RATE, DECAY),
+        "body.dense.weight": (RATE, DECAY),
+        "body.dense.bias": (RATE, 0.0),
+        "body.norm.weight": (RATE, 0.0),
+        "body.norm.bias": (RATE, 0.0),
+        "headway.weight": (RATE, DECAY),
+        "headway.bias": (RATE, 0.0),
+        "head.weight": (HEAD_RATE, DECAY),
+        "head.bias": (HEAD_RATE, 0.0),
+    }
+
+
+def test_every_parameter_is_in_one_group() -> None:
+    model = Model()
+    optimizer = make_optimizer(model, RATE, HEAD_RATE, DECAY)
+    listed = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(listed) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+
+
+def test_a_step_without_gradient_decays_matrices_only() -> None:
+    model = Model()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = make_optimizer(model, RATE, HEAD_RATE, DECAY)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    set_rate(optimizer, 0.5)
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        rate = HEAD_RATE if name.startswith("head.") else RATE
+        matrix = parameter.ndim > 1 and parameter.requires_grad
+        left = 1 - 0.5 * rate * DECAY if matrix else 1
+        torch.testing.assert_close(parameter.detach(), before[name] * left)
+
+
+def test_the_rate_is_set_from_the_peak_each_time() -> None:
+    model = Model()
+    optimizer = make_optimizer(model, RATE, HEAD_RATE, DECAY)
+    for factor in (0.5, 0.5, 1.0):
+        set_rate(optimizer, factor)
+        found = groups_of(model, optimizer)
+        assert found["body.dense.bias"]["lr"] == pytest.approx(RATE * factor)
+        assert found["head.weight"]["lr"] == pytest.approx(HEAD_RATE * factor)
+
+
+def test_a_model_without_a_head() -> None:
+    optimizer = make_optimizer(nn.Linear(2, 2), RATE, HEAD_RATE, DECAY)
+    assert [group["lr"] for group in optimizer.param_groups] == [RATE, RATE]
+
+
+# Losses
+
+
+def test_contrastive_by_hand() -> None:
+    queries = torch.tensor([[2.0, 0.0], [0.0, 3.0]])  # lengths do not matter
+    hit = math.log1p(math.exp(-20))  # cosines 1 and 0, at scale 20
+    found = losses.contrastive(queries, torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    assert found.tolist() == pytest.approx([hit, hit], abs=1e-6)
+    found = losses.contrastive(queries, torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+    assert found.tolist() == pytest.approx([20 + hit, 20 + hit])
+    found = losses.contrastive(queries, torch.ones(2, 2))
+    assert found.tolist() == pytest.approx([math.log(2)] * 2)
+
+
+def test_contrastive_is_that_of_sentence_transformers() -> None:
+    """MultipleNegativesRankingLoss: cross-entropy of scale * cos_sim(a, b), scale = 20."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(5, 8)), rng.normal(size=(5, 8))
+    norms = np.linalg.norm(a, axis=1)[:, None] * np.linalg.norm(b, axis=1)[None, :]
+    scores = 20 * (a @ b.T) / norms
+    expected = np.log(np.exp(scores).sum(axis=1)) - np.diag(scores)
+    found = losses.contrastive(torch.tensor(a), torch.tensor(b))
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5)
+    # A query looks for its document, not the other way round.
+    swapped = losses.contrastive(torch.tensor(b), torch.tensor(a))
+    assert not np.allclose(swapped.numpy(), expected, rtol=1e-3)
+
+
+def test_classification_by_hand() -> None:
+    logits = torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.0, math.log(3), 0.0, -math.inf]])
+    found = losses.classification(logits, torch.tensor([2, 1]))
+    assert found.tolist() == pytest.approx([math.log(4), math.log(5 / 3)])
+
+
+@pytest.mark.parametrize("loss", [losses.classification, losses.contrastive])
+def test_losses_are_taken_in_fp32(loss: Any) -> None:
+    torch.manual_seed(0)
+    vectors = torch.randn(6, 6).bfloat16()
+    other = torch.arange(6) if loss is losses.classification else torch.randn(6, 6).bfloat16()
+    full = other.float() if other.is_floating_point() else other
+    found = loss(vectors, other)
+    assert found.dtype == torch.float32
+    assert found.shape == (6,)
+    torch.testing.assert_close(found, loss(vectors.float(), full))
+
+
+# Probe
+
+
+def embeddings(
+    classes: int, rows: int = 120, hidden: int = 6
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    rng = np.random.default_rng(classes)
+    labels = rng.integers(classes, size=rows)
+    centres = rng.normal(size=(classes, hidden))
+    found = centres[labels] + rng.normal(size=(rows, hidden))
+    found = found * np.array([1, 5, 0.3, 1, 2, 1]) + np.array([0, 10, -3, 0, 100, 0])
+    return found.astype(np.float32), labels
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_a_probe_is_the_pipeline_of_scikit_learn(classes: int) -> None:
+    train, labels = embeddings(classes)
+    other = embeddings(classes, rows=50)[0] + np.float32(0.5)
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=2000))
+    pipeline.fit(train.astype(float), labels)
+    probe = fit_probe(train, labels, classes)
+    found = probe.probabilities(other)
+    assert probe.weight.shape == (classes, 6)
+    np.testing.assert_allclose(found, pipeline.predict_proba(other.astype(float)), atol=1e-5)
+    assert (found.argmax(axis=1) == pipeline.predict(other.astype(float))).all()
+    assert (found.argmax(axis=1) != found.argmax(axis=1)[0]).any()
+
+
+@pytest.mark.parametrize(("present", "classes"), [((0, 2), 3), ((1, 3, 4), 6)])
+def test_a_class_without_rows_has_probability_zero(present: tuple[int, ...], classes: int) -> None:
+    train, labels = embeddings(len(present))
+    names = np.array(present)
+    found = fit_probe(train, names[labels], classes).probabilities(train)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    absent = [name for name in range(classes) if name not in present]
+    assert (found[:, absent] == 0).all()
+    whole = fit_probe(train, labels, len(present)).probabilities(train)
+    np.testing.assert_allclose(found[:, names], whole, atol=1e-9)
+
+
+def test_one_class_only_is_refused() -> None:
+    train, labels = embeddings(2)
+    with pytest.raises(ValueError, match="class"):
+        fit_probe(train, labels * 0, 2)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-6])
+def test_a_dead_unit_is_not_blown_up(noise: float) -> None:
+    train, labels = embeddings(2)
+    train[:, 3] = 7 + noise * np.random.default_rng(0).normal(size=len(train))
+    probe = fit_probe(train, labels, 2)
+    assert np.abs(probe.weight).max() < 10
+    assert np.abs(probe.weight[:, 3]).max() < 1e-3
+    moved = train.copy()
+    moved[:, 3] += 0.01
+    difference = probe.probabilities(moved) - probe.probabilities(train)
+    assert np.abs(difference).max() < 1e-4
+
+
+def test_probabilities_do_not_overflow() -> None:
+    found = Probe(np.array([[1e4], [-1e4]]), np.zeros(2)).probabilities(np.array([[1.0], [-1.0]]))
+    np.testing.assert_array_equal(found, [[1, 0], [0, 1]])
+
+
+# Checkpoint
+
+
+def test_a_checkpoint_comes_back_as_it_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = Model()
+    optimizer = make_optimizer(model, RATE, HEAD_RATE, DECAY)
+    model.head(model.headway(torch.ones(4))).sum().backward()
+    optimizer.step()
+    state = {
+        "weights": dict(model.state_dict()),
+        "optimizer": optimizer.state_dict(),
+        "progress": {"step": 3, "best_loss": math.inf, "history": [{"step": 1, "x": None}]},
+    }
+    checkpoint = Checkpoint("f" * 64, 1)
+    assert checkpoint.load() is None
+    checkpoint.save({"old": 1})
+    checkpoint.save(state)
+    found = Checkpoint("f" * 64, 1).load()
+    assert found is not None
+    assert found["progress"] == state["progress"]
+    for name, weight in model.state_dict().items():
+        assert torch.equal(found["weights"][name], weight)
+    other = make_optimizer(Model(), 1, 1, 0)
+    other.load_state_dict(found["optimizer"])
+    assert other.param_groups[0]["lr"] == RATE
+    assert len(other.state) == 4  # what had a gradient
+    files = [path for path in Path(".scratch").rglob("*") if path.is_file()]
+    assert files == [Path(f".scratch/{'f' * 64}/seed-1.pt")]
+
+
+def test_checkpoints_of_other_work_and_seeds_are_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for work in ("a", "b"):
+        for seed in (0, 1):
+            Checkpoint(work, seed).save({"is": f"{work}{seed}"})
+    assert Checkpoint("a", 1).load() == {"is": "a1"}
+    assert Checkpoint("a", 2).load() is None
+    Checkpoint("a", 0).remove_all()
+    assert Checkpoint("a", 0).load() is None
+    assert Checkpoint("a", 1).load() is None
+    assert Checkpoint("b", 1).load() == {"is": "b1"}
+    Checkpoint("none", 0).remove_all()
+
+
+class Unwritable:
+    def __reduce__(self) -> Any:
+        raise RuntimeError("killed half-way")
+
+
+def test_a_checkpoint_is_not_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkpoint = Checkpoint("a", 0)
+    checkpoint.save({"step": 1})
+    with pytest.raises(RuntimeError, match="half-way"):
+        checkpoint.save({"step": 2, "weights": torch.ones(1000), "bad": Unwritable()})
+    assert checkpoint.load() == {"step": 1}
+    assert len(list(Path(".scratch/a").iterdir())) == 1
