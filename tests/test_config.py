@@ -33,6 +33,15 @@ RUN = "runs.bert-full"
 CASE = "cases.medical-bert"
 DATA = "tasks.medical-qa.data"
 PARAMS: dict[str, Any] = yaml.safe_load(REAL)
+"""Of the real file what these tests change: to read YAML takes time."""
+KEPT = {
+    "cases": ["medical-bert"],
+    "runs": ["bert-full", "bert-lora"],
+    "tasks": [*PARAMS["cases"]["medical-bert"]["retain"], "medical-qa", "news-writing", "addition"],
+}
+PARAMS["evaluation"]["noise"]["tasks"] = "all"
+for _section, _names in KEPT.items():
+    PARAMS[_section] = {_name: PARAMS[_section][_name] for _name in _names}
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 GONE = object()
 SHA = "a" * 64
@@ -48,7 +57,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def params() -> dict[str, Any]:
-    """What the real file holds, to be changed."""
+    """Most of what the real file holds, to be changed."""
     return copy.deepcopy(PARAMS)
 
 
@@ -195,6 +204,18 @@ WRONG: list[tuple[str, Any, str, str]] = [
     (f"{DATA}.reader", ["icd10"], f"{DATA}.reader = ['icd10']", "'icd10', 'bbc'"),
     (f"{DATA}.reader", GONE, f"{DATA}.reader", "missing"),
     ("tasks.movie-sentiment.data.corpus", "film", "data.corpus = 'film'", "'movie'"),
+    (
+        f"{CASE}.retain",
+        ["news-retrieval", "addition"],
+        f"{CASE}.retain = 'addition'",
+        "fits classification",
+    ),
+    ("tasks.news-writing.judge", "minilms", "judge = 'minilms'", "did you mean minilm?"),
+    ("tasks.news-writing.judge", "smollm2", "judge = 'smollm2'", "encoder"),
+    ("tasks.news-writing.judge", GONE, "tasks.news-writing.judge", "missing"),
+    (f"{RUN}.head", GONE, f"{RUN}.head_learning_rate = 0.001", "goes with head"),
+    ("models.minilm.pooling", GONE, "models.minilm.pooling", "missing"),
+    ("models.smollm2.pooling", "cls", "models.smollm2.pooling = 'cls'", "encoder only"),
     # duplicate names
     (f"{RUN}.seeds", [0, 1, 0], f"{RUN}.seeds = [0, 1, 0]", "duplicate"),
     (
@@ -238,7 +259,7 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("tasks.medical-qa.kind", "retrieval", "tasks.medical-qa.kind = 'retrieval'", "icd10"),
     ("tasks.news-retrieval.kind", "linear-probe", "kind = 'linear-probe'", "fits retrieval"),
     ("tasks.medical-qa.kind", "generation", "kind = 'generation'", "'classification'"),
-    ("models.minilm.kind", "causal", "models.minilm.kind = 'causal'", "'encoder'"),
+    ("models.minilm.kind", "bert", "models.minilm.kind = 'bert'", "'encoder'"),
     ("models.minilm.pooling", "max", "models.minilm.pooling = 'max'", "'mean' or 'cls'"),
 ]
 
@@ -330,6 +351,17 @@ def test_a_name_that_is_no_text(name: Any) -> None:
     found["runs"][name] = found["runs"]["bert-full"]
     write(found)
     assert f"runs = {name!r}: a name is text" in the_mistake()
+
+
+def test_names_of_many_types_are_told_beside_an_unknown_one() -> None:
+    found = params()
+    found["models"][3] = found["models"]["minilm"]
+    put(found, f"{CASE}.model", "minilms")
+    write(found)
+    lines = mistakes()
+    assert len(lines) == 2
+    assert "models = 3: a name is text" in lines[0]
+    assert f"{CASE}.model = 'minilms': no such name under models; did you mean minilm?" in lines[1]
 
 
 @pytest.mark.parametrize("name", ["2024", "a", "x" * 60, "a-b-1"])

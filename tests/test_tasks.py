@@ -321,7 +321,7 @@ def test_a_gram_does_not_span_two_rows() -> None:
 
 
 def some_examples() -> Examples:
-    task = Task("mine", "classification", 64, ("a", "b"))
+    task = Task("mine", "classification", 64, ("a", "b"), {"few": [1, "ü"]})
     rows = identify(labelled(5, group="g", slice="s"), "classification")
     rows.loc[0, "text"] = "Zürich\n“☃” 日本"
     return Examples(task, rows)
@@ -343,7 +343,7 @@ def test_a_role_is_read_in_the_order_of_names(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("zebra", "ape"):
-        task = Task(name, "retrieval", 64, ())
+        task = Task(name, "retrieval", 64, (), {})
         rows = identify(pd.DataFrame({"query": [name], "document": ["d"]}), "retrieval")
         write_examples(path_of("case", "retain", "test", name), Examples(task, rows))
     found = read_role("case", "retain", "test")

@@ -146,6 +146,8 @@ def make_params(project: Path) -> dict[str, Any]:
         "checkpoint_every": 15,
         "seeds": [0],
     }
+    noise = {"tasks": "all", "conditions": ["typos-0.1"]}
+    scoring = {"batch_tokens": 512, "noise_repeats": 2, "noise": noise}
     lora = {"methods": {"lora": {"r": 2}}, "learning_rate": 0.05, "precision": "fp32"}
     return {
         "launch": "python",
@@ -167,7 +169,7 @@ def make_params(project: Path) -> dict[str, Any]:
         },
         "cases": {CASE: {"model": "bert", "targets": [TARGET], "retain": list(RETAIN)}},
         "runs": {"full": recipe, "lora": {**recipe, **lora}},
-        "evaluation": {**real["evaluation"], "batch_tokens": 512, "noise_repeats": 2},
+        "evaluation": {**real["evaluation"], **scoring},
         "compare": {**real["compare"], "resamples": 200},
     }
 

@@ -22,7 +22,8 @@ def references(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> list
 
 
 def _unknown(key: str, name: str, section: str, known: Iterable[str]) -> str:
-    return mistake(key, name, f"no such name under {section}" + suggestion(name, sorted(known)))
+    near = suggestion(name, sorted(map(str, known)))
+    return mistake(key, name, f"no such name under {section}{near}")
 
 
 def _of_cases(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from stages.config.models import ModelConfig
 from stages.config.reading import NAME, PARAMS, Section, load, lookup, mistake, parse, suggestion
 from stages.config.references import references
 from stages.config.runs import RunConfig
-from stages.config.seed import read_seed
+from stages.config.seed import seed_of
 from stages.config.tasks import TaskConfig
 from stages.errors import UserError
 
@@ -74,7 +74,7 @@ def _read(params: dict[str, Any], mistakes: list[str]) -> dict[str, dict[str, An
     for section, model in SINGLE.items():
         parsed = _collect(mistakes, _single, params, section, model)
         sound[section] = {section: parsed} if parsed else {}
-    _collect(mistakes, read_seed)
+    _collect(mistakes, seed_of, params)
     _collect(mistakes, _launch, params)
     known = [*NAMED, *SINGLE, "seed", "launch"]
     for key in sorted(set(params) - set(known), key=str):
