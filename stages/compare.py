@@ -11,6 +11,7 @@ from stages.config.cases import read_cases
 from stages.config.compare import read_compare
 from stages.config.runs import read_runs
 from stages.config.seed import read_seed
+from stages.errors import UserError
 from stages.records import read_table
 from stages.report.markdown import render
 from stages.report.metrics import everything, headline
@@ -37,6 +38,15 @@ def _unlike(base: dict[str, Any], run: dict[str, Any], name: str) -> list[str]:
         for key in MEASURED_WITH
         if base[key] != run[key]
     ]
+
+
+def _check_seeds(run: str, records: pd.DataFrame, expected: tuple[int, ...]) -> None:
+    found = sorted(set(records["seed"]))
+    if found != sorted(expected):
+        raise UserError(
+            f"records of {run} are of seeds {found}, params.yaml says {sorted(expected)}; "
+            "run `dvc repro`"
+        )
 
 
 def _kept(training: pd.DataFrame, about: dict[str, Any]) -> list[dict[str, Any]]:
@@ -74,6 +84,7 @@ def main() -> None:
         plots["scores"] += score_rows(name, case, "base", case.base)
         for run in (run for run, of_run in runs.items() if of_run.case == name):
             records, about = read_table(Path(f"metrics/records/{name}/{run}.parquet"))
+            _check_seeds(run, records, runs[run].seeds)
             curves, told = read_table(Path(f"metrics/training/{name}/{run}.parquet"))
             result = case.compare(records)
             warnings += _unlike(made_with[name], about["provenance"], run)

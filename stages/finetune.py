@@ -19,13 +19,15 @@ from stages.training.checkpoint import Checkpoint
 from stages.training.run import Recipe, train_seed
 
 
-def _fingerprint(config: RunConfig, manifest: dict[str, Any], made_with: dict[str, Any]) -> str:
+def _fingerprint(
+    run: str, config: RunConfig, manifest: dict[str, Any], made_with: dict[str, Any]
+) -> str:
     """What must be the same for a checkpoint to be the beginning of this very work."""
     data = sorted(Path(f"data/{config.case}/target").rglob("*.parquet"))
     code = sorted(Path(__file__).parent.rglob("*.py"))
     hashes = [sha256_file(path) for path in [*data, *code]]
     versions = {key: made_with[key] for key in ("device", "dtype", "threads", "libraries")}
-    return fingerprint(config.model_dump(mode="json"), manifest, hashes, versions)
+    return fingerprint(run, config.model_dump(mode="json"), manifest, hashes, versions)
 
 
 def main(run: str) -> None:
@@ -37,7 +39,7 @@ def main(run: str) -> None:
         read_role(config.case, "target", split) for split in ("train", "validation")
     )
     recipe = Recipe(run, config, manifest, materialise(manifest), train, validation)
-    fingerprint_ = _fingerprint(config, manifest, made_with)
+    fingerprint_ = _fingerprint(run, config, manifest, made_with)
     curves, best_steps = [], {}
     with atomic_directory(Path(f"models/tuned/{run}")) as folder:
         for seed in config.seeds:

@@ -14,7 +14,7 @@ from stages.storage import atomic_directory, write_json
 from stages.tasks.examples import SPLITS, TEXTS, Examples, Task, path_of, write_examples
 from stages.tasks.overlap import overlapping
 from stages.tasks.reading import read_rows
-from stages.tasks.splitting import Split, split_rows
+from stages.tasks.splitting import Split, drop_unknown_labels, split_rows
 
 
 def _remove_overlap(
@@ -59,7 +59,9 @@ def _write_role(
                 write_examples(where, Examples(task, splits[name].rows[split]))
 
 
-def _card(config: TaskConfig, split: Split, removed: dict[str, int]) -> dict[str, Any]:
+def _card(
+    config: TaskConfig, split: Split, removed: dict[str, int], unknown_label: int
+) -> dict[str, Any]:
     return {
         "kind": config.kind,
         "data": config.data.model_dump(mode="json", exclude_none=True),
@@ -67,7 +69,7 @@ def _card(config: TaskConfig, split: Split, removed: dict[str, int]) -> dict[str
         "empty": split.empty,
         "duplicates": split.duplicates,
         "ambiguous": split.ambiguous,
-        "unknown_label": split.unknown_label,
+        "unknown_label": unknown_label,
         "overlap_removed": removed,
         "rows": {name: len(rows) for name, rows in split.rows.items()},
         "groups": {name: int(rows["group"].nunique()) for name, rows in split.rows.items()},
@@ -86,11 +88,18 @@ def main(case: str) -> None:
         sizes = {split: getattr(task, split) for split in SPLITS}
         splits[name] = split_rows(name, read_rows(task, seed), task.kind, sizes, seed)
     removed = _remove_overlap(configs, splits)
+    unknown = {
+        name: drop_unknown_labels(name, split.rows) if "label" in split.rows["train"] else 0
+        for name, split in splits.items()
+    }
 
     for role, tasks in roles.items():
         _write_role(case, role, tasks, splits)
     write_json(Path(f"models/base/{case}.json"), manifest)
-    cards = {name: _card(configs[name], splits[name], removed[name]) for name in configs}
+    cards = {
+        name: _card(task, splits[name], removed[name], unknown[name])
+        for name, task in configs.items()
+    }
     write_json(Path(f"metrics/cards/{case}.json"), {"tasks": cards, "model": manifest})
     for name, card in cards.items():
         rows = ", ".join(f"{count} {split}" for split, count in card["rows"].items())

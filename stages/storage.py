@@ -26,6 +26,13 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _mode(full: int) -> int:
+    """The mode that any new file gets: tempfile and safetensors make private ones."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return full & ~mask
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it into place if the block succeeds."""
@@ -36,10 +43,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
-        # mkstemp makes private files; what is shared gets the mode any new file would have.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
+        temporary.chmod(_mode(0o666))
         temporary.replace(path)
         _sync(path.parent)
     finally:
@@ -59,9 +63,8 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         for entry in sorted(temporary.rglob("*")):
             if entry.is_file():
                 _sync(entry)
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o777 & ~mask)
+                entry.chmod(_mode(0o666))
+        temporary.chmod(_mode(0o777))
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
             path.replace(old / "old")

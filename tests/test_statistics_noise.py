@@ -45,9 +45,26 @@ def test_the_next_repeat_stays_within_as_often_as_it_says() -> None:
     assert within / 400 >= 0.855
 
 
+def test_one_repeat_takes_its_spread_from_the_examples_that_moved() -> None:
+    # Three of four moved, two up and one down: net 1/4, sd sqrt(3) / 4, z at 95 % = 1.959964.
+    noise = noise_floor([0, 0, 1, 1], [[1, 1, 0, 1]], 0.95)
+    assert (noise.repeats, noise.mean, noise.flip_rate) == (1, 0.25, 0.75)
+    assert noise.spread == pytest.approx(np.sqrt(3) / 4)
+    assert noise.floor == pytest.approx(0.25 + 1.959964 * np.sqrt(3) / 4)
+    assert noise_floor([0, 1], [[0, 1]], 0.95).floor == 0
+
+
+def test_the_floor_of_one_repeat_holds_for_the_next_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(5)
+    within = 0
+    for _ in range(400):
+        clean = generator.random(200)
+        first, second = clean + generator.normal(scale=0.1, size=(2, 200))
+        within += abs((second - clean).mean()) <= noise_floor(clean, [first], 0.9).floor
+    assert within / 400 >= 0.855
+
+
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match="at least 2 repeats, not 1"):
-        noise_floor([1, 0], [[1, 0]], 0.95)
     with pytest.raises(ValueError, match="2 clean scores, 3 rescored"):
         noise_floor([1, 0], [[1, 0, 1], [1, 0, 1]], 0.95)
     with pytest.raises(ValueError, match="2 of 4 values of rescored are not finite"):

@@ -413,7 +413,7 @@ def walk(folder: Path, own: Path, dvc_yaml: str) -> Walk:
         module, key = script(stage), stage["cmd"].split()[3:]
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(room)
-            found.read[name] = _spied(module, patch)
+            found.read[name] = spied(module, patch)
             run_stage(module, *key)
         found.made[name] = _files(room) - before
         for part in outs(stage):
@@ -421,18 +421,28 @@ def walk(folder: Path, own: Path, dvc_yaml: str) -> Walk:
     return found
 
 
-def _spied(module: str, patch: pytest.MonkeyPatch) -> set[str]:
+@dataclass(frozen=True)
+class _Sealed:
+    """What `load` gives under the spy: nothing but `lookup` can look inside."""
+
+    params: dict[str, Any]
+
+
+def spied(module: str, patch: pytest.MonkeyPatch) -> set[str]:
     """From now on, the keys of params.yaml that the stage looks up."""
     import_module(f"stages.{module}")
     read: set[str] = set()
-    original = reading.lookup
+    load, original = reading.load, reading.lookup
 
-    def lookup(params: dict[str, Any], key: str) -> Any:
+    def lookup(params: Any, key: str) -> Any:
         read.add(key)
-        return original(params, key)
+        return original(params.params, key)
 
-    # A module that imported the function has a name of its own for it.
+    instead = {"load": (load, lambda: _Sealed(load())), "lookup": (original, lookup)}
     for name, loaded in list(sys.modules.items()):
-        if name.startswith("stages.") and getattr(loaded, "lookup", None) is original:
-            patch.setattr(loaded, "lookup", lookup)
+        if name.startswith("stages."):
+            # A module that imported the function has a name of its own for it.
+            for attribute, (real, spy) in instead.items():
+                if getattr(loaded, attribute, None) is real:
+                    patch.setattr(loaded, attribute, spy)
     return read

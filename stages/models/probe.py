@@ -23,6 +23,7 @@ class Probe:
         return np.asarray(softmax(embeddings @ self.weight.T + self.bias, axis=1))
 
 
+TINY = 1e-12  # keeps embeddings that are all the same from being divided by zero
 INVERSE_PENALTY = 0.01
 """scikit-learn's C on standardised embeddings, chosen on validation of the bundled tasks."""
 
@@ -35,7 +36,7 @@ def fit_probe(embeddings: Floats, labels: Ints, classes: int) -> Probe:
     """
     mean, spread = embeddings.mean(0, dtype=float), embeddings.std(0, dtype=float)
     # A dead unit is not blown up to the size of the others: the head would carry 1e31.
-    spread = np.maximum(spread, 1e-3 * spread.max())
+    spread = np.maximum(spread, max(1e-3 * spread.max(), TINY))
     model = LogisticRegression(C=INVERSE_PENALTY, max_iter=2000)
     model.fit((embeddings - mean) / spread, labels)
     weight, bias = model.coef_, model.intercept_

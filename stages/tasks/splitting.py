@@ -20,7 +20,6 @@ class Split:
     empty: int
     duplicates: int
     ambiguous: int
-    unknown_label: int
 
 
 def normalise(text: str) -> str:
@@ -37,7 +36,7 @@ def split_rows(
     whole groups go to the splits in the order of a hash with `seed`, so that a row added later
     leaves the order of the others as it was. Of two equal texts the first is kept, the test
     split's before train's; equal texts under different labels are both left out. Raises
-    UserError where a split would be empty, or train would hold one label only.
+    UserError where a split would be empty.
     """
     distinct, left_out = _distinct(rows, kind)
     if "group" not in distinct:
@@ -46,7 +45,6 @@ def split_rows(
         distinct = distinct.assign(slice="all")
     placed = _place(name, distinct, sizes, seed)
 
-    unknown = _drop_unknown_labels(name, placed) if "label" in distinct else 0
     for split, part in placed.items():
         if part.empty:
             raise UserError(
@@ -58,7 +56,6 @@ def split_rows(
         rows={split: part[columns].reset_index(drop=True) for split, part in placed.items()},
         read=len(rows),
         **left_out,
-        unknown_label=unknown,
     )
 
 
@@ -87,8 +84,11 @@ def _distinct(rows: pd.DataFrame, kind: str) -> tuple[pd.DataFrame, dict[str, in
     )
 
 
-def _drop_unknown_labels(name: str, placed: dict[str, pd.DataFrame]) -> int:
-    """Take rows whose label train lacks out of the other splits; return how many."""
+def drop_unknown_labels(name: str, placed: dict[str, pd.DataFrame]) -> int:
+    """Take rows whose label train lacks out of the other splits; return how many.
+
+    Raises UserError where train holds one label only, or nothing is left of another split.
+    """
     known = set(placed["train"]["label"])
     if len(known) == 1:
         raise UserError(f"task {name}: train holds one label only, {known.pop()!r}")
@@ -96,7 +96,9 @@ def _drop_unknown_labels(name: str, placed: dict[str, pd.DataFrame]) -> int:
     for split in SPLITS[1:]:
         fits = placed[split]["label"].isin(known)
         dropped += int((~fits).sum())
-        placed[split] = placed[split][fits]
+        placed[split] = placed[split][fits].reset_index(drop=True)
+        if placed[split].empty:
+            raise UserError(f"task {name}: train holds none of the labels of {split}")
     return dropped
 
 

@@ -99,10 +99,10 @@ def train(
         # DDP averages over processes, whose shares may differ in weight.
         loss = model(train_rows, share).sum()
         loss = loss * accelerator.num_processes / train_rows.weight(chosen.tolist())
-        _finite(loss, "loss", step)
+        _finite(float(loss.detach()), "loss", step + 1)
         accelerator.backward(loss)
         norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-        _finite(norm, "gradient", step)
+        _finite(float(norm), "norm of the gradient", step + 1)
         optimizer.step()
         optimizer.zero_grad()
 
@@ -128,10 +128,10 @@ def train(
     return progress.history, progress.best_step
 
 
-def _finite(value: Tensor, what: str, step: int) -> None:
-    if not torch.isfinite(value).all():
+def _finite(value: float, what: str, step: int) -> None:
+    if not math.isfinite(value):
         raise UserError(
-            f"step {step + 1}: the {what} is {float(value)}; lower runs.<run>.learning_rate "
+            f"step {step}: the {what} is {value}; lower runs.<run>.learning_rate "
             "or set precision: fp32"
         )
 
@@ -146,6 +146,8 @@ def _validate(
         name: mean_loss(trainee, rows, indices, config.batch_size)
         for name, rows, indices in subsets
     }
+    for name, loss in found.items():
+        _finite(loss, name.replace("_", " "), progress.step)
     if progress.step == 0:
         empty = dict.fromkeys(("batch_loss", "learning_rate", "gradient_norm"))
         progress.history.append({"step": 0, **empty, **found})
