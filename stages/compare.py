@@ -1,6 +1,7 @@
 """Stage compare: records to claims. Reads tables only."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +14,21 @@ from stages.config.runs import read_runs
 from stages.config.seed import read_seed
 from stages.errors import UserError
 from stages.records import read_table
-from stages.report.markdown import render
-from stages.report.metrics import everything, headline
-from stages.report.plots import Rows, change_rows, curve_rows, score_rows
+from stages.report import html, markdown
+from stages.report.case_report import case_report
+from stages.report.measured import Measured, Ran, Told
+from stages.report.metrics import headline, scores_of
+from stages.report.plots import plots
 from stages.statistics.comparison import Case
 from stages.statistics.results import About, Settings
 from stages.storage import atomic_file, read_json, write_json
 
-MEASURED_WITH = ("device", "dtype", "threads", "processor", "libraries")
 
-
-def _tasks(about: dict[str, Any]) -> dict[str, About]:
+def _tasks(about: Mapping[str, Any]) -> dict[str, About]:
     return {
         name: About(**{**told, "labels": tuple(told["labels"])})
         for name, told in about["tasks"].items()
     }
-
-
-def _unlike(base: dict[str, Any], run: dict[str, Any], name: str) -> list[str]:
-    """A line for everything that base and run were measured with differently."""
-    return [
-        f"{name} was measured with another {key} than its base ({run[key]}, not {base[key]}): "
-        "part of the change may be that"
-        for key in MEASURED_WITH
-        if base[key] != run[key]
-    ]
 
 
 def _check_seeds(run: str, records: pd.DataFrame, expected: tuple[int, ...]) -> None:
@@ -49,60 +40,55 @@ def _check_seeds(run: str, records: pd.DataFrame, expected: tuple[int, ...]) -> 
         )
 
 
-def _kept(training: pd.DataFrame, about: dict[str, Any]) -> list[dict[str, Any]]:
-    lines = []
-    for seed, curve in training.groupby("seed"):
-        looks = curve[curve["validation_loss"].notna()].set_index("step")
-        best = about["best_step"][str(seed)]
-        lines.append(
-            {
-                "seed": seed,
-                "steps": int(curve["step"].max()),
-                "kept": best,
-                "train_loss": looks.loc[best, "train_loss"],
-                "validation_loss": looks.loc[best, "validation_loss"],
-                "last_validation_loss": looks["validation_loss"].iloc[-1],
-            }
-        )
-    return lines
+def _ran(case: Case, name: str, run: str, seeds: tuple[int, ...]) -> Ran:
+    records = Told(*read_table(Path(f"metrics/records/{name}/{run}.parquet")))
+    _check_seeds(run, records.rows, seeds)
+    training = Told(*read_table(Path(f"metrics/training/{name}/{run}.parquet")))
+    return Ran(records, training, case.compare(records.rows))
+
+
+def _measured(name: str, runs: Mapping[str, tuple[int, ...]], settings: Settings) -> Measured:
+    """`runs`: the seeds of each run of the case."""
+    base = Told(*read_table(Path(f"metrics/records/{name}/base.parquet")))
+    card = read_json(Path(f"metrics/cards/{name}.json"))
+    case = Case(base.rows, _tasks(base.about), settings)
+    ran = {run: _ran(case, name, run, seeds) for run, seeds in runs.items()}
+    return Measured(name, case, base, card, ran)
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
     cases, runs, config, seed = read_cases(), read_runs(), read_compare(), read_seed()
     settings = Settings(config.confidence, config.resamples, seed)
-    retention: dict[str, dict[str, Any]] = {}
-    scores: dict[str, dict[str, Any]] = {}
-    plots: dict[str, Rows] = {"changes": [], "scores": [], "curves": []}
-    training, made_with, cards, warnings = {}, {}, {}, []
-    for name in cases:
-        base, about = read_table(Path(f"metrics/records/{name}/base.parquet"))
-        case = Case(base, _tasks(about), settings)
-        cards[name] = read_json(Path(f"metrics/cards/{name}.json"))
-        made_with[name] = about["provenance"]
-        scores[name] = {"base": everything(case, case.base, config.confidence)}
-        retention[name] = {}
-        plots["scores"] += score_rows(name, case, "base", case.base)
-        for run in (run for run, of_run in runs.items() if of_run.case == name):
-            records, about = read_table(Path(f"metrics/records/{name}/{run}.parquet"))
-            _check_seeds(run, records, runs[run].seeds)
-            curves, told = read_table(Path(f"metrics/training/{name}/{run}.parquet"))
-            result = case.compare(records)
-            warnings += _unlike(made_with[name], about["provenance"], run)
-            training[run] = _kept(curves, told)
-            scores[name][run] = everything(case, result, config.confidence)
-            retention[name][run] = headline(case, result)
-            plots["changes"] += change_rows(name, case, run, result)
-            plots["scores"] += score_rows(name, case, run, result)
-            plots["curves"] += curve_rows(name, run, curves)
-    for plot, rows in plots.items():
+    measured = [
+        _measured(
+            name, {run: told.seeds for run, told in runs.items() if told.case == name}, settings
+        )
+        for name in cases
+    ]
+    scores = {one.name: scores_of(one, config.confidence) for one in measured}
+    reports = [case_report(one, scores[one.name]) for one in measured]
+    pages = {
+        "html": html.render(reports, config.confidence),
+        "md": markdown.render(reports, config.confidence),
+    }
+    for plot, rows in plots(measured).items():
         write_json(Path(f"metrics/plots/{plot}.json"), rows)
     write_json(Path("metrics/scores.json"), scores)
+    retention = {
+        one.name: {run: headline(one.case, ran.result) for run, ran in one.runs.items()}
+        for one in measured
+    }
     write_json(Path("metrics/retention.json"), retention)
-    with atomic_file(Path("metrics/report.md")) as temporary:
-        report = render(scores, cards, training, made_with, warnings, config.confidence)
-        temporary.write_text(report, encoding="utf-8")
-    for warning in warnings:
-        print(f"warning: {warning}")
+    for kind, text in pages.items():
+        _write(Path(f"metrics/report.{kind}"), text)
+    for report in reports:
+        for warning in report.warnings:
+            print(f"warning: {warning}")
 
 
 if __name__ == "__main__":

@@ -3,63 +3,63 @@
 `python -m stages.report.headline` prints it from metrics/scores.json.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from stages import errors
 from stages.errors import UserError
+from stages.report.lines import COLUMNS, lines
 from stages.storage import read_json
 
 SCORES = Path("metrics/scores.json")
-COLUMNS = ("run", "task", "before", "after", "change", "real?")
-HEADLINES = ("accuracy", "hit_at_1")
+WIDTH = 100
+NAMES = (16, 24)
+"""What is left of the names of runs and tasks where the table is wider than WIDTH."""
+RIGHT = ("before", "after")
 
 
-def rows(of_case: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """A line a run and task, from the case's part of scores.json; accuracies in per cent.
-
-    The change is in points, positive = better whatever the role.
-    """
-    base = of_case["base"]
-    for run, tasks in of_case.items():
-        if run == "base":
-            continue
-        for task, found in tasks.items():
-            metric = next(name for name in HEADLINES if name in found)
-            sign, change = (1, found["gain"]) if "gain" in found else (-1, found["drop"])
-            low, high = sorted((sign * change["low"], sign * change["high"]))
-            yield (
-                run,
-                task if sign < 0 else f"{task} (target)",
-                f"{100 * base[task][metric]['value']:.1f}",
-                f"{100 * found[metric]['value']:.1f}",
-                f"{100 * sign * change['value']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]",
-                "yes" if change["real"] else "no",
-            )
+def text_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows under COLUMNS, padded for a terminal; a run's name stands in its first row only."""
+    shown = [list(COLUMNS), *([*row] for row in rows)]
+    if sum(_widths(shown)) + 2 * (len(COLUMNS) - 1) > WIDTH:
+        for row in shown:
+            row[:2] = [_middle(text, most) for text, most in zip(row[:2], NAMES, strict=True)]
+    widths = _widths(shown)
+    printed, previous = [], ""
+    for row in shown:
+        run = row[0]
+        cells = ["" if run == previous else run, *row[1:]]
+        previous = run
+        padded = [
+            text.rjust(width) if name in RIGHT else text.ljust(width)
+            for name, text, width in zip(COLUMNS, cells, widths, strict=True)
+        ]
+        printed.append("  ".join(padded).rstrip())
+    return "\n".join(printed)
 
 
-def text_table(lines: list[tuple[str, ...]]) -> str:
-    """Columns padded for a terminal; a run's name stands in its first line only."""
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    shown = []
-    previous = ""
-    for line in lines:
-        cells = ("" if line[0] == previous else line[0], *line[1:])
-        previous = line[0]
-        shown.append(
-            "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-        )
-    return "\n".join(line.rstrip() for line in shown)
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+
+def _middle(text: str, most: int) -> str:
+    """`text` without its middle: names differ at their ends."""
+    if len(text) <= most:
+        return text
+    tail = most // 2
+    return f"{text[: most - tail - 1]}\u2026{text[-tail:]}"
 
 
 def main() -> None:
     if not SCORES.exists():
         raise UserError(f"{SCORES}: not there; run `dvc repro`")
     for case, of_case in read_json(SCORES).items():
-        print(f"\n{case}: accuracy in per cent, change in points [interval], + is better")
-        print(text_table([COLUMNS, *rows(of_case)]))
-    print("\nreport: metrics/report.md")
+        found = lines(of_case)
+        told = "change [interval] in the row's unit, + is better" if found else "no runs"
+        print(f"\n{case}: {told}")
+        if found:
+            print(text_table([line.cells() for line in found]))
+    print("\nreport: metrics/report.html (in brief: metrics/report.md)")
 
 
 if __name__ == "__main__":

@@ -1,46 +1,35 @@
 """metrics/report.md: the same answer with its grounds, for a terminal or a pull request."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
-from stages.report.headline import COLUMNS, rows
+from stages.report.case_report import CaseReport
+from stages.report.lines import COLUMNS
+from stages.report.words import cell, clipped
 
+LETTERS = 120
+"""Of an example's text."""
 TEMPLATE = Path(__file__).with_name("report.md.jinja")
 
 
-def _cell(value: object) -> str:
-    """A value as the text of one table cell: no markup, no line break, no new column."""
-    text = " ".join(str(value).split())
-    for character in "\\`*_[]<>|#":
-        text = text.replace(character, f"\\{character}")
-    return text
-
-
-def render(
-    scores: dict[str, Any],
-    cards: dict[str, Any],
-    training: dict[str, Any],
-    made_with: dict[str, Any],
-    warnings: list[str],
-    confidence: float,
-) -> str:
-    """`scores`: as scores.json. `cards`, `made_with`: by case. `training`: by run."""
+def render(cases: Sequence[CaseReport], confidence: float) -> str:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
-    environment.filters["cell"] = _cell
-    environment.filters["percent"] = lambda share: f"{100 * share:.1f}"
-    environment.filters["p"] = lambda p: f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
+    environment.filters["cell"] = cell
+    environment.filters["clip"] = partial(clipped, most=LETTERS)
+    environment.filters["percent"] = percent
+    environment.filters["p"] = p_value
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
-        scores=scores,
-        cards=cards,
-        training=training,
-        made_with=made_with,
-        warnings=warnings,
-        confidence=confidence,
-        columns=COLUMNS,
-        rows=rows,
-    )
+    return template.render(cases=cases, confidence=confidence, columns=COLUMNS)
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def p_value(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"

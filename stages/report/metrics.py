@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from stages.report.measured import Measured
 from stages.statistics.comparison import Case
 from stages.statistics.intervals import Interval
 from stages.statistics.results import BaseResult, Change, RunResult, SliceChange, TaskScores
@@ -24,6 +25,15 @@ def headline(case: Case, run: RunResult) -> dict[str, Any]:
     if run.noise_drop is not None:
         kept["noise_drop"] = _rounded(run.noise_drop)
     return kept
+
+
+def scores_of(measured: Measured, confidence: float) -> dict[str, Any]:
+    """The case's part of scores.json: by base and run."""
+    case = measured.case
+    return {
+        "base": everything(case, case.base, confidence),
+        **{run: everything(case, ran.result, confidence) for run, ran in measured.runs.items()},
+    }
 
 
 def everything(

@@ -1,17 +1,34 @@
 """Results -> the rows that `dvc plots` draws, for the templates in .dvc/plots/."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
+from stages.report.measured import Measured
 from stages.statistics.comparison import Case
 from stages.statistics.results import BaseResult, RunResult
 
 Rows = list[dict[str, Any]]
 
 
+def plots(measured: Sequence[Measured]) -> dict[str, Rows]:
+    """By the name of their file in metrics/plots/."""
+    found: dict[str, Rows] = {"changes": [], "scores": [], "curves": []}
+    for one in measured:
+        found["scores"] += score_rows(one.name, one.case, "base", one.case.base)
+        for name, ran in one.runs.items():
+            found["changes"] += change_rows(one.name, one.case, name, ran.result)
+            found["scores"] += score_rows(one.name, one.case, name, ran.result)
+            found["curves"] += curve_rows(one.name, name, ran.training.rows)
+    return found
+
+
 def change_rows(name: str, case: Case, run_name: str, run: RunResult) -> Rows:
-    """One row a task: the change in points of accuracy, negative = worse, with its interval."""
+    """One row a task: the change, negative = worse, with its interval.
+
+    `measure` tells accuracies from bits per byte, which share no axis.
+    """
     rows = []
     for task, change in run.changes.items():
         role = case.tasks[task].role
@@ -24,6 +41,7 @@ def change_rows(name: str, case: Case, run_name: str, run: RunResult) -> Rows:
                 "case": name,
                 "run": run_name,
                 "task": f"{task} ({role})",
+                "measure": case.tasks[task].measure.name,
                 "change": value,
                 "low": low,
                 "high": high,
@@ -42,6 +60,7 @@ def score_rows(name: str, case: Case, run_name: str, result: BaseResult | RunRes
                 "case": name,
                 "run": run_name,
                 "task": task,
+                "measure": case.tasks[task].measure.name,
                 "score": round(interval.value, 4),
                 "low": round(interval.low, 4),
                 "high": round(interval.high, 4),

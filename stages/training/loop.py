@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -48,10 +49,23 @@ def _restore(trainee: torch.nn.Module, weights: dict[str, Tensor]) -> None:
                 parameter.copy_(weights[name])
 
 
-def _sample(rows: int, size: int) -> list[int]:
-    """A fixed subset: the same rows for every run and seed, so that curves compare."""
-    chosen = np.random.default_rng(0).permutation(rows)[:size]
-    return [int(index) for index in chosen]
+def _train_subset(rows: int, config: RunConfig, seed: int) -> list[int]:
+    """Rows that this run trains on, drawn from all of its steps alike.
+
+    Rows it never reaches would show no over-fitting, and its first rows too much: AdamW's first
+    steps are its boldest, and what they saw is remembered best.
+    """
+    steps = min(config.steps, -(-rows // config.batch_size))
+    batches = [order.batch(rows, config.batch_size, seed, step) for step in range(steps)]
+    seen = np.unique(np.concatenate(batches))
+    return _draw(seen, config.validation_rows)
+
+
+def _draw(rows: NDArray[np.integer], size: int) -> list[int]:
+    # A stream of its own: the seeds of `order` must not choose the same rows again.
+    stream = np.random.SeedSequence(0, spawn_key=(1,))
+    chosen = np.random.default_rng(stream).permutation(rows)[:size]
+    return [int(row) for row in chosen]
 
 
 def train(
@@ -76,9 +90,10 @@ def train(
     )
     model, optimizer = accelerator.prepare(trainee, optimizer)
     progress = _resume(trainee, optimizer, checkpoint)
+    looked_at = _draw(np.arange(len(validation_rows)), config.validation_rows)
     subsets = [
-        (name, rows, _sample(len(rows), config.validation_rows))
-        for name, rows in (("train_loss", train_rows), ("validation_loss", validation_rows))
+        ("train_loss", train_rows, _train_subset(len(train_rows), config, seed)),
+        ("validation_loss", validation_rows, looked_at),
     ]
     if progress.step == 0:
         _validate(trainee, subsets, config, progress)

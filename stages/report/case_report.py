@@ -1,0 +1,176 @@
+"""All that the reports say of one case."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stages.report.answer import answer
+from stages.report.figures import Bar, Chart, bars, chart
+from stages.report.generated import Written, written
+from stages.report.lines import Line, lines
+from stages.report.made_with import MadeWith, made_with, unlike
+from stages.report.measured import Measured, Ran
+from stages.report.pins import DataRow, Pinned, data_rows, pinned
+from stages.report.plots import curve_rows
+from stages.report.training import Kept, kept
+from stages.report.transitions import Flips, clean, flips
+from stages.report.units import BITS, MEASURED_IN, WRITING, Unit, ends_of, measure_of
+from stages.tasks.examples import Examples, path_of, read_examples
+
+UNDER = "under "
+"""What the names of metrics under noise begin with in scores.json."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure of one task for every model of the case, base first: text of cells."""
+
+    task: str
+    part: str
+    n: int
+    unit: Unit
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The noise floor of a task: text of cells."""
+
+    task: str
+    unit: Unit
+    repeats: int
+    mean: str
+    spread: str
+    flipped: str
+    floor: str
+
+
+@dataclass(frozen=True)
+class RunReport:
+    name: str
+    answer: str
+    lines: tuple[Line, ...]
+    flips: tuple[Flips, ...]
+    written: tuple[Written, ...]
+    curves: Chart
+    training: tuple[Kept, ...]
+
+
+@dataclass(frozen=True)
+class CaseReport:
+    """`scores`: the case's part of scores.json. `bars`: one a line. `files`: the model's hashes."""
+
+    name: str
+    scores: Mapping[str, Any]
+    lines: tuple[Line, ...]
+    bars: tuple[Bar, ...]
+    runs: tuple[RunReport, ...]
+    writing: tuple[Row, ...]
+    noisy: tuple[Row, ...]
+    floors: tuple[Floor, ...]
+    data: tuple[DataRow, ...]
+    model: Pinned
+    files: Mapping[str, str]
+    made_with: tuple[MadeWith, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def models(self) -> list[str]:
+        return list(self.scores)
+
+    @property
+    def sliced(self) -> list[Line]:
+        return [line for line in self.lines if line.slices]
+
+
+def case_report(measured: Measured, scores: Mapping[str, Any]) -> CaseReport:
+    """`scores`: the case's part of scores.json. Raises UserError where its data is not there."""
+    examples = [
+        read_examples(path_of(measured.name, about.role, "test", task))
+        for task, about in measured.case.tasks.items()
+    ]
+    listed = lines(scores)
+    base = measured.base.provenance
+    cut = {task: about.truncated for task, about in measured.case.tasks.items()}
+    made = {
+        f"{run}, {what}": told.provenance
+        for run, ran in measured.runs.items()
+        for what, told in (("measured", ran.records), ("trained", ran.training))
+    }
+    return CaseReport(
+        name=measured.name,
+        scores=scores,
+        lines=tuple(listed),
+        bars=tuple(bars(listed)),
+        runs=tuple(
+            _run(measured, run, ran, [line for line in listed if line.run == run], examples)
+            for run, ran in measured.runs.items()
+        ),
+        writing=tuple(_writing(measured, scores)),
+        noisy=tuple(_noisy(scores)),
+        floors=tuple(_floors(scores)),
+        data=tuple(data_rows(measured.card, cut)),
+        model=pinned(measured.card["model"]),
+        files=measured.card["model"]["files"],
+        made_with=tuple(made_with(base, made)),
+        warnings=tuple(
+            warning
+            for run, ran in measured.runs.items()
+            for warning in unlike(base, ran.records.provenance, run)
+        ),
+    )
+
+
+def _run(
+    measured: Measured, name: str, ran: Ran, of_run: list[Line], examples: list[Examples]
+) -> RunReport:
+    base, records = measured.base.rows, ran.records.rows
+    turned = (flips(asked, base, records) for asked in examples)
+    return RunReport(
+        name=name,
+        answer=answer(of_run, ran.result.noise_drop),
+        lines=tuple(of_run),
+        flips=tuple(found for found in turned if found),
+        written=tuple(text for asked in examples for text in written(asked, base, records)),
+        curves=chart(curve_rows(measured.name, name, ran.training.rows)),
+        training=tuple(kept(ran.training)),
+    )
+
+
+def _writing(measured: Measured, scores: Mapping[str, Any]) -> Iterator[Row]:
+    """Figures of generated texts, by topic; n is the base's number of texts."""
+    for task, found in scores["base"].items():
+        texts = clean(measured.base.rows, task, "generated")
+        for part, figures in found.get("writing", {}).items():
+            n = len(texts) if part == "all" else int((texts["slice"] == part).sum())
+            for figure in figures:
+                unit = WRITING[figure]
+                ends = (ends_of(model[task]["writing"][part][figure]) for model in scores.values())
+                yield Row(task, part, n, unit, tuple(unit.level_between(one) for one in ends))
+
+
+def _noisy(scores: Mapping[str, Any]) -> Iterator[Row]:
+    """The measure under each noise, below that without."""
+    for task, found in scores["base"].items():
+        measure = measure_of(found)
+        conditions = [name for name in found if name.startswith(UNDER)]
+        for name in [measure, *conditions] if conditions else []:
+            unit = MEASURED_IN[measure]
+            ends = (ends_of(model[task][name]) for model in scores.values())
+            part = "no noise" if name == measure else name.removeprefix(UNDER)
+            cells = tuple(unit.level_between(one) for one in ends)
+            yield Row(task, part, found[name]["n"], unit, cells)
+
+
+def _floors(scores: Mapping[str, Any]) -> Iterator[Floor]:
+    for task, found in scores["base"].items():
+        unit, noise = MEASURED_IN[measure_of(found)], found["noise"]
+        yield Floor(
+            task=task,
+            unit=unit,
+            repeats=noise["repeats"],
+            mean=unit.change(noise["mean"]),
+            spread=unit.level(noise["spread"]),
+            flipped="-" if unit is BITS else f"{100 * noise['flip_rate']:.1f} %",
+            floor=unit.level(noise["floor"]),
+        )

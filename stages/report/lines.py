@@ -1,0 +1,105 @@
+"""The headline: a line a run and task, from a case's part of scores.json."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stages.report.units import MEASURED_IN, Ends, Unit, ends_of, measure_of
+
+COLUMNS = ("run", "task", "unit", "before", "after", "change", "real?")
+
+
+@dataclass(frozen=True)
+class SliceLine:
+    """A part of a task. `change`: positive = better; None where it could not be drawn."""
+
+    name: str
+    n: int
+    before: float
+    after: float
+    change: Ends | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A run on a task. `change`: positive = better, whatever the role; `told`: scores.json's."""
+
+    run: str
+    task: str
+    is_target: bool
+    unit: Unit
+    before: Ends
+    after: Ends
+    change: Ends
+    told: Mapping[str, Any]
+    slices: tuple[SliceLine, ...]
+
+    @property
+    def real(self) -> bool:
+        return bool(self.told["real"])
+
+    @property
+    def tone(self) -> str:
+        if not self.real:
+            return "unclear"
+        return "better" if self.change.value > 0 else "worse"
+
+    @property
+    def label(self) -> str:
+        return f"{self.task} (target)" if self.is_target else self.task
+
+    def cells(self) -> tuple[str, ...]:
+        """In the order of COLUMNS."""
+        return (
+            self.run,
+            self.label,
+            self.unit.name,
+            self.unit.level(self.before.value),
+            self.unit.level(self.after.value),
+            self.unit.change_between(self.change),
+            "yes" if self.real else "no",
+        )
+
+
+def lines(of_case: Mapping[str, Any]) -> list[Line]:
+    """In the order of runs and tasks."""
+    base = of_case["base"]
+    return [
+        _line(run, task, base[task], found)
+        for run, tasks in of_case.items()
+        if run != "base"
+        for task, found in tasks.items()
+    ]
+
+
+def _line(run: str, task: str, base: Mapping[str, Any], found: Mapping[str, Any]) -> Line:
+    is_target = "gain" in found
+    told = found["gain"] if is_target else found["drop"]
+    measure = measure_of(found)
+    unit = MEASURED_IN[measure]
+    return Line(
+        run=run,
+        task=task,
+        is_target=is_target,
+        unit=unit,
+        before=ends_of(base[measure]),
+        after=ends_of(found[measure]),
+        change=_better(told, is_target),
+        told=told,
+        slices=tuple(
+            SliceLine(
+                name,
+                part["n"],
+                part["before"],
+                part["after"],
+                _better(part, is_target) if "value" in part else None,
+            )
+            for name, part in told.get("slices", {}).items()
+        ),
+    )
+
+
+def _better(found: Mapping[str, Any], is_target: bool) -> Ends:
+    """A gain as it is, a drop turned round."""
+    ends = ends_of(found)
+    return ends if is_target else Ends(-ends.value, -ends.high, -ends.low)

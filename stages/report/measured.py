@@ -1,0 +1,43 @@
+"""What compare has read and found, before it is put into words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from stages.statistics.comparison import Case
+from stages.statistics.results import RunResult
+
+
+@dataclass(frozen=True)
+class Told:
+    """A table and what its file's metadata says."""
+
+    rows: pd.DataFrame
+    about: Mapping[str, Any]
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        made: Mapping[str, Any] = self.about["provenance"]
+        return made
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run left behind, and what became of it."""
+
+    records: Told
+    training: Told
+    result: RunResult
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A case: its base, its runs by name, and the card of its data and model."""
+
+    name: str
+    case: Case
+    base: Told
+    card: Mapping[str, Any]
+    runs: Mapping[str, Ran]
