@@ -13,6 +13,7 @@ from stages.config.compare import read_compare
 from stages.config.runs import read_runs
 from stages.config.seed import read_seed
 from stages.errors import UserError
+from stages.leftovers import remove_leftovers
 from stages.records import read_table
 from stages.report import html, markdown
 from stages.report.case_report import case_report
@@ -23,11 +24,14 @@ from stages.statistics.comparison import Case
 from stages.statistics.results import About, Settings
 from stages.storage import atomic_file, read_json, write_json
 
+TABLES = ("records", "training")
+
 
 def _tasks(about: Mapping[str, Any]) -> dict[str, About]:
+    """Targets first."""
+    told = sorted(about["tasks"].items(), key=lambda item: item[1]["role"] != "target")
     return {
-        name: About(**{**told, "labels": tuple(told["labels"])})
-        for name, told in about["tasks"].items()
+        name: About(**{**of_task, "labels": tuple(of_task["labels"])}) for name, of_task in told
     }
 
 
@@ -64,6 +68,12 @@ def _write(path: Path, text: str) -> None:
 def main() -> None:
     cases, runs, config, seed = read_cases(), read_runs(), read_compare(), read_seed()
     settings = Settings(config.confidence, config.resamples, seed)
+    tables = {Path(f"metrics/cards/{name}.json") for name in cases}
+    tables |= {Path(f"metrics/records/{name}/base.parquet") for name in cases}
+    for run, told in runs.items():
+        tables |= {Path(f"metrics/{kind}/{told.case}/{run}.parquet") for kind in TABLES}
+    for path in remove_leftovers(tables):
+        print(f"removed {path}: no case or run of params.yaml owns it")
     measured = [
         _measured(
             name, {run: told.seeds for run, told in runs.items() if told.case == name}, settings

@@ -24,7 +24,7 @@ from stages.config import reading, seed, whole
 SCRIPTS = ("prepare", "pretrain_baseline_eval", "finetune", "retention_eval", "compare")
 FLOORS = (
     ("errors",),
-    ("storage", "config"),
+    ("leftovers", "storage", "config"),
     ("sources", "records", "provenance"),
     ("models", "tasks", "statistics"),
     ("scoring", "training", "variants", "diagnosis", "report"),

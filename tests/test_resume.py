@@ -19,7 +19,7 @@ from stages.config.runs import read_run
 from stages.errors import UserError
 from stages.records import read_table
 from stages.storage import read_json, sha256_file
-from stages.training import losses, order
+from stages.training import loop, losses, order
 from stages.training.optimizer import rate_factor
 
 CASE = tiny.CASE
@@ -47,15 +47,15 @@ def _curves(project: Path, run: str) -> Any:
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The steps whose rows are drawn from now on."""
+    """The steps that are trained from now on."""
     steps: list[int] = []
-    original = order.batch
+    original = rate_factor
 
-    def batch(rows: int, size: int, seed: int, step: int) -> Any:
+    def counted(step: int, steps_: int, warmup: float) -> float:
         steps.append(step)
-        return original(rows, size, seed, step)
+        return original(step, steps_, warmup)
 
-    monkeypatch.setattr(order, "batch", batch)
+    monkeypatch.setattr(loop, "rate_factor", counted)
     return steps
 
 
@@ -126,14 +126,14 @@ class _StopError(Exception):
 
 def _stop_at(patch: pytest.MonkeyPatch, seed: int, step: int) -> None:
     """From now on training ends, as if it were killed, before this step of this seed."""
-    drawn = order.batch
+    original = order.seed_step
 
-    def batch(rows: int, size: int, seed_: int, step_: int) -> Any:
+    def seed_step(seed_: int, step_: int, process: int) -> None:
         if (seed_, step_) == (seed, step):
             raise _StopError
-        return drawn(rows, size, seed_, step_)
+        original(seed_, step_, process)
 
-    patch.setattr(order, "batch", batch)
+    patch.setattr(order, "seed_step", seed_step)
 
 
 def test_two_seeds_and_an_adapter_resume_too(

@@ -38,8 +38,8 @@ def fit_probe(embeddings: Floats, labels: Ints, classes: int) -> Probe:
     # A dead unit is not blown up to the size of the others: the head would carry 1e31.
     spread = np.maximum(spread, max(1e-3 * spread.max(), TINY))
     model = LogisticRegression(C=INVERSE_PENALTY, max_iter=2000)
-    model.fit((embeddings - mean) / spread, labels)
-    weight, bias = model.coef_, model.intercept_
+    model.fit(((embeddings - mean) / spread).astype(np.float32), labels)
+    weight, bias = model.coef_.astype(float), model.intercept_.astype(float)
     if len(model.classes_) == 2:
         # scikit-learn keeps the log odds of the second class; split evenly, softmax restores it.
         weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2

@@ -8,7 +8,7 @@ from typing import Any
 from stages.report.lines import Line
 
 BAR_WIDTH, CHART_WIDTH, CHART_HEIGHT = 160, 340, 190
-LEFT, RIGHT, TOP, BOTTOM = 46, 8, 10, 26
+LEFT, RIGHT, TOP, BOTTOM = 46, 14, 10, 26
 """Room around a chart's plane, for its axes."""
 
 

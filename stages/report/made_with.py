@@ -19,11 +19,12 @@ class MadeWith:
 
 def unlike(base: Mapping[str, Any], run: Mapping[str, Any], name: str) -> list[str]:
     """A line for everything that base and run were measured with differently."""
+    before, after = (dict(_flat({key: told[key] for key in MEASURED_WITH})) for told in (base, run))
     return [
-        f"{name} was measured with another {key} than its base ({run[key]}, not {base[key]}): "
-        "part of the change may be that"
-        for key in MEASURED_WITH
-        if base[key] != run[key]
+        f"{name} was measured with another {what} than its base ({after.get(what, 'none')}, not "
+        f"{value}): part of the change may be that"
+        for what, value in before.items()
+        if after.get(what) != value
     ]
 
 
@@ -34,15 +35,20 @@ def made_with(base: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) 
         MadeWith(
             what,
             value,
-            tuple((name, told[what]) for name, told in flat.items() if told[what] != value),
+            tuple(
+                (name, told.get(what, "none"))
+                for name, told in flat.items()
+                if told.get(what) != value
+            ),
         )
         for what, value in _flat(base)
     ]
 
 
 def _flat(provenance: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each library by its own name."""
     for what, value in sorted(provenance.items()):
         if isinstance(value, dict):
-            yield from ((f"{name} (version)", str(version)) for name, version in value.items())
+            yield from ((name, str(version)) for name, version in sorted(value.items()))
         else:
             yield what, str(value)

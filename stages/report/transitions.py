@@ -18,7 +18,7 @@ LETTERS = 300
 
 @dataclass(frozen=True)
 class Flip:
-    """An example. `sure`: in how many of the run's seeds it is as the heading says."""
+    """An example. `sure`: in how many of the run's seeds it turned; empty for a single seed."""
 
     question: str
     choices: tuple[str, ...]
@@ -65,8 +65,10 @@ def flips(examples: Examples, base: pd.DataFrame, run: pd.DataFrame) -> Flips | 
         ranked = sorted(times, key=lambda example_id: (-times[example_id], example_id))
         first = turned.sort_values("seed").drop_duplicates("example_id").set_index("example_id")
         shown = tuple(
-            _flip(examples, known, first, example_id, f"{times[example_id]} of {seeds} seeds")
-            for example_id in ranked[:MOST]
+            _flip(
+                examples, known, first, one, f"{times[one]} of {seeds} seeds" if seeds > 1 else ""
+            )
+            for one in ranked[:MOST]
         )
         found.append((len(ranked), shown))
     (lost, lost_shown), (won, won_shown) = found

@@ -1,8 +1,9 @@
 """The training loop: stateless in its data order, resumable bit for bit."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from stages.training.optimizer import make_optimizer, rate_factor, set_rate
 from stages.training.trainee import Rows, Trainee, mean_loss
 
 History = list[dict[str, float | int | None]]
+Batches = Callable[[int], NDArray[np.intp]]
+"""A step -> the rows of its global batch."""
 
 
 @dataclass
@@ -49,15 +52,14 @@ def _restore(trainee: torch.nn.Module, weights: dict[str, Tensor]) -> None:
                 parameter.copy_(weights[name])
 
 
-def _train_subset(rows: int, config: RunConfig, seed: int) -> list[int]:
+def _train_subset(rows: Rows, batches: Batches, config: RunConfig) -> list[int]:
     """Rows that this run trains on, drawn from all of its steps alike.
 
     Rows it never reaches would show no over-fitting, and its first rows too much: AdamW's first
     steps are its boldest, and what they saw is remembered best.
     """
-    steps = min(config.steps, -(-rows // config.batch_size))
-    batches = [order.batch(rows, config.batch_size, seed, step) for step in range(steps)]
-    seen = np.unique(np.concatenate(batches))
+    steps = min(config.steps, -(-len(rows) // config.batch_size))
+    seen = np.unique(np.concatenate([batches(step) for step in range(steps)]))
     return _draw(seen, config.validation_rows)
 
 
@@ -90,9 +92,12 @@ def train(
     )
     model, optimizer = accelerator.prepare(trainee, optimizer)
     progress = _resume(trainee, optimizer, checkpoint)
+    # In-batch negatives are to be any rows, and no row its own negative.
+    lengths = None if trainee.in_batch else train_rows.lengths(range(len(train_rows)))
+    batches = partial(order.batch, len(train_rows), config.batch_size, seed, lengths=lengths)
     looked_at = _draw(np.arange(len(validation_rows)), config.validation_rows)
     subsets = [
-        ("train_loss", train_rows, _train_subset(len(train_rows), config, seed)),
+        ("train_loss", train_rows, _train_subset(train_rows, batches, config)),
         ("validation_loss", validation_rows, looked_at),
     ]
     if progress.step == 0:
@@ -109,7 +114,7 @@ def train(
         step = progress.step
         set_rate(optimizer, rate_factor(step, config.steps, config.warmup))
         order.seed_step(seed, step, accelerator.process_index)
-        chosen = order.batch(len(train_rows), config.batch_size, seed, step)
+        chosen = batches(step)
         share = chosen[accelerator.process_index :: accelerator.num_processes].tolist()
         # DDP averages over processes, whose shares may differ in weight.
         loss = model(train_rows, share).sum()
