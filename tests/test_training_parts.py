@@ -19,7 +19,7 @@ from stages.models.probe import INVERSE_PENALTY, Probe, fit_probe
 from stages.training import losses
 from stages.training.checkpoint import Checkpoint
 from stages.training.optimizer import make_optimizer, rate_factor, set_rate
-from stages.training.order import WINDOW, batch, seed_step
+from stages.training.order import batch, seed_step
 
 # Order
 
@@ -61,22 +61,6 @@ def test_a_batch_runs_over_into_the_next_epoch() -> None:
 
 def test_the_size_of_a_batch_does_not_change_the_order() -> None:
     assert first_rows(12, 3, 5, 8) == first_rows(12, 8, 5, 3)
-
-
-def test_batches_by_length_hold_the_rows_of_their_window() -> None:
-    lengths = np.random.default_rng(0).integers(5, 60, size=100).tolist()
-    plain = [batch(100, 4, 3, step) for step in range(2 * WINDOW)]
-    bucketed = [batch(100, 4, 3, step, lengths) for step in range(2 * WINDOW)]
-    for first in (0, WINDOW):
-        window = slice(first, first + WINDOW)
-        assert sorted(np.concatenate(bucketed[window])) == sorted(np.concatenate(plain[window]))
-
-    def padded(batches: list[NDArray[np.intp]]) -> int:
-        return sum(len(rows) * max(lengths[row] for row in rows) for rows in batches)
-
-    assert padded(bucketed) < 0.8 * padded(plain)
-    longest = [max(lengths[row] for row in rows) for rows in bucketed[:WINDOW]]
-    assert longest != sorted(longest)
 
 
 def dropout(seed: int, step: int, process: int) -> list[float]:

@@ -92,9 +92,7 @@ def train(
     )
     model, optimizer = accelerator.prepare(trainee, optimizer)
     progress = _resume(trainee, optimizer, checkpoint)
-    # In-batch negatives are to be any rows, and no row its own negative.
-    lengths = None if trainee.in_batch else train_rows.lengths(range(len(train_rows)))
-    batches = partial(order.batch, len(train_rows), config.batch_size, seed, lengths=lengths)
+    batches = partial(order.batch, len(train_rows), config.batch_size, seed)
     looked_at = _draw(np.arange(len(validation_rows)), config.validation_rows)
     subsets = [
         ("train_loss", train_rows, _train_subset(train_rows, batches, config)),
