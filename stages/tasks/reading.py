@@ -45,6 +45,8 @@ def read_rows(config: TaskConfig, seed: int) -> pd.DataFrame:
         return read_country_names(data.language, seed)
     source = open_source(data.source, sha256=data.sha256, revision=data.revision)
     rows = _from_source(data, source, seed)
+    if config.kind == "language-modelling" and "prompt" not in rows:
+        rows = rows.assign(prompt="")  # a table's texts follow nothing
     return to_writing(rows) if config.kind == "news-writing" else rows
 
 

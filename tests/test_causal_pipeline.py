@@ -1,0 +1,366 @@
+"""The five stages on a causal model in miniature, against plain transformers calls."""
+
+import json
+import math
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import tiny
+import tokenizers
+import torch
+import transformers
+import yaml
+from safetensors.torch import load_file
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+from stages.config import whole
+from stages.errors import UserError
+from stages.records import read_table
+from stages.storage import read_json
+
+CASE = "tiny-gpt"
+TARGET = "animal-tales"
+CHOICES = ("addition", "agreement", "country-names-fr")
+RETAIN = (*CHOICES, "instructions")
+RUNS = ("full", "lora", "still")
+RANK, STEPS, STILL = 2, 30, 1e-6
+TEMPLATE = (
+    "{% for m in messages %}<bos>{{ m['role'] }}\n{{ m['content'] }}<eos>\n{% endfor %}"
+    "{% if add_generation_prompt %}<bos>assistant\n{% endif %}"
+)
+
+
+def _texts() -> list[str]:
+    """Short tales, no two alike; one of them is not ASCII, so that bytes are not characters."""
+    draw = random.Random(0)
+    animals = ["cat", "dog", "fox", "hen", "owl", "pig", "rat", "cow"]
+    deeds = ["saw", "met", "fed", "chased"]
+    tales = [
+        f"One day the {first} {deed} the {second}, and then the {second} ran home."
+        for first in animals
+        for second in animals
+        for deed in deeds
+    ]
+    tales = [tale.replace("hen", "poulé") for tale in tales]
+    return draw.sample(tales, 80)
+
+
+def _write_model(folder: Path) -> None:
+    """A Llama of 2 layers and hidden size 32; a byte-level BPE that puts <bos> in front."""
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<pad>", "<bos>", "<eos>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_texts(), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", tokenizer.token_to_id("<bos>"))]
+    )
+    wrapped = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>"
+    )
+    wrapped.chat_template = TEMPLATE
+    wrapped.save_pretrained(folder)
+    config = transformers.LlamaConfig(
+        vocab_size=len(wrapped),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=256,
+        initializer_range=0.2,  # with the usual 0.02 all tokens are about as likely
+        pad_token_id=wrapped.pad_token_id,
+        bos_token_id=wrapped.bos_token_id,
+        eos_token_id=wrapped.eos_token_id,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def _params(project: Path) -> dict[str, Any]:
+    """Sections that say how are the real file's with smaller numbers, as in tiny.make_params."""
+    real = yaml.safe_load((tiny.ROOT / "params.yaml").read_text(encoding="utf-8"))
+    first = next(iter(real["runs"].values()))
+    recipe = {
+        **{key: value for key, value in first.items() if key not in ("head", "head_learning_rate")},
+        "case": CASE,
+        "methods": {},
+        "learning_rate": 0.01,
+        "steps": STEPS,
+        "batch_size": 8,
+        "precision": "fp32",
+        "validate_every": 10,
+        "validation_rows": 10,
+        "checkpoint_every": 50,
+        "seeds": [0],
+    }
+    sizes = {"max_length": 128, "train": 30, "validation": 10, "test": 20}
+    made = {"kind": "multiple-choice", **sizes}
+    table = {**tiny.pinned(project, "own/tales.jsonl"), "columns": {"text": "tale"}}
+    return {
+        "launch": "python",
+        "seed": 20,
+        "models": {"gpt": {**tiny.pinned(project, "own/model"), "kind": "causal"}},
+        "tasks": {
+            TARGET: {"kind": "language-modelling", "data": {"reader": "table", **table}, **sizes},
+            "addition": {**made, "data": {"reader": "addition"}},
+            "agreement": {**made, "data": {"reader": "agreement"}},
+            "country-names-fr": {**made, "data": {"reader": "cldr", "language": "fr"}},
+            "instructions": {
+                "kind": "instruction-following",
+                "data": {"reader": "instructions"},
+                **{**sizes, "train": 10, "test": 10},
+                "max_new_tokens": 8,
+            },
+        },
+        "cases": {CASE: {"model": "gpt", "targets": [TARGET], "retain": list(RETAIN)}},
+        "runs": {
+            "full": recipe,
+            "lora": {**recipe, "methods": {"lora": {"r": RANK}}},
+            "still": {**recipe, "learning_rate": STILL},
+        },
+        "evaluation": {
+            **real["evaluation"],
+            "precision": "fp32",
+            "batch_tokens": 1024,
+            "noise_repeats": 2,
+            "noise": {"tasks": ["agreement"], "conditions": ["typos-0.1"]},
+        },
+        "compare": {**real["compare"], "resamples": 200},
+    }
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The five stages, run in this process."""
+    folder = tmp_path_factory.mktemp("causal")
+    (folder / "own").mkdir()
+    lines = [json.dumps({"tale": tale}) for tale in _texts()]
+    (folder / "own/tales.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    _write_model(folder / "own/model")
+    tiny.write_params(folder, _params(folder))
+    with pytest.MonkeyPatch.context() as patch, tiny.one_thread():
+        patch.chdir(folder)
+        whole.check()
+        tiny.run_stage("prepare", CASE)
+        tiny.run_stage("pretrain_baseline_eval", CASE)
+        for run in RUNS:
+            tiny.run_stage("finetune", run)
+            tiny.run_stage("retention_eval", run)
+        tiny.run_stage("compare")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    with tiny.one_thread():
+        yield
+
+
+def _records(project: Path, who: str, task: str, condition: str = "clean") -> pd.DataFrame:
+    """Of the test split, by example."""
+    records, _ = read_table(project / f"metrics/records/{CASE}/{who}.parquet")
+    chosen = (records["task"] == task) & (records["split"] == "test")
+    return records[chosen & (records["condition"] == condition)].set_index("example_id")
+
+
+def _rows(project: Path, role: str, task: str) -> pd.DataFrame:
+    return pd.read_parquet(project / f"data/{CASE}/{role}/test/{task}.parquet")
+
+
+def _tuned(project: Path, run: str) -> Path:
+    return project / "models/tuned" / run / "seed-0"
+
+
+def _model(project: Path, who: str) -> Any:
+    """By plain transformers; an adapter is added to the weights by hand."""
+    base = project / "own/model"
+    whole_model = who in ("full", "still")
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        _tuned(project, who) if whole_model else base, dtype=torch.float32
+    )
+    if who == "lora":
+        scale = read_json(_tuned(project, who) / "adapter_config.json")["lora_alpha"] / RANK
+        adapter = load_file(_tuned(project, who) / "adapter_model.safetensors")
+        weights = dict(model.named_parameters())
+        for name, down in adapter.items():
+            if ".lora_A." not in name:
+                continue
+            up = adapter[name.replace(".lora_A.", ".lora_B.")]
+            place = name.removeprefix("base_model.model.").replace(".lora_A.", ".")
+            weights[place].data += scale * up @ down
+    return model.eval()
+
+
+@torch.inference_mode()
+def _logprob(model: Any, ids: list[int], begin: int) -> float:
+    """Of the tokens from `begin` on, in nats."""
+    logprobs = model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+    return sum(float(logprobs[at - 1, ids[at]]) for at in range(begin, len(ids)))
+
+
+def _tokenizer(project: Path) -> Any:
+    return transformers.AutoTokenizer.from_pretrained(project / "own/model")
+
+
+def _bits_per_byte(project: Path, who: str) -> float:
+    model, tokenizer = _model(project, who), _tokenizer(project)
+    texts = list(_rows(project, "target", TARGET)["text"])
+    assert len(texts) == 20
+    nats = -sum(_logprob(model, tokenizer(text)["input_ids"], 1) for text in texts)
+    return nats / math.log(2) / sum(len(text.encode()) for text in texts)
+
+
+def _chosen(project: Path, who: str, task: str) -> dict[str, tuple[int, int]]:
+    """example -> the likeliest choice per byte, and the right one."""
+    model, tokenizer = _model(project, who), _tokenizer(project)
+    found = {}
+    for row in _rows(project, "retain", task).to_dict("records"):
+        begin = len(tokenizer(row["context"])["input_ids"])
+        rates = [
+            _logprob(model, tokenizer(row["context"] + choice)["input_ids"], begin)
+            / len(choice.strip().encode())
+            for choice in row["choices"]
+        ]
+        found[str(row["example_id"])] = (rates.index(max(rates)), int(row["answer"]))
+    return found
+
+
+def test_retention_and_scores_are_whole(project: Path) -> None:
+    retention = read_json(project / "metrics/retention.json")[CASE]
+    assert set(retention) == set(RUNS)
+    for told in retention.values():
+        assert set(told["gain"]) == {TARGET}
+        assert set(told["drop"]) == set(RETAIN)
+        for value in (*told["gain"].values(), *told["drop"].values()):
+            assert math.isfinite(value)
+    scores = read_json(project / "metrics/scores.json")[CASE]
+    assert set(scores) == {"base", *RUNS}
+    for told in scores.values():
+        assert told[TARGET]["bits_per_byte"]["value"] > 0
+        assert "accuracy" not in told[TARGET]
+        for task in RETAIN:
+            assert 0 <= told[task]["accuracy"]["value"] <= 1
+            assert "bits_per_byte" not in told[task]
+            assert ("under typos-0.1" in told[task]) == (task == "agreement")
+    clean, noisy = (
+        _records(project, "base", "agreement", condition) for condition in ("clean", "typos-0.1")
+    )
+    assert set(clean.index) == set(noisy.index)
+    assert not clean["nll"].equals(noisy["nll"].reindex(clean.index))
+
+
+@pytest.mark.parametrize("who", ["base", "full", "lora"])
+def test_bits_per_byte_are_those_of_plain_calls(project: Path, who: str) -> None:
+    expected = _bits_per_byte(project, who)
+    records = _records(project, who, TARGET)
+    texts = _rows(project, "target", TARGET).set_index("example_id")["text"]
+    assert sorted(records.index) == sorted(texts.index)
+    assert records["bytes"].to_dict() == {key: len(text.encode()) for key, text in texts.items()}
+    found = records["nll"].sum() / math.log(2) / records["bytes"].sum()
+    assert found == pytest.approx(expected, rel=1e-6)
+    told = read_json(project / "metrics/scores.json")[CASE][who][TARGET]["bits_per_byte"]
+    assert told["value"] == pytest.approx(expected, abs=6e-5)
+
+
+def test_the_gain_is_in_bits_and_it_learned(project: Path) -> None:
+    retention = read_json(project / "metrics/retention.json")[CASE]
+    base = _bits_per_byte(project, "base")
+    for run in ("full", "lora"):
+        gain = base - _bits_per_byte(project, run)
+        assert gain > 0.1
+        assert retention[run]["gain"][TARGET] == pytest.approx(gain, abs=6e-5)
+
+
+@pytest.mark.parametrize("task", CHOICES)
+@pytest.mark.parametrize("who", ["base", "full"])
+def test_accuracy_is_that_of_plain_calls(project: Path, who: str, task: str) -> None:
+    expected = _chosen(project, who, task)
+    assert len(expected) == 20
+    records = _records(project, who, task)
+    right = {key: float(best == answer) for key, (best, answer) in expected.items()}
+    assert records["score"].to_dict() == right
+    accuracy = sum(right.values()) / len(right)
+    assert records["score"].mean() == accuracy
+    told = read_json(project / "metrics/scores.json")[CASE][who][task]["accuracy"]
+    assert told["value"] == pytest.approx(accuracy, abs=6e-5)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_drop_is_before_minus_after(project: Path, run: str) -> None:
+    drops = read_json(project / "metrics/retention.json")[CASE][run]["drop"]
+    for task in RETAIN:
+        before, after = (_records(project, who, task)["score"].mean() for who in ("base", run))
+        assert drops[task] == pytest.approx(before - after, abs=6e-5)
+
+
+def test_tuning_changes_some_choice(project: Path) -> None:
+    """Else the tuned model's accuracies would say no more than the base's."""
+    before, after = (
+        {task: list(_records(project, who, task)["prediction"].sort_index()) for task in CHOICES}
+        for who in ("base", "full")
+    )
+    assert before != after
+
+
+def test_lora_stores_an_adapter_only(project: Path) -> None:
+    kept = {path.name for path in _tuned(project, "lora").rglob("*") if path.is_file()}
+    assert kept == {"adapter_config.json", "adapter_model.safetensors"}
+    adapter = load_file(_tuned(project, "lora") / "adapter_model.safetensors")
+    assert {RANK} == {
+        tensor.shape[0 if ".lora_A." in name else 1] for name, tensor in adapter.items()
+    }
+    assert all(".lora_A." in name or ".lora_B." in name for name in adapter)
+    assert any(bool(up.abs().max() > 0) for name, up in adapter.items() if ".lora_B." in name)
+    whole_model = {path.name for path in _tuned(project, "full").iterdir()}
+    assert "model.safetensors" in whole_model
+    assert not whole_model & kept
+
+
+def test_a_tiny_rate_hardly_moves_the_model(project: Path) -> None:
+    def moved(run: str) -> float:
+        base, tuned = (_model(project, who).state_dict() for who in ("base", run))
+        assert set(base) == set(tuned)
+        return max(float((tuned[name] - base[name]).abs().max()) for name in base)
+
+    # AdamW's step is at most about the learning rate.
+    bound = 10 * STEPS * STILL
+    assert 0 < moved("still") < bound
+    assert min(moved("full"), moved("lora")) > 10 * bound
+    base, still, full = (_records(project, who, TARGET)["nll"] for who in ("base", "still", "full"))
+    assert still.to_dict() == pytest.approx(base.to_dict(), rel=1e-3)
+    assert full.to_dict() != pytest.approx(base.to_dict(), rel=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["classification", "linear-probe", "retrieval"])
+def test_an_encoders_task_is_refused(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    named = ("query", "document") if kind == "retrieval" else ("text", "label")
+    params = tiny.read_params(project)
+    params["tasks"]["topics"] = {
+        **params["tasks"][TARGET],
+        "kind": kind,
+        "data": {**params["tasks"][TARGET]["data"], "columns": {name: name for name in named}},
+    }
+    monkeypatch.chdir(tmp_path)
+    tiny.write_params(tmp_path, params)
+    whole.check()  # the task itself is sound
+    params["cases"][CASE]["retain"].append("topics")
+    tiny.write_params(tmp_path, params)
+    with pytest.raises(UserError) as refused:
+        whole.check()
+    assert str(refused.value) == (
+        f"params.yaml: cases.{CASE}.retain = 'topics': is {kind}; gpt is of kind causal, which "
+        "fits multiple-choice, language-modelling, news-writing, instruction-following"
+    )
