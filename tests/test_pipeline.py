@@ -172,6 +172,7 @@ def test_an_edit_of_a_retain_task_never_retrains(project: tiny.Project) -> None:
         f"pretrain-baseline-eval@{CASE}",
         "retention-eval@full",
         "retention-eval@lora",
+        "compare",
     }
     for stage in waiting.values():
         assert stage == [{"changed deps": {f"data/{CASE}/retain": "modified"}}]
