@@ -53,13 +53,13 @@ class Chart:
 
 
 def bars(lines: Iterable[Line]) -> list[Bar]:
-    """One a line. Lines of one unit share a scale."""
+    """One a line. Lines whose changes are counted alike share a scale."""
     listed = list(lines)
     reach: dict[str, float] = {}
     for line in listed:
         far = max(abs(line.change.low), abs(line.change.high))
-        reach[line.unit.name] = max(far, reach.get(line.unit.name, 0.0))
-    return [_bar(line, reach[line.unit.name] or 1.0) for line in listed]
+        reach[line.unit.step] = max(far, reach.get(line.unit.step, 0.0))
+    return [_bar(line, reach[line.unit.step] or 1.0) for line in listed]
 
 
 def _bar(line: Line, reach: float) -> Bar:
