@@ -1,6 +1,7 @@
 """Causal scoring against plain transformers calls, on tiny random models of several kinds."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 import tokenizers
 import torch
 import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
@@ -25,7 +28,8 @@ from stages.records import read_table, write_records
 from stages.scoring import causal
 from stages.scoring.causal import CausalScorer, coherence, sentences
 from stages.scoring.generation import Sampling, _draw, generate
-from stages.scoring.likelihood import Pair, log_likelihoods, windows
+from stages.scoring.likelihood import Likelihoods, Pair, log_likelihoods, windows
+from stages.scoring.trees import alone, grow, reads_trees
 from stages.tasks.examples import Examples, Task
 
 VOCABULARY = 300
@@ -278,7 +282,7 @@ def test_log_likelihoods_of_ragged_batches(model: Any) -> None:
     expected = [plain(model, *pair) for pair in pairs]
     assert np.std(expected) > 1
     for batch_tokens in (1, 64, 10_000):
-        found = log_likelihoods(model, pairs, PAD, batch_tokens, LONGEST)
+        found = log_likelihoods(model, pairs, PAD, batch_tokens, LONGEST, shared=True)
         assert found.logprobs == pytest.approx(expected, abs=1e-4)
         assert list(found.tokens) == [len(continuation) for _, continuation in pairs]
         assert not found.truncated.any()
@@ -286,15 +290,17 @@ def test_log_likelihoods_of_ragged_batches(model: Any) -> None:
 
 def test_the_head_in_parts(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = ragged(5)
-    whole = log_likelihoods(llama, pairs, PAD, 1000, LONGEST).logprobs
+    whole = log_likelihoods(llama, pairs, PAD, 1000, LONGEST, shared=True).logprobs
     monkeypatch.setattr("stages.scoring.likelihood.HEAD_LOGITS", 3 * VOCABULARY)
-    assert log_likelihoods(llama, pairs, PAD, 1000, LONGEST).logprobs == pytest.approx(whole)
+    assert log_likelihoods(llama, pairs, PAD, 1000, LONGEST, shared=True).logprobs == pytest.approx(
+        whole
+    )
 
 
 def test_a_long_context_loses_its_beginning_and_is_counted(model: Any) -> None:
     fits = (tokens(LONGEST - 2, 0), tokens(3, 1))  # the last token is predicted, not read
     long = (tokens(LONGEST + 9, 2), tokens(4, 3))
-    found = log_likelihoods(model, [long, fits], PAD, 100, LONGEST)
+    found = log_likelihoods(model, [long, fits], PAD, 100, LONGEST, shared=True)
     assert list(found.truncated) == [True, False]
     cut = long[0][-(LONGEST + 1 - 4) :]
     assert found.logprobs[0] == pytest.approx(plain(model, cut, long[1]), abs=1e-4)
@@ -313,7 +319,7 @@ def plain_windows(model: Any, pair: Pair, longest: int, overlap: int) -> float:
 @pytest.mark.parametrize("overlap", [1, 5, 20])
 def test_a_long_text_is_read_in_windows(llama: Any, overlap: int) -> None:
     pairs = [(tokens(4, 0), tokens(61, 1)), (tokens(30, 2), tokens(45, 3)), ragged(1)[0]]
-    found = log_likelihoods(llama, pairs, PAD, 64, 20, overlap)
+    found = log_likelihoods(llama, pairs, PAD, 64, 20, overlap, shared=True)
     assert list(found.truncated) == [True, True, False]
     expected = [plain_windows(llama, pair, 20, overlap) for pair in pairs[:2]]
     assert found.logprobs[:2] == pytest.approx(expected, abs=1e-4)
@@ -322,8 +328,8 @@ def test_a_long_text_is_read_in_windows(llama: Any, overlap: int) -> None:
 
 def test_windows_equal_one_pass_where_the_text_fits(model: Any) -> None:
     pairs = [*ragged(6), (tokens(1, 0), tokens(LONGEST, 1))]
-    whole = log_likelihoods(model, pairs, PAD, 200, LONGEST)
-    cut = log_likelihoods(model, pairs, PAD, 200, LONGEST, overlap=7)
+    whole = log_likelihoods(model, pairs, PAD, 200, LONGEST, shared=True)
+    cut = log_likelihoods(model, pairs, PAD, 200, LONGEST, overlap=7, shared=True)
     assert np.array_equal(whole.logprobs, cut.logprobs)
     assert not cut.truncated.any()
 
@@ -353,17 +359,123 @@ def test_windows_are_those_of_lm_evaluation_harness() -> None:
 def test_what_cannot_be_scored_is_refused(llama: Any) -> None:
     pairs = ragged(3)
     with pytest.raises(UserError, match="1 of 4 continuations have no tokens"):
-        log_likelihoods(llama, [*pairs, ([5], [])], PAD, 64, LONGEST)
+        log_likelihoods(llama, [*pairs, ([5], [])], PAD, 64, LONGEST, shared=True)
     with pytest.raises(UserError, match="1 of 4 continuations are longer"):
-        log_likelihoods(llama, [*pairs, ([5], tokens(30, 0))], PAD, 64, 20)
+        log_likelihoods(llama, [*pairs, ([5], tokens(30, 0))], PAD, 64, 20, shared=True)
     with pytest.raises(UserError, match="overlap = 0"):
-        log_likelihoods(llama, pairs, PAD, 64, LONGEST, overlap=0)
+        log_likelihoods(llama, pairs, PAD, 64, LONGEST, overlap=0, shared=True)
     broken = make(CONFIGS["llama"]())
     with torch.no_grad():
         broken.model.embed_tokens.weight[9] = float("nan")
     with pytest.raises(UserError, match="2 of 4 texts are not finite"):
         hit = [([9], [5]), ([9, 5], [6]), ([5], [6]), ([5], [7])]
-        log_likelihoods(broken, hit, PAD, 64, LONGEST)
+        log_likelihoods(broken, hit, PAD, 64, LONGEST, shared=True)
+
+
+# --- common beginnings
+
+
+def alike() -> dict[str, list[Pair]]:
+    """Pairs that begin alike, as tasks have them."""
+    preamble = tokens(17, 90)
+    choices = [tokens(n, 50 + n) for n in (1, 3, 2)]
+    asked = [(tokens(6, 60 + n), one) for n in range(3) for one in choices]
+    sentences = []
+    for n in range(4):
+        begun, rest = tokens(5, 70 + n), [tokens(k, 80 + k + n) for k in (2, 4)]
+        sentences += [([BOS], [*begun, *one]) for one in rest]
+    return {
+        "choices": asked,
+        "sentence pairs": sentences,
+        "few shots": [([*preamble, *context], one) for context, one in asked],
+        "one context": [([*preamble, *asked[0][0]], one) for one in choices],
+        "the same twice": [asked[0], asked[0], asked[4]],
+        "cut on the left": [(tokens(LONGEST, 40), one) for one in choices],
+    }
+
+
+def read_tokens(model: Any, score: Callable[[], Likelihoods]) -> tuple[Likelihoods, int]:
+    """What `score` finds, and the tokens that the model read for it, padding included."""
+    read = []
+
+    def hook(_: Any, __: Any, given: dict[str, Any]) -> None:
+        read.append(given["input_ids"].numel())
+
+    handle = model.get_decoder().register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        return score(), sum(read)
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 40, 10_000])
+@pytest.mark.parametrize("name", list(alike()))
+def test_common_beginnings_change_no_likelihood(model: Any, name: str, batch_tokens: int) -> None:
+    pairs = alike()[name]
+    expected = [plain(model, *_cut(pair)) for pair in pairs]
+    for shared in (True, False):
+        found = log_likelihoods(model, pairs, PAD, batch_tokens, LONGEST, shared=shared)
+        assert found.logprobs == pytest.approx(expected, abs=1e-4)
+        assert found.truncated.any() == (name == "cut on the left")
+
+
+def _cut(pair: Pair) -> Pair:
+    context, continuation = pair
+    return context[-(LONGEST + 1 - len(continuation)) :], continuation
+
+
+def test_common_beginnings_are_read_once(llama: Any) -> None:
+    read = {}
+    for name, pairs in alike().items():
+        for shared, budget in ((True, 40), (False, 1)):
+            score = partial(log_likelihoods, llama, pairs, PAD, budget, LONGEST, shared=shared)
+            read[name, shared] = read_tokens(llama, score)[1]
+    # Three contexts of 6 tokens, each with what the choices add: 0, 2 and 1.
+    assert (read["choices", True], read["choices", False]) == (27, 63)
+    assert read["few shots", True] == 17 + 27
+    # Each pair of sentences: BOS, 5 tokens, 1 and 3 of their own.
+    assert (read["sentence pairs", True], read["sentence pairs", False]) == (40, 64)
+    # A preamble up to the last token, which is read with each choice in a row padded to 3.
+    assert read["one context", True] == 17 + 5 + 3 * 3
+    assert read["cut on the left", True] == read["cut on the left", False]
+
+
+def test_trees_are_not_for_every_model() -> None:
+    for name, config in CONFIGS.items():
+        assert reads_trees(make(config())), name
+    bloom = transformers.BloomConfig(**COMMON, hidden_size=32, n_layer=2, n_head=4)
+    mamba = transformers.MambaConfig(**COMMON, hidden_size=32, num_hidden_layers=2)
+    for counting in (bloom, mamba):
+        assert not reads_trees(make(counting))
+
+
+def test_grow_joins_neighbours_that_begin_alike() -> None:
+    rows = [[9, 1, 2, 3], [9, 1, 2, 4, 5], [9, 7], [9, 8], [9, 6, 6, 6], [9, 6, 6]]
+    trees = grow(rows, 100)
+    assert [tree.members for tree in trees] == [(0, 1), (2,), (3,), (4, 5)]
+    assert trees[0].ids == [9, 1, 2, 3, 4, 5]
+    assert trees[0].positions().tolist() == [0, 1, 2, 3, 3, 4]
+    assert trees[0].owners().tolist() == [0, 0, 0, 1, 2, 2]
+    assert trees[0].places(1, np.arange(5)).tolist() == [0, 1, 2, 4, 5]
+    assert trees[3].trunk == [9, 6, 6]
+    assert [tree.members for tree in grow(rows, 5)] == [(0,), (1,), (2,), (3,), (4, 5)]
+    assert [tree.members for tree in alone(rows)] == [(n,) for n in range(6)]
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=12),
+    st.integers(1, 30),
+)
+def test_trees_hold_their_sequences(rows: list[list[int]], longest: int) -> None:
+    trees = grow(rows, longest)
+    assert [member for tree in trees for member in tree.members] == list(range(len(rows)))
+    for tree in trees:
+        assert len(tree.members) == 1 or len(tree) <= longest
+        for branch, member in enumerate(tree.members):
+            places = tree.places(branch, np.arange(len(rows[member])))
+            assert [tree.ids[place] for place in places] == rows[member]
+            assert tree.positions()[places].tolist() == list(range(len(rows[member])))
+            assert set(tree.owners()[places]) <= {0, branch + 1}
 
 
 # --- generation
@@ -389,24 +501,46 @@ def one_by_one(model: Any, prompts: list[list[int]], ends: list[int], new: int) 
 
 def test_greedy_equals_transformers_one_by_one(model: Any) -> None:
     prompts = [tokens(length, length) for length in (3, 14, 1, 9, 6)]
-    free = generate(model, prompts, PAD, [], 12, batch_size=3)
+    free = generate(model, prompts, PAD, [], 12, batch_size=3, shared=True)
     assert free == one_by_one(model, prompts, [NEVER], 12)
     # Now let rows end at different steps.
     ends = [free[0][2], free[1][7]]
-    stopped = generate(model, prompts, PAD, ends, 12, batch_size=5)
+    stopped = generate(model, prompts, PAD, ends, 12, batch_size=5, shared=True)
     assert stopped == one_by_one(model, prompts, ends, 12)
     assert len({len(answer) for answer in stopped}) > 1
+
+
+def test_prompts_that_begin_alike(model: Any) -> None:
+    begun = tokens(18, 5)
+    prompts = [[*begun, *tokens(length, length)] for length in (3, 9, 1, 6)]
+    expected = one_by_one(model, prompts, [NEVER], 12)
+    for shared in (True, False):
+        assert generate(model, prompts, PAD, [], 12, 3, shared=shared) == expected
+
+
+def test_an_answer_ends_where_stop_says_so(model: Any) -> None:
+    prompts = [tokens(length, length) for length in (3, 14, 1)]
+    free = generate(model, prompts, PAD, [], 12, 2, shared=True)
+    wanted = [answer[4] for answer in free]
+    stopped = generate(
+        model, prompts, PAD, [], 12, 2, shared=True, stop=lambda answer: answer[-1] in wanted
+    )
+    for whole, part in zip(free, stopped, strict=True):
+        first = next(n for n, token in enumerate(whole) if token in wanted)
+        assert part == whole[: first + 1]
 
 
 def test_sampling_is_reproducible_and_knows_nothing_of_the_batch(model: Any) -> None:
     prompts = [tokens(length, length) for length in (3, 14, 1, 9, 6)]
     sample = Sampling(temperature=0.8, top_p=0.9, seed=3)
-    first = generate(model, prompts, PAD, [EOS], 8, 5, sample)
-    assert first == generate(model, prompts, PAD, [EOS], 8, 5, sample)
-    assert first == generate(model, prompts, PAD, [EOS], 8, 2, sample)
-    assert first[:2] == generate(model, prompts[:2], PAD, [EOS], 8, 1, sample)
-    assert first != generate(model, prompts, PAD, [EOS], 8, 5, Sampling(0.8, 0.9, seed=4))
-    twins = generate(model, [prompts[0]] * 2, PAD, [EOS], 8, 5, sample)
+    first = generate(model, prompts, PAD, [EOS], 8, 5, sample, shared=True)
+    assert first == generate(model, prompts, PAD, [EOS], 8, 5, sample, shared=True)
+    assert first == generate(model, prompts, PAD, [EOS], 8, 2, sample, shared=True)
+    assert first[:2] == generate(model, prompts[:2], PAD, [EOS], 8, 1, sample, shared=True)
+    assert first != generate(
+        model, prompts, PAD, [EOS], 8, 5, Sampling(0.8, 0.9, seed=4), shared=True
+    )
+    twins = generate(model, [prompts[0]] * 2, PAD, [EOS], 8, 5, sample, shared=True)
     assert twins[0] != twins[1]
 
 
@@ -427,10 +561,10 @@ def test_draws_follow_the_nucleus(nucleus: int, monkeypatch: pytest.MonkeyPatch)
 def test_a_long_prompt_loses_its_beginning() -> None:
     learned = make(CONFIGS["gpt2"]())
     prompt = tokens(LONGEST + 5, 0)
-    written = generate(learned, [prompt], PAD, [], 6, 1)
+    written = generate(learned, [prompt], PAD, [], 6, 1, shared=True)
     assert written == one_by_one(learned, [prompt[-(LONGEST - 5) :]], [NEVER], 6)
     with pytest.raises(UserError, match="max_new_tokens = 49"):
-        generate(learned, [prompt], PAD, [], LONGEST + 1, 1)
+        generate(learned, [prompt], PAD, [], LONGEST + 1, 1, shared=True)
 
 
 # --- records
@@ -438,7 +572,7 @@ def test_a_long_prompt_loses_its_beginning() -> None:
 
 @pytest.fixture
 def scorer(llama: Any, tokenizer: CausalTokenizer) -> CausalScorer:
-    return CausalScorer(llama, tokenizer, batch_tokens=128, batch_size=3)
+    return CausalScorer(llama, tokenizer, batch_tokens=128, batch_size=3, shared=True)
 
 
 def examples(kind: str, **columns: Any) -> Examples:
@@ -497,7 +631,9 @@ def test_the_same_choices_whatever_the_batch(llama: Any, tokenizer: CausalTokeni
         answer=[n % 4 for n in range(30)],
     )
     budgets = [
-        CausalScorer(llama, tokenizer, budget, 1).multiple_choice(asked, "test").records
+        CausalScorer(llama, tokenizer, budget, 1, shared=True)
+        .multiple_choice(asked, "test")
+        .records
         for budget in (1, 90, 4000)
     ]
     for other in budgets[1:]:

@@ -7,7 +7,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from stages.errors import UserError
 from stages.models.encoder import UNLIMITED, TokenIds
@@ -148,13 +148,22 @@ def decoder(model: PreTrainedModel) -> Any:
     return model.get_decoder()
 
 
-def hidden_states(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
-    """Token ids and 0/1 mask [batch, length], padded on the right -> [batch, length, hidden].
+def hidden_states(
+    model: PreTrainedModel,
+    ids: Tensor,
+    mask: Tensor | None,
+    positions: Tensor | None = None,
+    past: Cache | None = None,
+) -> Tensor:
+    """Token ids [batch, length], padded on the right -> [batch, length, hidden].
 
-    Positions count from the left, so padding on the right moves none.
+    `mask`: 0/1 [batch, length]; or what is added to the attention scores, [batch, 1, length,
+    past + length]; or None, as causal attention never sees padding on its right. `positions`
+    [batch, length] count from the left where none are given. `past`: what was read before.
     """
+    given = {} if positions is None else {"position_ids": positions}
     hidden: Tensor = decoder(model)(
-        input_ids=ids, attention_mask=mask, use_cache=False
+        input_ids=ids, attention_mask=mask, past_key_values=past, use_cache=False, **given
     ).last_hidden_state
     return hidden
 

@@ -12,6 +12,7 @@ from stages.provenance import provenance
 from stages.scoring.causal_case import CausalCaseScorer
 from stages.scoring.encoder import EncoderScorer
 from stages.scoring.splits import Asking, TaskSplits, read_splits
+from stages.scoring.trees import reads_trees
 from stages.tasks.noise import NOISED
 
 
@@ -36,8 +37,9 @@ def score_case(
         encoder = loaded.encoder.to(where, used)
         scorer = EncoderScorer(encoder, loaded.tokenizer, loaded.head, evaluation.batch_tokens)
     else:
+        shared = reads_trees(loaded.model)  # in fp32: bf16 rounds more than a wrong mask may do
         model = loaded.model.to(where, used)
-        scorer = CausalCaseScorer(model, loaded.tokenizer, evaluation.batch_tokens)
+        scorer = CausalCaseScorer(model, loaded.tokenizer, evaluation.batch_tokens, shared)
     records, tasks = [], {}
     for splits in tqdm(read_splits(case), desc=label, unit="task", disable=None):
         conditions = _conditions(splits, evaluation)

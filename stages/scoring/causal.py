@@ -41,13 +41,14 @@ class CausalScorer:
 
     At most the task's `max_length` tokens are read at once, or what the model's positions reach.
     `batch_tokens` bounds a batch that is read, padding included; `batch_size` is the number of
-    answers written at once.
+    answers written at once. `shared`: common beginnings are read once, see `reads_trees`.
     """
 
     model: PreTrainedModel
     tokenizer: CausalTokenizer
     batch_tokens: int
     batch_size: int
+    shared: bool
 
     def multiple_choice(self, examples: Examples, split: str) -> Scored:
         """Which of `choices` is likeliest after `context`, per byte? score: it is the `answer`.
@@ -167,7 +168,9 @@ class CausalScorer:
         pairs: list[Pair] = [self.tokenizer.pair(*both) for both in texts]
         longest = min(task.max_length, self.tokenizer.longest)
         pad_id = self.tokenizer.pad_id
-        return log_likelihoods(self.model, pairs, pad_id, self.batch_tokens, longest, overlap)
+        return log_likelihoods(
+            self.model, pairs, pad_id, self.batch_tokens, longest, overlap, shared=self.shared
+        )
 
     def _write(
         self, prompts: Sequence[TokenIds], max_new_tokens: int, sample: Sampling | None
@@ -176,7 +179,14 @@ class CausalScorer:
         tokenizer = self.tokenizer
         pad_id, eos_ids = tokenizer.pad_id, tokenizer.eos_ids
         written = generate(
-            self.model, prompts, pad_id, eos_ids, max_new_tokens, self.batch_size, sample
+            self.model,
+            prompts,
+            pad_id,
+            eos_ids,
+            max_new_tokens,
+            self.batch_size,
+            sample,
+            shared=self.shared,
         )
         return [tokenizer.decode(ids).strip() for ids in written], [len(ids) for ids in written]
 

@@ -20,11 +20,15 @@ TEMPERATURE, TOP_P = 1.0, 0.95
 
 @dataclass(frozen=True)
 class CausalCaseScorer:
-    """Scores tasks with one causal model. `batch_tokens` bounds a batch, padding included."""
+    """Scores tasks with one causal model. `batch_tokens` bounds a batch, padding included.
+
+    `shared`: common beginnings are read once, see `reads_trees`.
+    """
 
     model: Any
     tokenizer: CausalTokenizer
     batch_tokens: int
+    shared: bool
 
     def score(self, splits: TaskSplits, asking: Asking) -> tuple[pd.DataFrame, int]:
         """Records of the validation and test split, and of the test split as `asking` says;
@@ -48,7 +52,7 @@ class CausalCaseScorer:
     def _scorer(self, divisor: int) -> CausalScorer:
         """With batches of a `divisor`-th of the usual size."""
         tokens, at_once = self.batch_tokens // divisor, WRITTEN_AT_ONCE // divisor
-        return CausalScorer(self.model, self.tokenizer, max(1, tokens), at_once)
+        return CausalScorer(self.model, self.tokenizer, max(1, tokens), at_once, self.shared)
 
     def _ask(self, scorer: CausalScorer, examples: Examples, split: str) -> Scored:
         task = examples.task

@@ -1,18 +1,19 @@
 """What a causal model goes on to write."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from stages.errors import UserError
 from stages.models.causal import decoder, head_logits, longest_input
 from stages.models.encoder import TokenIds, pad
+from stages.scoring.caches import buffers, read_beginning, sees_all
 
 NUCLEUS = 1024
 """Tokens that are looked at first for top-p; sorting a whole vocabulary takes ten times as long."""
@@ -37,11 +38,16 @@ def generate(
     max_new_tokens: int,
     batch_size: int,
     sample: Sampling | None = None,
+    *,
+    shared: bool,
+    stop: Callable[[TokenIds], bool] = lambda _: False,
 ) -> list[TokenIds]:
     """Up to `max_new_tokens` after each prompt, the end token left out; greedy without `sample`.
 
-    What is drawn for a prompt depends on the seed, the prompt's index and the position, not on
-    the batch. A prompt loses its beginning where it does not fit, see `room`.
+    An answer also ends with the token at which `stop`, given the answer so far, says so. What is
+    drawn for a prompt depends on the seed, the prompt's index and the position, not on the
+    batch. A prompt loses its beginning where it does not fit, see `room`. `shared`: what all
+    prompts begin with is read once; to be had where `reads_trees` holds.
     """
     left = room(model, max_new_tokens)
     draws = np.zeros((len(prompts), max_new_tokens))
@@ -49,12 +55,24 @@ def generate(
         for index in range(len(prompts)):
             generator = np.random.default_rng((sample.seed, index))
             draws[index] = generator.random(max_new_tokens)
+    cut = [prompt[-left:] for prompt in prompts]
+    # Padding between a preamble and its prompt would move the preamble out of a layer's reach.
+    near = sees_all(model, max(map(len, cut)) + max_new_tokens)
+    before = [prompt[:-1] for prompt in cut]
+    preamble = read_beginning(model, before) if shared and near else None
+    begun = 0 if preamble is None else preamble.tokens
+    rest = [prompt[begun:] for prompt in cut]
     answers: list[TokenIds] = [[] for _ in prompts]
-    order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
+    order = np.argsort([-len(prompt) for prompt in rest], kind="stable")
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        cut = [prompts[index][-left:] for index in batch]
-        written = _continue(model, cut, pad_id, eos_ids, draws[batch], sample)
+        cache = (
+            None
+            if not shared
+            else buffers(len(cut[batch[0]]) + max_new_tokens, len(batch), preamble)
+        )
+        asked = [rest[index] for index in batch]
+        written = _continue(model, asked, pad_id, eos_ids, draws[batch], sample, stop, cache)
         for index, tokens in zip(batch, written, strict=True):
             answers[index] = tokens
     return answers
@@ -78,15 +96,18 @@ def _continue(
     eos_ids: Sequence[int],
     draws: NDArray[np.float64],
     sample: Sampling | None,
+    stop: Callable[[TokenIds], bool],
+    cache: Cache | None,
 ) -> list[TokenIds]:
     """One batch: prompts padded on the left, a row leaves the batch when it ends."""
     body = decoder(model)
     # Models without position embeddings (ALiBi) take none.
     takes_positions = "position_ids" in inspect.signature(body.forward).parameters
     ids, mask = (side.flip(1) for side in pad([p[::-1] for p in prompts], pad_id, model.device))
+    if cache is not None:
+        mask = torch.cat([mask.new_ones(len(prompts), cache.get_seq_length()), mask], dim=1)
     answers: list[TokenIds] = [[] for _ in prompts]
     rows = list(range(len(prompts)))
-    cache = None
     for step in range(draws.shape[1]):
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         outputs = body(
@@ -101,14 +122,18 @@ def _continue(
         if not bool(torch.isfinite(logits).all()):
             raise UserError(f"logits of token {step + 1} of an answer are not finite")
         chosen = logits.argmax(1) if sample is None else _draw(logits, draws[rows, step], sample)
-        tokens = chosen.tolist()
-        kept = [n for n, token in enumerate(tokens) if token not in eos_ids]
-        for n in kept:
-            answers[rows[n]].append(tokens[n])
+        kept = []
+        for place, token in enumerate(chosen.tolist()):
+            if token in eos_ids:
+                continue
+            answer = answers[rows[place]]
+            answer.append(token)
+            if not stop(answer):
+                kept.append(place)
         if not kept:
             break
         if len(kept) < len(rows):
-            rows = [rows[n] for n in kept]
+            rows = [rows[place] for place in kept]
             index = torch.tensor(kept, device=ids.device)
             chosen, mask = chosen[index], mask[index]
             cache.batch_select_indices(index)

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 from transformers import PreTrainedModel
 
 from stages.errors import UserError
-from stages.models.causal import head_logits, hidden_states
-from stages.models.encoder import TokenIds, batches_by_tokens, pad
+from stages.models.causal import head_logits
+from stages.models.encoder import TokenIds, batches_by_tokens
+from stages.scoring.caches import Preamble, read_beginning, sees_all
+from stages.scoring.trees import Tree, alone, grow, read_trees
 
 Pair = tuple[TokenIds, TokenIds]
 HEAD_LOGITS = 2**24
@@ -37,6 +38,16 @@ class Window:
     scored: int
     whole: bool  # it begins where the context begins
 
+    @property
+    def read(self) -> TokenIds:
+        """The last token is only predicted."""
+        return self.ids[:-1]
+
+    @property
+    def first(self) -> int:
+        """The position of the token that predicts the first scored one."""
+        return len(self.ids) - 1 - self.scored
+
 
 @torch.inference_mode()
 def log_likelihoods(
@@ -46,12 +57,16 @@ def log_likelihoods(
     batch_tokens: int,
     longest: int,
     overlap: int | None = None,
+    *,
+    shared: bool,
 ) -> Likelihoods:
     """The log-likelihood of each continuation, given as (context, continuation) token ids.
 
     A context that does not fit into `longest` tokens beside its continuation loses its
     beginning, as in lm-evaluation-harness. With `overlap` (1 or more) such a pair is read in
     windows instead: see `windows`. A batch has at most `batch_tokens`, padding included.
+    `shared`: neighbours that begin alike are read as trees, and what all begin with is read
+    once; to be had where `reads_trees` holds.
 
     Raises UserError where a continuation is empty or, without `overlap`, longer than `longest`,
     and where a value is not finite.
@@ -62,17 +77,26 @@ def log_likelihoods(
         for index, (context, continuation) in enumerate(pairs)
         for window in windows(index, context, continuation, longest, overlap)
     ]
-    logprobs = np.zeros(len(pairs))
-    truncated = np.zeros(len(pairs), dtype=bool)
-    for batch in batches_by_tokens([len(window.ids) - 1 for window in asked], batch_tokens):
-        rows = [asked[index] for index in batch]
-        sums = _window_sums(model, rows, pad_id)
-        for row, total in zip(rows, sums, strict=True):
-            logprobs[row.pair] += total
-            truncated[row.pair] |= not row.whole
+    # A tree's mask shows a layer all that stands before, near or far.
+    shared = shared and sees_all(model, max(len(window.read) for window in asked))
+    before = [window.read[: window.first] for window in asked]
+    preamble = read_beginning(model, before) if shared else None
+    begun = 0 if preamble is None else preamble.tokens
+    rest = [window.read[begun:] for window in asked]
+    trees = grow(rest, batch_tokens) if shared else alone(rest)
+    sums = np.zeros(len(asked))
+    # A token of the preamble is not read again, but every row attends to it.
+    costs = [len(tree) + begun // 8 for tree in trees]
+    for batch in batches_by_tokens(costs, batch_tokens):
+        rows = [trees[index] for index in batch]
+        members = [member for tree in rows for member in tree.members]
+        sums[members] = _sums(model, rows, asked, pad_id, preamble)
+    of_pair = [window.pair for window in asked]
+    logprobs = np.bincount(of_pair, sums, len(pairs)).astype(np.float64)
     if wrong := int((~np.isfinite(logprobs)).sum()):
         raise UserError(f"log-likelihoods of {wrong} of {len(pairs)} texts are not finite")
     tokens = np.array([len(continuation) for _, continuation in pairs], dtype=np.int64)
+    truncated = np.bincount(of_pair, [not window.whole for window in asked], len(pairs)) > 0
     return Likelihoods(logprobs, tokens, truncated)
 
 
@@ -99,30 +123,52 @@ def windows(
         done = end
 
 
-def _window_sums(
-    model: PreTrainedModel, rows: Sequence[Window], pad_id: int
+def _sums(
+    model: PreTrainedModel,
+    rows: Sequence[Tree],
+    asked: Sequence[Window],
+    pad_id: int,
+    preamble: Preamble | None,
 ) -> NDArray[np.float64]:
-    """The summed log-likelihood of each window's scored tokens, in float64."""
-    ids, mask = pad([row.ids[:-1] for row in rows], pad_id, model.device)
-    hidden = hidden_states(model, ids, mask)
-    scored = [range(len(row.ids) - 1 - row.scored, len(row.ids) - 1) for row in rows]
-    places = torch.tensor([[n, at] for n, ats in enumerate(scored) for at in ats]).to(ids.device)
-    targets = torch.tensor([token for row in rows for token in row.ids[-row.scored :]])
-    found = _logprobs(model, hidden[places[:, 0], places[:, 1]], targets.to(ids.device))
-    starts = np.cumsum([0, *(row.scored for row in rows[:-1])])
-    return np.asarray(np.add.reduceat(found.double().cpu().numpy(), starts))
+    """The summed log-likelihood of the scored tokens of each member of each tree, in float64."""
+    hidden = read_trees(model, rows, pad_id, preamble)
+    begun = 0 if preamble is None else preamble.tokens
+    places, targets, counts = [], [], []
+    for row, tree in enumerate(rows):
+        for branch, member in enumerate(tree.members):
+            window = asked[member]
+            scored = np.arange(window.first, len(window.read)) - begun
+            places.append(tree.places(branch, scored) + row * hidden.shape[1])
+            targets.append(window.ids[-window.scored :])
+            counts.append(window.scored)
+    found = _logprobs(model, hidden.flatten(0, 1), np.concatenate(places), np.concatenate(targets))
+    return np.asarray(np.add.reduceat(found, np.cumsum([0, *counts[:-1]])))
 
 
-def _logprobs(model: PreTrainedModel, hidden: Tensor, targets: Tensor) -> Tensor:
-    """Hidden states [n, hidden] and the tokens [n] that follow them -> log-likelihoods [n]."""
+def _logprobs(
+    model: PreTrainedModel,
+    hidden: Tensor,
+    places: NDArray[np.int64],
+    targets: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Of token `targets[n]` after hidden state `places[n]` of [states, hidden].
+
+    Several tokens may follow one state: the head is applied to each state once.
+    """
+    states, of_state = np.unique(places, return_inverse=True)
+    order = np.argsort(of_state, kind="stable")
     size = max(1, HEAD_LOGITS // model.get_output_embeddings().weight.shape[0])
-    parts = zip(torch.split(hidden, size), torch.split(targets, size), strict=True)
-    return torch.cat(
-        [
-            -functional.cross_entropy(head_logits(model, part), wanted, reduction="none")
-            for part, wanted in parts
-        ]
-    )
+    found = np.empty(len(places))
+    for start in range(0, len(states), size):
+        part = hidden[torch.from_numpy(states[start : start + size]).to(hidden.device)]
+        ends = np.searchsorted(of_state[order], [start, start + size])
+        chosen = order[ends[0] : ends[1]]
+        logits = head_logits(model, part)
+        rows = torch.from_numpy(of_state[chosen] - start).to(hidden.device)
+        wanted = torch.from_numpy(targets[chosen]).to(hidden.device)
+        logprobs = logits[rows, wanted] - logits.logsumexp(1)[rows]
+        found[chosen] = logprobs.double().cpu().numpy()
+    return found
 
 
 def _check(pairs: Sequence[Pair], longest: int, overlap: int | None) -> None:
