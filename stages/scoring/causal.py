@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 from stages.models.causal import CausalTokenizer, shift_space
 from stages.models.encoder import TokenIds
 from stages.scoring.frame import record_frame
-from stages.scoring.generation import Sampling, generate, room
+from stages.scoring.generation import Sampling, generate, never, room
 from stages.scoring.likelihood import Likelihoods, Pair, log_likelihoods
-from stages.tasks.examples import Examples, Task
+from stages.tasks.examples import Examples
 from stages.tasks.instruction_checks import passes
 
 Judge = Callable[[list[str]], Sequence[str]]
@@ -62,7 +62,7 @@ class CausalScorer:
         answers = [int(answer) for answer in examples.rows["answer"]]
         asked = list(zip(contexts, choices, strict=True))
         texts = [(context, one) for context, row in asked for one in row]
-        found = self._likelihoods(texts, examples.task)
+        found = self.likelihoods(texts, examples.task.max_length)
         starts = np.cumsum([len(row) for row in choices])[:-1]
         logprobs = np.split(found.logprobs, starts)
         lengths = [[len(one.lstrip().encode()) for one in row] for row in choices]
@@ -92,7 +92,7 @@ class CausalScorer:
         longer than the model, or than the task's `max_length`, is read in windows.
         """
         asked = list(zip(examples.column("prompt"), examples.column("text"), strict=True))
-        found = self._likelihoods(asked, examples.task, OVERLAP)
+        found = self.likelihoods(asked, examples.task.max_length, OVERLAP)
         records = record_frame(
             examples,
             split,
@@ -162,33 +162,49 @@ class CausalScorer:
         records = pd.concat([generated, coherent], ignore_index=True)
         return Scored(records, _marked(chosen, self._cut(prompts, max_new_tokens)))
 
-    def _likelihoods(
-        self, texts: Sequence[tuple[str, str]], task: Task, overlap: int | None = None
+    def likelihoods(
+        self, texts: Sequence[tuple[str, str]], longest: int, overlap: int | None = None
     ) -> Likelihoods:
+        """Of (context, continuation); see `log_likelihoods`."""
         pairs: list[Pair] = [self.tokenizer.pair(*both) for both in texts]
-        longest = min(task.max_length, self.tokenizer.longest)
-        pad_id = self.tokenizer.pad_id
         return log_likelihoods(
-            self.model, pairs, pad_id, self.batch_tokens, longest, overlap, shared=self.shared
+            self.model,
+            pairs,
+            self.tokenizer.pad_id,
+            self.batch_tokens,
+            min(longest, self.tokenizer.longest),
+            overlap,
+            shared=self.shared,
+        )
+
+    def write(
+        self,
+        prompts: Sequence[TokenIds],
+        max_new_tokens: int,
+        sample: Sampling | None = None,
+        stop: Callable[[TokenIds], bool] = never,
+    ) -> list[TokenIds]:
+        """What follows each prompt; see `generate`."""
+        return generate(
+            self.model,
+            prompts,
+            self.tokenizer.pad_id,
+            self.tokenizer.eos_ids,
+            max_new_tokens,
+            self.batch_size,
+            sample,
+            shared=self.shared,
+            stop=stop,
         )
 
     def _write(
         self, prompts: Sequence[TokenIds], max_new_tokens: int, sample: Sampling | None
     ) -> tuple[list[str], list[int]]:
         """The text that follows each prompt, without white space around it, and its tokens."""
-        tokenizer = self.tokenizer
-        pad_id, eos_ids = tokenizer.pad_id, tokenizer.eos_ids
-        written = generate(
-            self.model,
-            prompts,
-            pad_id,
-            eos_ids,
-            max_new_tokens,
-            self.batch_size,
-            sample,
-            shared=self.shared,
-        )
-        return [tokenizer.decode(ids).strip() for ids in written], [len(ids) for ids in written]
+        written = self.write(prompts, max_new_tokens, sample)
+        return [self.tokenizer.decode(ids).strip() for ids in written], [
+            len(ids) for ids in written
+        ]
 
     def _cut(self, prompts: Sequence[TokenIds], max_new_tokens: int) -> list[bool]:
         return [len(prompt) > room(self.model, max_new_tokens) for prompt in prompts]

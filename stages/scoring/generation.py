@@ -29,6 +29,11 @@ class Sampling:
     seed: int
 
 
+def never(_: TokenIds) -> bool:
+    """An answer that nothing but an end token ends."""
+    return False
+
+
 @torch.inference_mode()
 def generate(
     model: PreTrainedModel,
@@ -40,7 +45,7 @@ def generate(
     sample: Sampling | None = None,
     *,
     shared: bool,
-    stop: Callable[[TokenIds], bool] = lambda _: False,
+    stop: Callable[[TokenIds], bool] = never,
 ) -> list[TokenIds]:
     """Up to `max_new_tokens` after each prompt, the end token left out; greedy without `sample`.
 

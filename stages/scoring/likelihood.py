@@ -26,6 +26,7 @@ class Likelihoods:
 
     logprobs: NDArray[np.float64]  # natural log, summed over the continuation's tokens
     tokens: NDArray[np.int64]  # of the continuation
+    greedy: NDArray[np.bool_]  # each of its tokens is the likeliest where it stands
     truncated: NDArray[np.bool_]  # scored without all that stands before it
 
 
@@ -84,20 +85,21 @@ def log_likelihoods(
     begun = 0 if preamble is None else preamble.tokens
     rest = [window.read[begun:] for window in asked]
     trees = grow(rest, batch_tokens) if shared else alone(rest)
-    sums = np.zeros(len(asked))
+    sums, greedy = np.zeros(len(asked)), np.zeros(len(asked), dtype=bool)
     # A token of the preamble is not read again, but every row attends to it.
     costs = [len(tree) + begun // 8 for tree in trees]
     for batch in batches_by_tokens(costs, batch_tokens):
         rows = [trees[index] for index in batch]
         members = [member for tree in rows for member in tree.members]
-        sums[members] = _sums(model, rows, asked, pad_id, preamble)
+        sums[members], greedy[members] = _read(model, rows, asked, pad_id, preamble)
     of_pair = [window.pair for window in asked]
     logprobs = np.bincount(of_pair, sums, len(pairs)).astype(np.float64)
     if wrong := int((~np.isfinite(logprobs)).sum()):
         raise UserError(f"log-likelihoods of {wrong} of {len(pairs)} texts are not finite")
     tokens = np.array([len(continuation) for _, continuation in pairs], dtype=np.int64)
     truncated = np.bincount(of_pair, [not window.whole for window in asked], len(pairs)) > 0
-    return Likelihoods(logprobs, tokens, truncated)
+    unlike = np.bincount(of_pair, ~greedy, len(pairs)) > 0
+    return Likelihoods(logprobs, tokens, ~unlike, truncated)
 
 
 def windows(
@@ -123,14 +125,15 @@ def windows(
         done = end
 
 
-def _sums(
+def _read(
     model: PreTrainedModel,
     rows: Sequence[Tree],
     asked: Sequence[Window],
     pad_id: int,
     preamble: Preamble | None,
-) -> NDArray[np.float64]:
-    """The summed log-likelihood of the scored tokens of each member of each tree, in float64."""
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Of each member of each tree: the summed log-likelihood of its scored tokens, in float64,
+    and whether all of them are the likeliest."""
     hidden = read_trees(model, rows, pad_id, preamble)
     begun = 0 if preamble is None else preamble.tokens
     places, targets, counts = [], [], []
@@ -141,8 +144,11 @@ def _sums(
             places.append(tree.places(branch, scored) + row * hidden.shape[1])
             targets.append(window.ids[-window.scored :])
             counts.append(window.scored)
-    found = _logprobs(model, hidden.flatten(0, 1), np.concatenate(places), np.concatenate(targets))
-    return np.asarray(np.add.reduceat(found, np.cumsum([0, *counts[:-1]])))
+    starts = np.cumsum([0, *counts[:-1]])
+    found, likeliest = _logprobs(
+        model, hidden.flatten(0, 1), np.concatenate(places), np.concatenate(targets)
+    )
+    return np.add.reduceat(found, starts), np.logical_and.reduceat(likeliest, starts)
 
 
 def _logprobs(
@@ -150,25 +156,29 @@ def _logprobs(
     hidden: Tensor,
     places: NDArray[np.int64],
     targets: NDArray[np.int64],
-) -> NDArray[np.float64]:
-    """Of token `targets[n]` after hidden state `places[n]` of [states, hidden].
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Log-likelihood of token `targets[n]` after state `places[n]` of `hidden` [states, hidden],
+    and whether it is the likeliest.
 
     Several tokens may follow one state: the head is applied to each state once.
     """
     states, of_state = np.unique(places, return_inverse=True)
     order = np.argsort(of_state, kind="stable")
     size = max(1, HEAD_LOGITS // model.get_output_embeddings().weight.shape[0])
-    found = np.empty(len(places))
+    found, likeliest = np.empty(len(places)), np.empty(len(places), dtype=bool)
     for start in range(0, len(states), size):
         part = hidden[torch.from_numpy(states[start : start + size]).to(hidden.device)]
         ends = np.searchsorted(of_state[order], [start, start + size])
         chosen = order[ends[0] : ends[1]]
         logits = head_logits(model, part)
+        most = logits.amax(1)
+        total = most + (logits - most[:, None]).exp_().sum(1).log()
         rows = torch.from_numpy(of_state[chosen] - start).to(hidden.device)
         wanted = torch.from_numpy(targets[chosen]).to(hidden.device)
-        logprobs = logits[rows, wanted] - logits.logsumexp(1)[rows]
-        found[chosen] = logprobs.double().cpu().numpy()
-    return found
+        of_wanted = logits[rows, wanted]
+        found[chosen] = (of_wanted - total[rows]).double().cpu().numpy()
+        likeliest[chosen] = (of_wanted == most[rows]).cpu().numpy()
+    return found, likeliest
 
 
 def _check(pairs: Sequence[Pair], longest: int, overlap: int | None) -> None:
