@@ -171,11 +171,12 @@ def _logprobs(
         ends = np.searchsorted(of_state[order], [start, start + size])
         chosen = order[ends[0] : ends[1]]
         logits = head_logits(model, part)
-        most = logits.amax(1)
-        total = most + (logits - most[:, None]).exp_().sum(1).log()
         rows = torch.from_numpy(of_state[chosen] - start).to(hidden.device)
         wanted = torch.from_numpy(targets[chosen]).to(hidden.device)
         of_wanted = logits[rows, wanted]
+        most = logits.amax(1)
+        # In place: a second array of this size would cost more to fill than to compute.
+        total = most + logits.sub_(most[:, None]).exp_().sum(1).log()
         found[chosen] = (of_wanted - total[rows]).double().cpu().numpy()
         likeliest[chosen] = (of_wanted == most[rows]).cpu().numpy()
     return found, likeliest
