@@ -221,3 +221,15 @@ def test_arrays_are_checked() -> None:
     with pytest.raises(ValueError, match="scores needs 2 dimension"):
         matrix("scores", [1, 2])
     assert group_codes(["b", "a", "b", 1]).tolist() == [0, 1, 0, 2]
+
+
+def test_a_proportion_keeps_a_width_where_all_are_right() -> None:
+    drawn = Bootstrap(range(8), 200, 0)
+    assert drawn.mean(np.ones(8), 0.95).low == 1
+    kept = drawn.proportion(np.ones(8), 0.95)
+    assert (kept.value, kept.high) == (1, 1)
+    assert kept.low == pytest.approx(wilson(8, 8, 0.95).low)
+    # Four groups that are all right or all wrong: the bootstrap over groups is the wider one.
+    values = np.repeat([1.0, 1.0, 0.0, 0.0], 25)
+    clustered = Bootstrap(np.repeat(range(4), 25), 400, 0)
+    assert clustered.proportion(values, 0.95) == clustered.mean(values, 0.95)

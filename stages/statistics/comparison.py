@@ -9,7 +9,7 @@ import pandas as pd
 from stages.records import pair
 from stages.statistics.arrays import Floats
 from stages.statistics.classification import report
-from stages.statistics.intervals import Bootstrap, Interval, wilson
+from stages.statistics.intervals import Bootstrap, Interval
 from stages.statistics.measures import Measure, values
 from stages.statistics.noise import noise_floor
 from stages.statistics.paired import Undefined, holm, mcnemar, retained, sign_flip, transitions
@@ -178,14 +178,9 @@ class Case:
         return found if len(found) > 1 else {}
 
     def _mean(self, task: str, grid: _Grid) -> Interval:
-        """The measure; of scores, with the wider of the bootstrap's and Wilson's intervals."""
-        confidence = self._settings.confidence
-        mean = seed_mean(grid.figures)
-        drawn = self._bootstraps[task].mean(mean, confidence)
-        if self.tasks[task].measure.of_text:
-            return drawn
-        scored = wilson(round(float(mean.sum())), grid.n, confidence)
-        return Interval(drawn.value, min(drawn.low, scored.low), max(drawn.high, scored.high))
+        bootstrap = self._bootstraps[task]
+        interval = bootstrap.mean if self.tasks[task].measure.of_text else bootstrap.proportion
+        return interval(seed_mean(grid.figures), self._settings.confidence)
 
     def _scores(self, task: str, grid: _Grid, records: pd.DataFrame) -> TaskScores:
         about = self.tasks[task]

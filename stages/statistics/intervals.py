@@ -91,12 +91,18 @@ class Bootstrap:
         """Percentile interval of the mean of values[n] over examples.
 
         A resample's mean is a ratio, the sum over its groups by their number of examples,
-        since groups differ in size. Values that never vary give an interval of no width: for
-        a proportion `wilson` is the safer statement.
+        since groups differ in size. Values that never vary give an interval of no width: see
+        `proportion`.
         """
         (scores,) = vectors(values=values)
         self._check(len(scores))
         return percentile(float(scores.mean()), self._resampled_means(scores), confidence)
+
+    def proportion(self, values: ArrayLike, confidence: float) -> Interval:
+        """The mean of values[n] in [0, 1], with the wider of the bootstrap's and Wilson's ends."""
+        drawn = self.mean(values, confidence)
+        scored = wilson(round(drawn.value * self.n), self.n, confidence)
+        return Interval(drawn.value, min(drawn.low, scored.low), max(drawn.high, scored.high))
 
     def weights(self) -> Iterator[Floats]:
         """The resamples as example weights, in chunks [some draws, n] that sum to `draws` rows.

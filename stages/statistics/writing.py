@@ -62,12 +62,16 @@ def writing_figures(
     """Topic accuracy, coherence and diversity of generated texts of one slice or several.
 
     `texts`: records of condition generated; `coherence`: of condition coherence; several seeds
-    may stand in both. Diversity is that within a seed and slice, averaged over them.
+    may stand in both, and are averaged on each prompt. Diversity is that within a seed and
+    slice, averaged over them.
     Raises ValueError for fewer than three texts in a seed and slice.
     """
-    found = {}
-    for name, records in (("topic_accuracy", texts), ("coherence", coherence)):
-        found[name] = Bootstrap(records["group"], draws, seed).mean(records["score"], confidence)
+    on_topic, coherent = (_by_prompt(records) for records in (texts, coherence))
+    bootstraps = [Bootstrap(rows["group"], draws, seed) for rows in (on_topic, coherent)]
+    found = {
+        "topic_accuracy": bootstraps[0].proportion(on_topic["score"], confidence),
+        "coherence": bootstraps[1].mean(coherent["score"], confidence),
+    }
     sets = [list(part["prediction"]) for _, part in texts.groupby(["seed", "slice"], sort=True)]
     if min(map(len, sets)) < 3:
         raise ValueError(f"{min(map(len, sets))} texts in a seed and slice: needs 3")
@@ -76,3 +80,8 @@ def writing_figures(
         ends = ("value", "low", "high")
         found[name] = Interval(*(float(np.mean([getattr(p, end) for p in parts])) for end in ends))
     return found
+
+
+def _by_prompt(records: pd.DataFrame) -> pd.DataFrame:
+    """Scores averaged over seeds: more seeds are no more examples."""
+    return records.groupby("example_id", sort=True).agg({"group": "first", "score": "mean"})

@@ -71,7 +71,7 @@ class CausalTrainee(Trainee):
         # The hidden state before a token predicts it.
         predicts = text.roll(-1, dims=1)
         predicts[:, -1] = False
-        logits = head_logits(self.model, hidden_states(self.model, ids, mask)[predicts])
+        logits = head_logits(self.model, hidden_states(self.model, ids, None)[predicts])
         losses = functional.cross_entropy(logits, ids[text], reduction="none")
         owner = torch.arange(len(indices), device=device)[:, None].expand_as(text)[text]
         return torch.zeros(len(indices), device=device).index_add(0, owner, losses)
