@@ -1,0 +1,41 @@
+"""How the answers of two sides differ."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .exchange import Answer, Outcome
+
+
+def difference(ours: Outcome, theirs: Outcome) -> dict[str, Any]:
+    """`log_likelihood`: the largest absolute difference in nats, of a choice or of a whole text;
+    None where texts are written. `metrics`: absolute differences. `predictions`: the examples in
+    which another choice is likelier or another text is written; None where there are none."""
+    pairs = zip(_likelihoods(ours), _likelihoods(theirs), strict=True)
+    apart = [abs(one - other) for one, other in pairs]
+    predicted = [[_prediction(row) for row in side.answers] for side in (ours, theirs)]
+    unlike = sum(one != other for one, other in zip(*predicted, strict=True))
+    return {
+        "log_likelihood": max(apart, default=None),
+        "metrics": {
+            name: abs(value - theirs.metrics[name]) for name, value in ours.metrics.items()
+        },
+        "predictions": None if None in predicted[0] else unlike,
+    }
+
+
+def _likelihoods(outcome: Outcome) -> list[float]:
+    flat = [answer for row in outcome.answers for answer in row if not isinstance(answer, str)]
+    return [answer[0] if isinstance(answer, tuple) else answer for answer in flat]
+
+
+def _prediction(row: Sequence[Answer]) -> int | str | None:
+    """The likeliest choice, or the text; a single continuation is predicted if it is greedy."""
+    if isinstance(row[0], str):
+        return row[0]
+    choices = [answer for answer in row if isinstance(answer, tuple)]
+    if not choices:
+        return None
+    likelihoods = [likelihood for likelihood, _ in choices]
+    return int(np.argmax(likelihoods)) if len(choices) > 1 else int(choices[0][1])

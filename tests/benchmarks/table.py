@@ -1,0 +1,75 @@
+"""Results as text."""
+
+from collections.abc import Sequence
+from typing import Any
+
+MIB = 2**20
+
+
+def comparison(found: dict[str, Any]) -> str:
+    """Two lines a task: ours, and lm-eval with its batch size."""
+    rows: list[tuple[str, ...]] = [
+        (
+            *("task", "examples", "side", "seconds", "ratio", "tokens", "peak MiB", "utilisation"),
+            *("metrics", "|d log p|", "unlike"),
+        )
+    ]
+    for name, task in found["tasks"].items():
+        apart = task["difference"]
+        likelihood, unlike = apart["log_likelihood"], apart["predictions"]
+        differing = (
+            "" if likelihood is None else f"{likelihood:.1e}",
+            "" if unlike is None else str(unlike),
+        )
+        ratio, side = f"{task['ratio']:.2f}x", f"lm-eval, {task['batch_size']}"
+        examples = str(task["examples"])
+        rows.append((name, examples, "ours", *_costs(task["ours"], ratio), *differing))
+        rows.append(("", "", side, *_costs(task["lm-eval"], ""), "", ""))
+    loaded = ", ".join(f"{side} {_mib(size)} MiB" for side, size in found["loaded"].items())
+    return "\n".join([*_head(found), f"resident with the model loaded: {loaded}", *_aligned(rows)])
+
+
+def scaling(found: dict[str, Any]) -> str:
+    """One line a task: a quarter of the examples, and all of them."""
+    rows = [("task", "examples", "seconds", "ratio", "tokens", "peak MiB")]
+    for name, task in found["tasks"].items():
+        few, many = task["few"], task["many"]
+        rows.append(
+            (
+                name,
+                f"{few['examples']} -> {many['examples']}",
+                f"{few['seconds']:.2f} -> {many['seconds']:.2f}",
+                f"{task['ratio']:.2f}x",
+                f"{few['tokens']} -> {many['tokens']}",
+                f"{_mib(few['peak'])} -> {_mib(many['peak'])}",
+            )
+        )
+    return "\n".join([*_head(found), *_aligned(rows)])
+
+
+def _head(found: dict[str, Any]) -> list[str]:
+    rate = f"{found['matrix_rate'] / 1e9:.1f} GFLOP/s"
+    lines = [f"{found['dtype']}, {found['threads']} threads, matrix products {rate}"]
+    if not found["peak_resets"]:
+        lines.append("peaks are since each process began: this system does not reset them")
+    return lines
+
+
+def _costs(side: dict[str, Any], ratio: str) -> tuple[str, ...]:
+    metrics = ", ".join(f"{name} {value:.6f}" for name, value in side["metrics"].items())
+    return (
+        *(f"{side['seconds']:.2f}", ratio, str(side["tokens"]), _mib(side["peak"])),
+        *(f"{side['utilisation']:.1%}", metrics),
+    )
+
+
+def _mib(size: int) -> str:
+    return f"{size / MIB:.0f}"
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
