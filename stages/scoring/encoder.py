@@ -1,7 +1,7 @@
 """An encoder and the splits of one task -> records."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -32,6 +32,8 @@ class EncoderScorer:
     tokenizer: Tokenizer
     head: Probe | None
     batch_tokens: int
+    known: dict[tuple[int, ...], NDArray[np.float32]] = field(default_factory=dict)
+    """What has been embedded, by its tokens: a text that several tasks ask is read once."""
 
     def score(self, splits: TaskSplits, asking: Asking) -> tuple[pd.DataFrame, int]:
         """Records of the validation and test split, and of the test split as `asking` says;
@@ -64,11 +66,16 @@ class EncoderScorer:
         return pd.concat(parts, ignore_index=True), truncated
 
     def _rebatched(self) -> "EncoderScorer":
-        return replace(self, batch_tokens=max(1, self.batch_tokens // 2))
+        return replace(self, batch_tokens=max(1, self.batch_tokens // 2), known={})
 
     def _embed(self, examples: Examples, column: str = "text") -> Floats:
-        rows = self.tokenizer(examples.column(column), examples.task.max_length)
-        return embed(self.encoder, rows, self.tokenizer.pad_id, self.batch_tokens)
+        texts = self.tokenizer(examples.column(column), examples.task.max_length)
+        rows = [tuple(row) for row in texts]
+        new = [list(row) for row in dict.fromkeys(rows) if row not in self.known]
+        if new:
+            vectors = embed(self.encoder, new, self.tokenizer.pad_id, self.batch_tokens)
+            self.known.update(zip(map(tuple, new), vectors, strict=True))
+        return np.stack([self.known[row] for row in rows])
 
     def _label(self, probe: Probe, examples: Examples, split: str) -> pd.DataFrame:
         return labelled_records(examples, split, probe.probabilities(self._embed(examples)))
