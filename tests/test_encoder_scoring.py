@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 import torch
 
 from stages.models.encoder import Tokenizer, load_encoder, longest_input
 from stages.scoring.encoder import EncoderScorer
 from stages.scoring.splits import Asking, TaskSplits
 from stages.tasks.examples import Examples, Task
-from tests import tiny
 
 A, B, C, D = tiny.FILLER[:4]
 WORDS = [f"{A} {B}", C, f"{D} {A} {C} {B}", f"{B} {B}", A, f"{C} {D}"]
