@@ -1,0 +1,251 @@
+"""An lm-eval task -> rows that hold the document, and what a model is asked about it.
+
+Requests are built here, few-shot examples and all, so that scoring needs neither the data nor a
+network, and base and run are asked the same to the letter.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import date
+from importlib.metadata import version
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import datasets
+import pandas as pd
+
+from stages.config.reading import mistake
+from stages.config.tasks import LmEval, TaskConfig
+from stages.errors import UserError
+from stages.storage import content_id
+from stages.tasks.examples import COLUMNS, SPLITS
+from stages.tasks.lm_eval_metric import choose_metric
+from stages.tasks.lm_eval_source import check_asked, find, pinned
+from stages.tasks.lm_eval_task import (
+    definitions,
+    instances,
+    judge,
+    make_task,
+    narrowed,
+    read_config,
+    score_of,
+    told,
+)
+from stages.tasks.splitting import Split
+
+Documents = dict[str, Any]
+"""By the hash of their content."""
+
+
+def read_lm_eval(name: str, config: TaskConfig, data: LmEval, seed: int) -> Split:
+    """Documents of the task's test split (of its validation split where it has none) fill test,
+    then validation; its training split, or else what is left, fills train.
+
+    They are taken in the order of a hash with `seed`, equal ones once. Raises UserError where
+    the task or its data cannot be had, and where test or validation would be empty.
+    """
+    key = f"tasks.{name}.data"
+    datasets.disable_progress_bars()
+    datasets.disable_caching()  # by a function's name: another lm-eval may do otherwise
+    with (
+        definitions(data.include_path, data.sha256) as root,
+        TemporaryDirectory() as cache,
+        told(f"{key}.task = {data.task!r}"),
+    ):
+        file = find(key, data, root)
+        whole = read_config(root / file)
+        check_asked(key, whole, data.num_fewshot)
+        metric = choose_metric(key, whole, data.metric)
+        chosen = narrowed(whole, metric, _choose_filter(key, whole, data.filter))
+        kwargs, source = pinned(key, data, whole, cache)
+        task = make_task({**chosen, "dataset_kwargs": kwargs})
+        _check_room(name, config, task)
+        read = task.task_docs
+        documents = _distinct(read)
+        placed = _place(name, config, documents, task, seed)
+        shots = _shots(task, data)
+        rows = {split: _rows(task, placed[split], shots, seed) for split in SPLITS}
+        _try(key, task, rows["test"], metric)
+        first = _text_of(read[0])
+    options = {
+        "lm_eval": version("lm_eval"),
+        "file": file,
+        "include_path": data.include_path,
+        "sha256": data.sha256,
+        "source": source,
+        "metric": metric,
+        "filter": chosen["filter_list"][0]["name"] if chosen.get("filter_list") else None,
+        "first": first,
+        "seed": seed,
+    }
+    return Split(rows, len(read), 0, len(read) - len(documents), 0, options)
+
+
+def _choose_filter(key: str, config: Mapping[str, Any], wanted: str | None) -> str | None:
+    """`wanted`, or the first one; None where the task has none."""
+    names = [str(one["name"]) for one in config.get("filter_list") or []]
+    if wanted is None:
+        return names[0] if names else None
+    if wanted not in names:
+        instead = f"give one of {', '.join(names)}" if names else "it has none"
+        raise UserError(
+            mistake(f"{key}.filter", wanted, f"no filter of {config['task']}: {instead}")
+        )
+    return wanted
+
+
+def _check_room(name: str, config: TaskConfig, task: Any) -> None:
+    written = (task.config.generation_kwargs or {}).get("max_gen_toks", 0)
+    if written >= config.max_length:
+        reason = f"{task.config.task} writes up to {written} tokens: no room is left to ask"
+        raise UserError(mistake(f"tasks.{name}.max_length", config.max_length, reason))
+
+
+def _text_of(document: Any) -> str:
+    """A document as JSON; days and times as their ISO texts."""
+    return json.dumps(document, ensure_ascii=False, default=_iso)
+
+
+def _iso(value: object) -> str:
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError(f"its documents hold a {type(value).__name__}, which JSON cannot keep")
+
+
+def _distinct(documents: Iterable[Any]) -> Documents:
+    """By identity; as what JSON keeps of them, for that is what will be judged."""
+    texts = map(_text_of, documents)
+    return {content_id(text): json.loads(text) for text in texts}
+
+
+def _place(
+    name: str, config: TaskConfig, documents: Documents, task: Any, seed: int
+) -> dict[str, Documents]:
+    def ranked(found: Documents) -> list[str]:
+        return sorted(found, key=lambda identity: content_id(str(seed), name, identity))
+
+    order, middle = ranked(documents), config.test + config.validation
+    chosen = {"test": order[: config.test], "validation": order[config.test : middle]}
+    for split, part in chosen.items():
+        if not part:
+            raise UserError(
+                f"task {name}: no documents are left for {split}: {len(documents)} distinct ones; "
+                f"lower tasks.{name}.test"
+            )
+    placed = {split: {one: documents[one] for one in part} for split, part in chosen.items()}
+    pool = {one: documents[one] for one in order[middle:]}
+    if config.train and task.has_training_docs():
+        pool = _distinct(task.training_docs())
+    free = [one for one in ranked(pool) if one not in {*order[:middle]}]
+    return {**placed, "train": {one: pool[one] for one in free[: config.train or 0]}}
+
+
+def _shots(task: Any, data: LmEval) -> int:
+    return int((task.config.num_fewshot if data.num_fewshot is None else data.num_fewshot) or 0)
+
+
+def _rows(task: Any, documents: Documents, shots: int, seed: int) -> pd.DataFrame:
+    """COLUMNS of the kind lm-eval; `document` and `requests` as JSON, `choices` and `answers`
+    (indices of the right ones) empty but for multiple choice."""
+    pool = list(task.sampler.df) if shots else []
+    identities = [content_id(_text_of(one)) for one in pool]
+    shown = set(identities)
+    rows = []
+    for identity, document in documents.items():
+        if identity in shown:
+            # lm-eval takes the document itself out of its examples in one case of several.
+            others = zip(pool, identities, strict=True)
+            task.sampler.replace_df([one for one, other in others if other != identity])
+        elif shots:
+            task.sampler.replace_df(pool)
+        # By document, so that its examples stay when others come and go.
+        task.set_fewshot_seed(int(content_id(str(seed), identity), 16))
+        requests = _requests(task, document, shots)
+        choices = _choices(task, document)
+        answers = _answers(task, document, choices)
+        rows.append(
+            {
+                "text": _shown(task, document, requests, choices, answers),
+                "choices": choices,
+                "answers": answers,
+                "target": _target(task, document, requests, choices, answers),
+                "document": _text_of(document),
+                "requests": json.dumps(requests, ensure_ascii=False),
+                "group": identity,
+                "slice": "all",
+                "example_id": identity,
+            }
+        )
+    columns = [*COLUMNS["lm-eval"], "group", "slice", "example_id"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _requests(task: Any, document: Any, shots: int) -> list[list[Any]]:
+    """The arguments of each request, in lm-eval's order."""
+    prefix = task.doc_to_prefix(document)
+    context = task.fewshot_context(document, num_fewshot=shots, gen_prefix=prefix)
+    built = task.construct_requests(doc=document, ctx=context, metadata=(None, 0, 1))
+    return [list(one.args) for one in (built if isinstance(built, list) else [built])]
+
+
+def _choices(task: Any, document: Any) -> list[str]:
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return []
+    return [str(choice) for choice in task.doc_to_choice(document)]
+
+
+def _answers(task: Any, document: Any, choices: list[str]) -> list[int]:
+    """Indices of the right choices, as lm-eval reads its `gold`."""
+    if not choices:
+        return []
+    gold = task.doc_to_text(document) if task.multiple_input else task.doc_to_target(document)
+    found = gold if isinstance(gold, list) else [gold]
+    indices = [choices.index(one) if one in choices else one for one in found]
+    return [one for one in indices if isinstance(one, int) and 0 <= one < len(choices)]
+
+
+def _target(
+    task: Any, document: Any, requests: list[list[Any]], choices: list[str], answers: list[int]
+) -> str:
+    if task.OUTPUT_TYPE == "loglikelihood_rolling":
+        return ""
+    if choices:
+        return " / ".join(choices[one].strip() for one in answers)
+    if task.OUTPUT_TYPE == "loglikelihood":
+        return str(requests[0][1]).strip()
+    target = task.doc_to_target(document)
+    if task.config.doc_to_choice is not None:
+        target = task.doc_to_choice(document)[target]
+    return " / ".join(map(str, target)) if isinstance(target, list) else str(target).strip()
+
+
+def _shown(
+    task: Any, document: Any, requests: list[list[Any]], choices: list[str], answers: list[int]
+) -> str:
+    """What a model could have read elsewhere: the question without its examples, with the answer
+    where the two are one text."""
+    if task.OUTPUT_TYPE == "loglikelihood_rolling":
+        return str(requests[0][0])
+    if task.multiple_input:
+        right = answers[0] if answers else 0
+        return f"{choices[right]}{requests[right][1]}"
+    question = str(task.doc_to_text(document))
+    if task.OUTPUT_TYPE == "loglikelihood":
+        return f"{question}{requests[0][1]}"
+    return question if question.strip() else "\n".join(choices[one] for one in answers)
+
+
+def _try(key: str, task: Any, rows: pd.DataFrame, metric: str) -> None:
+    """Judge made-up answers to one document: what cannot be judged is to fail before scoring."""
+    fake = {"generate_until": "", "loglikelihood_rolling": -1.0}
+    row = rows.iloc[0]
+    asked = instances(task, json.loads(row["document"]), json.loads(row["requests"]))
+    for number, instance in enumerate(asked):
+        answer = fake.get(task.OUTPUT_TYPE, (-1.0 - number, False))
+        instance.resps = [answer] * task.config.repeats
+    (results,) = judge(task, [asked])
+    if metric not in results:
+        named = ", ".join(map(str, results)) or "nothing"
+        raise UserError(mistake(f"{key}.metric", metric, f"its results hold {named} instead"))
+    if task.OUTPUT_TYPE != "loglikelihood_rolling":
+        score_of(results, metric)
