@@ -303,5 +303,5 @@ def test_an_encoders_task_is_refused(
         whole.check()
     assert str(refused.value) == (
         f"params.yaml: cases.{CASE}.retain = 'topics': is {kind}; gpt is of kind causal, which "
-        "fits multiple-choice, language-modelling, news-writing, instruction-following"
+        "fits multiple-choice, language-modelling, news-writing, instruction-following, lm-eval"
     )

@@ -36,9 +36,7 @@ def score_lm_eval(scorer: CausalScorer, examples: Examples, split: str) -> Score
     metric = task.options["metric"]
     model = LMEvalModel(scorer, task.options["seed"], task.max_length)
     with open_judge(task) as judging:
-        documents, requests = (
-            map(json.loads, examples.column(c)) for c in ("document", "requests")
-        )
+        documents, requests = (map(json.loads, examples.column(c)) for c in ("doc", "requests"))
         asked = [
             instances(judging, document, arguments)
             for document, arguments in zip(documents, requests, strict=True)

@@ -30,8 +30,9 @@ class LMEvalModel(LM):  # type: ignore[misc]
     """Answers lm-eval's requests with a CausalScorer.
 
     As lm-eval's own `hf` model does: an empty context is BOS or EOS, texts longer than the model
-    are read in windows that overlap by one token, answers end at their `until`. Its response
-    cache is not used.
+    are read in windows that overlap by one token, answers end at their `until`. But of a whole
+    text the text is scored: where the tokenizer puts BOS in front, `hf` also scores a BOS after
+    the BOS, which is no part of it and tuning moves at random. Its response cache is not used.
     """
 
     def __init__(self, scorer: CausalScorer, seed: int, max_length: int = UNLIMITED) -> None:

@@ -19,7 +19,7 @@ COLUMNS = {
     "language-modelling": ("prompt", "text"),
     "news-writing": ("prompt", "text"),
     "instruction-following": ("prompt", "check", "argument"),
-    "lm-eval": ("text", "choices", "answers", "target", "document", "requests"),
+    "lm-eval": ("text", "choices", "answers", "target", "doc", "requests"),
 }
 """What an example consists of, by kind of task."""
 

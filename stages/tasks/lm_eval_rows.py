@@ -1,12 +1,7 @@
-"""An lm-eval task -> rows that hold the document, and what a model is asked about it.
-
-Requests are built here, few-shot examples and all, so that scoring needs neither the data nor a
-network, and base and run are asked the same to the letter.
-"""
+"""A task of params.yaml that is lm-eval's -> its documents, split, with what is asked of each."""
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import date
 from importlib.metadata import version
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,8 +13,9 @@ from stages.config.reading import mistake
 from stages.config.tasks import LmEval, TaskConfig
 from stages.errors import UserError
 from stages.storage import content_id
-from stages.tasks.examples import COLUMNS, SPLITS
+from stages.tasks.examples import SPLITS
 from stages.tasks.lm_eval_metric import choose_metric
+from stages.tasks.lm_eval_requests import draw_shots, make_rows, text_of
 from stages.tasks.lm_eval_source import check_asked, find, pinned
 from stages.tasks.lm_eval_task import (
     definitions,
@@ -63,10 +59,10 @@ def read_lm_eval(name: str, config: TaskConfig, data: LmEval, seed: int) -> Spli
         read = task.task_docs
         documents = _distinct(read)
         placed = _place(name, config, documents, task, seed)
-        shots = _shots(task, data)
-        rows = {split: _rows(task, placed[split], shots, seed) for split in SPLITS}
+        shots = draw_shots(task, data.num_fewshot, seed)
+        rows = {split: make_rows(task, placed[split], shots) for split in SPLITS}
         _try(key, task, rows["test"], metric)
-        first = _text_of(read[0])
+        first = text_of(read[0])
     options = {
         "lm_eval": version("lm_eval"),
         "file": file,
@@ -101,20 +97,9 @@ def _check_room(name: str, config: TaskConfig, task: Any) -> None:
         raise UserError(mistake(f"tasks.{name}.max_length", config.max_length, reason))
 
 
-def _text_of(document: Any) -> str:
-    """A document as JSON; days and times as their ISO texts."""
-    return json.dumps(document, ensure_ascii=False, default=_iso)
-
-
-def _iso(value: object) -> str:
-    if isinstance(value, date):
-        return value.isoformat()
-    raise TypeError(f"its documents hold a {type(value).__name__}, which JSON cannot keep")
-
-
 def _distinct(documents: Iterable[Any]) -> Documents:
     """By identity; as what JSON keeps of them, for that is what will be judged."""
-    texts = map(_text_of, documents)
+    texts = map(text_of, documents)
     return {content_id(text): json.loads(text) for text in texts}
 
 
@@ -140,106 +125,11 @@ def _place(
     return {**placed, "train": {one: pool[one] for one in free[: config.train or 0]}}
 
 
-def _shots(task: Any, data: LmEval) -> int:
-    return int((task.config.num_fewshot if data.num_fewshot is None else data.num_fewshot) or 0)
-
-
-def _rows(task: Any, documents: Documents, shots: int, seed: int) -> pd.DataFrame:
-    """COLUMNS of the kind lm-eval; `document` and `requests` as JSON, `choices` and `answers`
-    (indices of the right ones) empty but for multiple choice."""
-    pool = list(task.sampler.df) if shots else []
-    identities = [content_id(_text_of(one)) for one in pool]
-    shown = set(identities)
-    rows = []
-    for identity, document in documents.items():
-        if identity in shown:
-            # lm-eval takes the document itself out of its examples in one case of several.
-            others = zip(pool, identities, strict=True)
-            task.sampler.replace_df([one for one, other in others if other != identity])
-        elif shots:
-            task.sampler.replace_df(pool)
-        # By document, so that its examples stay when others come and go.
-        task.set_fewshot_seed(int(content_id(str(seed), identity), 16))
-        requests = _requests(task, document, shots)
-        choices = _choices(task, document)
-        answers = _answers(task, document, choices)
-        rows.append(
-            {
-                "text": _shown(task, document, requests, choices, answers),
-                "choices": choices,
-                "answers": answers,
-                "target": _target(task, document, requests, choices, answers),
-                "document": _text_of(document),
-                "requests": json.dumps(requests, ensure_ascii=False),
-                "group": identity,
-                "slice": "all",
-                "example_id": identity,
-            }
-        )
-    columns = [*COLUMNS["lm-eval"], "group", "slice", "example_id"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _requests(task: Any, document: Any, shots: int) -> list[list[Any]]:
-    """The arguments of each request, in lm-eval's order."""
-    prefix = task.doc_to_prefix(document)
-    context = task.fewshot_context(document, num_fewshot=shots, gen_prefix=prefix)
-    built = task.construct_requests(doc=document, ctx=context, metadata=(None, 0, 1))
-    return [list(one.args) for one in (built if isinstance(built, list) else [built])]
-
-
-def _choices(task: Any, document: Any) -> list[str]:
-    if task.OUTPUT_TYPE != "multiple_choice":
-        return []
-    return [str(choice) for choice in task.doc_to_choice(document)]
-
-
-def _answers(task: Any, document: Any, choices: list[str]) -> list[int]:
-    """Indices of the right choices, as lm-eval reads its `gold`."""
-    if not choices:
-        return []
-    gold = task.doc_to_text(document) if task.multiple_input else task.doc_to_target(document)
-    found = gold if isinstance(gold, list) else [gold]
-    indices = [choices.index(one) if one in choices else one for one in found]
-    return [one for one in indices if isinstance(one, int) and 0 <= one < len(choices)]
-
-
-def _target(
-    task: Any, document: Any, requests: list[list[Any]], choices: list[str], answers: list[int]
-) -> str:
-    if task.OUTPUT_TYPE == "loglikelihood_rolling":
-        return ""
-    if choices:
-        return " / ".join(choices[one].strip() for one in answers)
-    if task.OUTPUT_TYPE == "loglikelihood":
-        return str(requests[0][1]).strip()
-    target = task.doc_to_target(document)
-    if task.config.doc_to_choice is not None:
-        target = task.doc_to_choice(document)[target]
-    return " / ".join(map(str, target)) if isinstance(target, list) else str(target).strip()
-
-
-def _shown(
-    task: Any, document: Any, requests: list[list[Any]], choices: list[str], answers: list[int]
-) -> str:
-    """What a model could have read elsewhere: the question without its examples, with the answer
-    where the two are one text."""
-    if task.OUTPUT_TYPE == "loglikelihood_rolling":
-        return str(requests[0][0])
-    if task.multiple_input:
-        right = answers[0] if answers else 0
-        return f"{choices[right]}{requests[right][1]}"
-    question = str(task.doc_to_text(document))
-    if task.OUTPUT_TYPE == "loglikelihood":
-        return f"{question}{requests[0][1]}"
-    return question if question.strip() else "\n".join(choices[one] for one in answers)
-
-
 def _try(key: str, task: Any, rows: pd.DataFrame, metric: str) -> None:
     """Judge made-up answers to one document: what cannot be judged is to fail before scoring."""
     fake = {"generate_until": "", "loglikelihood_rolling": -1.0}
     row = rows.iloc[0]
-    asked = instances(task, json.loads(row["document"]), json.loads(row["requests"]))
+    asked = instances(task, json.loads(row["doc"]), json.loads(row["requests"]))
     for number, instance in enumerate(asked):
         answer = fake.get(task.OUTPUT_TYPE, (-1.0 - number, False))
         instance.resps = [answer] * task.config.repeats
