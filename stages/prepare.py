@@ -13,8 +13,11 @@ from stages.models.manifest import make_manifest
 from stages.storage import atomic_directory, write_json
 from stages.tasks.examples import SPLITS, TEXTS, Examples, Task, path_of, write_examples
 from stages.tasks.overlap import overlapping
-from stages.tasks.reading import read_rows
-from stages.tasks.splitting import Split, drop_unknown_labels, split_rows
+from stages.tasks.reading import read_split
+from stages.tasks.splitting import Split, drop_unknown_labels
+
+FOUND = ("source", "metric")
+"""What the card says of an lm-eval task, though params.yaml may leave it to the task's YAML."""
 
 
 def _remove_overlap(
@@ -29,7 +32,7 @@ def _remove_overlap(
     for name, split in splits.items():
         hit = found[name]["exact"] | found[name]["13-gram"]
         split.rows["train"] = split.rows["train"][~hit].reset_index(drop=True)
-        if split.rows["train"].empty:
+        if hit.any() and split.rows["train"].empty:
             raise errors.UserError(f"task {name}: every train row stands in a test split too")
     return {
         name: {kind: int(rows.sum()) for kind, rows in by_kind.items()}
@@ -44,7 +47,7 @@ def _task(name: str, config: TaskConfig, split: Split) -> Task:
     }
     if config.judge:
         options["judge"] = make_manifest(read_model(config.judge))
-    return Task(name, config.kind, config.max_length, tuple(labels), options)
+    return Task(name, config.kind, config.max_length, tuple(labels), options | split.options)
 
 
 def _write_role(
@@ -64,7 +67,8 @@ def _card(
 ) -> dict[str, Any]:
     return {
         "kind": config.kind,
-        "data": config.data.model_dump(mode="json", exclude_none=True),
+        "data": config.data.model_dump(mode="json", exclude_none=True)
+        | {key: split.options[key] for key in FOUND if key in split.options},
         "read": split.read,
         "empty": split.empty,
         "duplicates": split.duplicates,
@@ -83,10 +87,7 @@ def main(case: str) -> None:
     configs = {name: task for tasks in roles.values() for name, task in tasks.items()}
 
     manifest = make_manifest(model)
-    splits = {}
-    for name, task in configs.items():
-        sizes = {split: getattr(task, split) for split in SPLITS}
-        splits[name] = split_rows(name, read_rows(task, seed), task.kind, sizes, seed)
+    splits = {name: read_split(name, task, seed) for name, task in configs.items()}
     removed = _remove_overlap(configs, splits)
     unknown = {
         name: drop_unknown_labels(name, split.rows) if "label" in split.rows["train"] else 0

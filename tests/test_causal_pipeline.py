@@ -2,7 +2,6 @@
 
 import json
 import math
-import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,11 @@ from typing import Any
 import pandas as pd
 import pytest
 import tiny
-import tokenizers
+import tiny_causal
 import torch
 import transformers
 import yaml
 from safetensors.torch import load_file
-from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from stages.config import whole
 from stages.errors import UserError
@@ -28,63 +26,6 @@ CHOICES = ("addition", "agreement", "country-names-fr")
 RETAIN = (*CHOICES, "instructions")
 RUNS = ("full", "lora", "still")
 RANK, STEPS, STILL = 2, 30, 1e-6
-TEMPLATE = (
-    "{% for m in messages %}<bos>{{ m['role'] }}\n{{ m['content'] }}<eos>\n{% endfor %}"
-    "{% if add_generation_prompt %}<bos>assistant\n{% endif %}"
-)
-
-
-def _texts() -> list[str]:
-    """Short tales, no two alike; one of them is not ASCII, so that bytes are not characters."""
-    draw = random.Random(0)
-    animals = ["cat", "dog", "fox", "hen", "owl", "pig", "rat", "cow"]
-    deeds = ["saw", "met", "fed", "chased"]
-    tales = [
-        f"One day the {first} {deed} the {second}, and then the {second} ran home."
-        for first in animals
-        for second in animals
-        for deed in deeds
-    ]
-    tales = [tale.replace("hen", "poulé") for tale in tales]
-    return draw.sample(tales, 80)
-
-
-def _write_model(folder: Path) -> None:
-    """A Llama of 2 layers and hidden size 32; a byte-level BPE that puts <bos> in front."""
-    tokenizer = tokenizers.Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300,
-        special_tokens=["<pad>", "<bos>", "<eos>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_texts(), trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<bos> $A", special_tokens=[("<bos>", tokenizer.token_to_id("<bos>"))]
-    )
-    wrapped = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>"
-    )
-    wrapped.chat_template = TEMPLATE
-    wrapped.save_pretrained(folder)
-    config = transformers.LlamaConfig(
-        vocab_size=len(wrapped),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=256,
-        initializer_range=0.2,  # with the usual 0.02 all tokens are about as likely
-        pad_token_id=wrapped.pad_token_id,
-        bos_token_id=wrapped.bos_token_id,
-        eos_token_id=wrapped.eos_token_id,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        transformers.LlamaForCausalLM(config).save_pretrained(folder)
 
 
 def _params(project: Path) -> dict[str, Any]:
@@ -145,9 +86,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The five stages, run in this process."""
     folder = tmp_path_factory.mktemp("causal")
     (folder / "own").mkdir()
-    lines = [json.dumps({"tale": tale}) for tale in _texts()]
+    lines = [json.dumps({"tale": tale}) for tale in tiny_causal.texts()]
     (folder / "own/tales.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    _write_model(folder / "own/model")
+    tiny_causal.write_model(folder / "own/model")
     tiny.write_params(folder, _params(folder))
     with pytest.MonkeyPatch.context() as patch, tiny.one_thread():
         patch.chdir(folder)
@@ -362,5 +303,5 @@ def test_an_encoders_task_is_refused(
         whole.check()
     assert str(refused.value) == (
         f"params.yaml: cases.{CASE}.retain = 'topics': is {kind}; gpt is of kind causal, which "
-        "fits multiple-choice, language-modelling, news-writing, instruction-following"
+        "fits multiple-choice, language-modelling, news-writing, instruction-following, lm-eval"
     )

@@ -82,6 +82,32 @@ class Table(Pin):
         return self
 
 
+class LmEval(Section):
+    """A task of lm-evaluation-harness, or of YAML files of one's own under `include_path`.
+
+    `sha256` pins that folder, `revision` the data set of the hub that the task loads.
+    """
+
+    reader: Literal["lm-eval"]
+    task: Annotated[str, StringConstraints(min_length=1)]
+    include_path: str | None = None
+    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] | None = None
+    revision: Annotated[str, StringConstraints(pattern="^[0-9a-f]{40}$")] | None = None
+    num_fewshot: Annotated[int, Field(ge=0, le=1000)] | None = None
+    metric: str | None = None
+    filter: str | None = None
+
+    @model_validator(mode="after")
+    def _folder_is_pinned(self) -> Self:
+        if self.include_path is not None and self.sha256 is None:
+            raise ValueError(
+                f"sha256 = None: include_path {self.include_path!r} needs a sha256 of 64 hex digits"
+            )
+        if self.include_path is None and self.sha256 is not None:
+            raise ValueError(f"sha256 = {self.sha256!r}: pins include_path, which is not given")
+        return self
+
+
 Kind = Literal[
     "classification",
     "linear-probe",
@@ -90,6 +116,7 @@ Kind = Literal[
     "language-modelling",
     "news-writing",
     "instruction-following",
+    "lm-eval",
 ]
 FITS: dict[str, tuple[Kind, ...]] = {
     "icd10": ("classification", "linear-probe"),
@@ -104,6 +131,7 @@ FITS: dict[str, tuple[Kind, ...]] = {
     "humaneval": ("language-modelling",),
     "instructions": ("instruction-following",),
     "table": ("classification", "linear-probe", "retrieval", "language-modelling"),
+    "lm-eval": ("lm-eval",),
 }
 """The kinds of task that the rows of a reader can be."""
 
@@ -125,11 +153,21 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 class TaskConfig(Section):
     kind: Kind
     data: Annotated[
-        Icd10 | Bbc | Newsgroups | Vader | Geonames | Cldr | Chatter | HumanEval | Made | Table,
+        Icd10
+        | Bbc
+        | Newsgroups
+        | Vader
+        | Geonames
+        | Cldr
+        | Chatter
+        | HumanEval
+        | Made
+        | Table
+        | LmEval,
         Field(discriminator="reader"),
     ]
     max_length: Annotated[int, Field(ge=8, le=131_072)]
-    train: Rows
+    train: Rows | None = None
     validation: Rows
     test: Rows
     max_new_tokens: Annotated[int, Field(ge=1, le=8192)] | None = None
@@ -142,6 +180,8 @@ class TaskConfig(Section):
         if self.kind not in FITS[reader]:
             fits = " or ".join(FITS[reader])
             raise ValueError(f"kind = {self.kind!r}: data of reader {reader} fits {fits}")
+        if self.train is None and self.kind != "lm-eval":
+            raise ValueError(f"train: missing: a {self.kind} task needs it")
         if isinstance(self.data, Table):
             needed = COLUMNS[self.kind]
             for column in ("query", "document", "text", "label"):

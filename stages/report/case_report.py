@@ -14,7 +14,7 @@ from stages.report.pins import DataRow, Pinned, data_rows, pinned
 from stages.report.plots import curve_rows
 from stages.report.training import Kept, kept
 from stages.report.transitions import Flips, clean, flips
-from stages.report.units import BITS, MEASURED_IN, WRITING, Unit, ends_of, measure_of
+from stages.report.units import BITS, WRITING, Unit, ends_of, measure_of, unit_of
 from stages.tasks.examples import Examples, path_of, read_examples
 
 UNDER = "under "
@@ -155,7 +155,7 @@ def _noisy(scores: Mapping[str, Any]) -> Iterator[Row]:
         measure = measure_of(found)
         conditions = [name for name in found if name.startswith(UNDER)]
         for name in [measure, *conditions] if conditions else []:
-            unit = MEASURED_IN[measure]
+            unit = unit_of(measure)
             ends = (ends_of(model[task][name]) for model in scores.values())
             part = "no noise" if name == measure else name.removeprefix(UNDER)
             cells = tuple(unit.level_between(one) for one in ends)
@@ -164,7 +164,7 @@ def _noisy(scores: Mapping[str, Any]) -> Iterator[Row]:
 
 def _floors(scores: Mapping[str, Any]) -> Iterator[Floor]:
     for task, found in scores["base"].items():
-        unit, noise = MEASURED_IN[measure_of(found)], found["noise"]
+        unit, noise = unit_of(measure_of(found)), found["noise"]
         yield Floor(
             task=task,
             unit=unit,

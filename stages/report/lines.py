@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stages.report.units import MEASURED_IN, Ends, Unit, ends_of, measure_of
+from stages.report.units import Ends, Unit, ends_of, measure_of, unit_of
 
 COLUMNS = ("run", "task", "unit", "before", "after", "change", "real?")
 
@@ -76,7 +76,7 @@ def _line(run: str, task: str, base: Mapping[str, Any], found: Mapping[str, Any]
     is_target = "gain" in found
     told = found["gain"] if is_target else found["drop"]
     measure = measure_of(found)
-    unit = MEASURED_IN[measure]
+    unit = unit_of(measure)
     return Line(
         run=run,
         task=task,

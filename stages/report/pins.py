@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-PINS = ("sha256", "revision")
+PINS = ("revision", "sha256")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from stages.errors import UserError
 from stages.report.words import clipped
-from stages.statistics.measures import MEASURES
+from stages.statistics.measures import measure_for
 from stages.tasks.examples import COLUMNS, Examples
 
 MOST = 5
@@ -46,7 +46,7 @@ def flips(examples: Examples, base: pd.DataFrame, run: pd.DataFrame) -> Flips | 
     after is that of the lowest such seed.
     """
     task = examples.task
-    if MEASURES[task.kind].of_text:
+    if measure_for(task.kind, task.options.get("metric")).of_text:
         return None
     before, after = (clean(records, task.name) for records in (base, run))
     known = examples.rows.set_index("example_id")

@@ -42,8 +42,7 @@ CORRECT = Unit("% correct", "points", 100, 1)
 HIT = Unit("% hit@1", "points", 100, 1)
 BITS = Unit("bits/byte", "bits/byte", 1, 3)
 
-MEASURED_IN = {"accuracy": CORRECT, "hit_at_1": HIT, "bits_per_byte": BITS}
-"""By the measures of stages/statistics/measures.py."""
+_MEASURED_IN = {"accuracy": CORRECT, "hit_at_1": HIT, "bits_per_byte": BITS}
 
 WRITING = {
     "topic_accuracy": Unit("topic accuracy, %", "points", 100, 1),
@@ -55,8 +54,13 @@ WRITING = {
 
 
 def measure_of(found: Mapping[str, Any]) -> str:
-    """The measure of a task, from its part of scores.json."""
-    return next(name for name in MEASURED_IN if name in found)
+    """The measure of a task, from its part of scores.json, where it stands first."""
+    return next(iter(found))
+
+
+def unit_of(measure: str) -> Unit:
+    """By the measures of stages/statistics/measures.py; a metric of lm-eval names its own."""
+    return _MEASURED_IN.get(measure) or Unit(f"% {measure}", "points", 100, 1)
 
 
 def ends_of(found: Mapping[str, Any]) -> Ends:

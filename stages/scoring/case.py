@@ -50,6 +50,7 @@ def score_case(
             "role": splits.role,
             "labels": list(splits.task.labels),
             "truncated": truncated,
+            "metric": splits.task.options.get("metric"),
         }
     about = {"case": case, "tasks": tasks, "provenance": provenance(**describe(where, used))}
     return pd.concat(records, ignore_index=True), about

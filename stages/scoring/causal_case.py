@@ -11,6 +11,7 @@ from stages.scoring.generation import Sampling
 from stages.scoring.judge import Judge
 from stages.scoring.splits import Asking, TaskSplits
 from stages.tasks.examples import Examples
+from stages.tasks.extra import require_harness
 from stages.tasks.noise import noisy
 
 WRITTEN_AT_ONCE = 32
@@ -60,6 +61,12 @@ class CausalCaseScorer:
             return scorer.multiple_choice(examples, split)
         if task.kind == "instruction-following":
             return scorer.instructions(examples, split, task.options["max_new_tokens"])
+        if task.kind == "lm-eval":
+            require_harness()
+            # Seconds to import, and an optional extra: only a case with such a task has it.
+            from stages.scoring.lm_eval_case import score_lm_eval
+
+            return score_lm_eval(scorer, examples, split)
         asked = zip(examples.column("prompt"), examples.column("text"), strict=True)
         texts = [self.tokenizer.clip(*both, task.max_length) for both in asked]
         clipped = Examples(task, examples.rows.assign(text=texts))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,63 +11,91 @@ from lm_eval.api.model import LM
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 
 from stages.errors import UserError
-from stages.models.encoder import TokenIds
+from stages.models.encoder import UNLIMITED, TokenIds
 from stages.scoring.causal import OVERLAP, CausalScorer
 from stages.scoring.generation import Sampling
+from stages.scoring.likelihood import Likelihoods
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`tokens`: that were written. `truncated`: written without all that stands before it."""
+
+    text: str
+    tokens: int
+    truncated: bool
 
 
 class LMEvalModel(LM):  # type: ignore[misc]
     """Answers lm-eval's requests with a CausalScorer.
 
     As lm-eval's own `hf` model does: an empty context is BOS or EOS, texts longer than the model
-    are read in windows that overlap by one token, answers end at their `until`. Its response
-    cache is not used.
+    are read in windows that overlap by one token, answers end at their `until`. But of a whole
+    text the text is scored: where the tokenizer puts BOS in front, `hf` also scores a BOS after
+    the BOS, which is no part of it and tuning moves at random. Its response cache is not used.
     """
 
-    def __init__(self, scorer: CausalScorer, seed: int) -> None:
-        """`seed`: what sampled answers derive from."""
+    def __init__(self, scorer: CausalScorer, seed: int, max_length: int = UNLIMITED) -> None:
+        """`seed`: what sampled answers derive from. `max_length`: the most tokens that are read
+        at once, where the model's positions reach further."""
         super().__init__()
         self._scorer = scorer
-        self._longest = scorer.tokenizer.longest
+        self._longest = min(max_length, scorer.tokenizer.longest)
         self._seed = seed
 
     def loglikelihood(self, requests: Sequence[Instance], **_: Any) -> list[tuple[float, bool]]:
-        found = self._scorer.likelihoods([request.args for request in requests], self._longest)
+        found = self.likelihoods(requests)
         return list(zip(found.logprobs.tolist(), found.greedy.tolist(), strict=True))
 
     def loglikelihood_rolling(self, requests: Sequence[Instance], **_: Any) -> list[float]:
-        texts = [("", str(request.args[0])) for request in requests]
-        logprobs: list[float] = self._scorer.likelihoods(
-            texts, self._longest, OVERLAP
-        ).logprobs.tolist()
+        logprobs: list[float] = self.rolling(requests).logprobs.tolist()
         return logprobs
 
     def generate_until(self, requests: Sequence[Instance], **_: Any) -> list[str]:
+        return [answer.text for answer in self.answers(requests)]
+
+    def likelihoods(self, requests: Sequence[Instance]) -> Likelihoods:
+        """Of continuations after their contexts."""
+        return self._scorer.likelihoods([request.args for request in requests], self._longest)
+
+    def rolling(self, requests: Sequence[Instance]) -> Likelihoods:
+        """Of whole texts."""
+        texts = [("", str(request.args[0])) for request in requests]
+        return self._scorer.likelihoods(texts, self._longest, OVERLAP)
+
+    def answers(self, requests: Sequence[Instance]) -> list[Answer]:
         """Requests with the same settings are answered together."""
         alike: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
             alike.setdefault(json.dumps(request.args[1], sort_keys=True), []).append(index)
-        answers = [""] * len(requests)
+        found: dict[int, Answer] = {}
         for settings, indices in alike.items():
             contexts = [str(requests[index].args[0]) for index in indices]
-            for index, answer in zip(indices, self._write(contexts, settings), strict=True):
-                answers[index] = answer
-        return answers
+            found.update(zip(indices, self._write(contexts, settings), strict=True))
+        return [found[index] for index in range(len(requests))]
 
-    def _write(self, contexts: Sequence[str], settings: str) -> list[str]:
+    def _write(self, contexts: Sequence[str], settings: str) -> list[Answer]:
         asked = dict(normalize_gen_kwargs(json.loads(settings)))
         until = [str(term) for term in asked["until"] if term]
         new = int(asked["max_gen_toks"])
         tokenizer = self._scorer.tokenizer
-        if new >= self._longest:
+        room = self._longest - new
+        if room < 1:
             raise UserError(f"max_gen_toks = {new}: the model reads {self._longest} tokens")
-        prompts = [tokenizer.encode(context)[-(self._longest - new) :] for context in contexts]
+        prompts = [tokenizer.encode(context) for context in contexts]
         sample = None
         if asked["do_sample"]:
             sample = Sampling(asked["temperature"], float(asked.get("top_p", 1.0)), self._seed)
-        written = self._scorer.write(prompts, new, sample, partial(self._ended, until))
-        texts = [tokenizer.decode(ids) for ids in written]
-        return [postprocess_generated_text(text, until, None) for text in texts]
+        cut = [prompt[-room:] for prompt in prompts]
+        written = self._scorer.write(cut, new, sample, partial(self._ended, until))
+        return [
+            Answer(
+                postprocess_generated_text(tokenizer.decode(ids), until, None),
+                len(ids),
+                len(prompt) > room,
+            )
+            for prompt, ids in zip(prompts, written, strict=True)
+        ]
 
     def _ended(self, until: Sequence[str], answer: TokenIds) -> bool:
         if not until:

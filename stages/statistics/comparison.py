@@ -134,7 +134,9 @@ class Case:
         self, task: str, after: _Grid, worse: Floats, p: float, adjusted_p: float
     ) -> Change:
         before, chance = self._before[task], after.chance
-        per_seed = [] if self.tasks[task].measure.of_text else list(after.figures)
+        # Bits, and metrics that give part of a point, are neither right nor wrong.
+        counted = all(np.isin(grid.figures, (0, 1)).all() for grid in (before, after))
+        per_seed = list(after.figures) if counted else []
         # A majority class is no guess among k options, so nothing is adjusted for it.
         guessed = bool(chance) and not self.tasks[task].labels
         options = np.full(after.n, 1 / chance) if chance and guessed else None

@@ -27,7 +27,14 @@ MEASURES = {
     "news-writing": BITS_PER_BYTE,
     "instruction-following": ACCURACY,
 }
-"""By kind of task."""
+"""By kind of task; those of kind lm-eval say their metric themselves."""
+
+
+def measure_for(kind: str, metric: str | None) -> Measure:
+    """`metric`: what a task of kind lm-eval is scored by, bits_per_byte where it is text."""
+    if metric is None:
+        return MEASURES[kind]
+    return BITS_PER_BYTE if metric == BITS_PER_BYTE.name else Measure(metric)
 
 
 def values(records: pd.DataFrame, measure: Measure) -> Floats:

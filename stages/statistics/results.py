@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from stages.statistics.intervals import Interval
-from stages.statistics.measures import MEASURES, Measure
+from stages.statistics.measures import Measure, measure_for
 from stages.statistics.noise import NoiseFloor
 from stages.statistics.paired import Transitions, Undefined
 
@@ -23,10 +23,12 @@ class About:
     role: str
     labels: tuple[str, ...]
     truncated: int
+    metric: str | None = None
+    """Of a task of kind lm-eval."""
 
     @property
     def measure(self) -> Measure:
-        return MEASURES[self.kind]
+        return measure_for(self.kind, self.metric)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Change:
 
     Positive is what its name says. `p` is of the sign-flip test on the seeds' average,
     `adjusted_p` Holm's over the run's retain tasks. `mcnemar` and `transitions`: one a seed,
-    none for text.
+    none for text and for scores between 0 and 1.
     """
 
     interval: Interval

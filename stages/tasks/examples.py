@@ -19,6 +19,7 @@ COLUMNS = {
     "language-modelling": ("prompt", "text"),
     "news-writing": ("prompt", "text"),
     "instruction-following": ("prompt", "check", "argument"),
+    "lm-eval": ("text", "choices", "answers", "target", "doc", "requests"),
 }
 """What an example consists of, by kind of task."""
 
@@ -30,8 +31,12 @@ TEXTS = {
     "language-modelling": ("text",),
     "news-writing": ("text",),
     "instruction-following": ("prompt",),
+    "lm-eval": ("text",),
 }
-"""The columns in which two rows may not be the same."""
+"""The columns in which two rows may not be the same, and in which train and test may not overlap.
+
+Documents of lm-eval are told apart as a whole: see stages/tasks/lm_eval_rows.py.
+"""
 
 
 @dataclass(frozen=True)

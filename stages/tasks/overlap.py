@@ -40,6 +40,7 @@ def overlapping(train: Rows, test: Rows) -> dict[str, dict[str, pd.Series]]:
         shared = pd.Series(False, index=rows.index)
         for text in texts:
             exact |= text.isin(whole)
-            shared |= text.map(lambda value: any(gram in grams for gram in _grams(value)))
+            hit = text.map(lambda value: any(gram in grams for gram in _grams(value)))
+            shared |= hit.astype(bool)  # of no rows, `map` makes no booleans
         found[task] = {"exact": exact, "13-gram": shared & ~exact}
     return found

@@ -9,6 +9,7 @@ from stages.config.tasks import (
     Geonames,
     HumanEval,
     Icd10,
+    LmEval,
     Made,
     Newsgroups,
     Table,
@@ -21,10 +22,13 @@ from stages.tasks.agreement import read_agreement
 from stages.tasks.bbc import read_bbc, to_writing
 from stages.tasks.capitals import read_capitals
 from stages.tasks.country_names import read_country_names
+from stages.tasks.examples import SPLITS
+from stages.tasks.extra import require_harness
 from stages.tasks.humaneval import read_humaneval
 from stages.tasks.icd10 import read_icd10
 from stages.tasks.instructions import read_instructions
 from stages.tasks.newsgroups import read_newsgroups
+from stages.tasks.splitting import Split, split_rows
 from stages.tasks.table import read_table_rows
 from stages.tasks.trivia import read_trivia
 from stages.tasks.vader import read_vader
@@ -36,9 +40,25 @@ MADE = {
 }
 
 
+def read_split(name: str, config: TaskConfig, seed: int) -> Split:
+    """Fetch, parse and split. Raises UserError where the source is not what its pin says, and
+    where a split that is needed would be empty."""
+    if isinstance(config.data, LmEval):
+        require_harness()
+        # Seconds to import, and an optional extra: only a case with such a task has it.
+        from stages.tasks.lm_eval_rows import read_lm_eval
+
+        return read_lm_eval(name, config, config.data, seed)
+    sizes = {split: getattr(config, split) for split in SPLITS}
+    return split_rows(name, read_rows(config, seed), config.kind, sizes, seed)
+
+
 def read_rows(config: TaskConfig, seed: int) -> pd.DataFrame:
-    """Fetch and parse. Raises UserError where the source is not what its pin says."""
+    """Fetch and parse, not of lm-eval. Raises UserError where the source is not what its pin
+    says."""
     data = config.data
+    if isinstance(data, LmEval):
+        raise ValueError("lm-eval has no rows before they are split: see read_split")
     if isinstance(data, Made):
         return MADE[data.reader](seed)
     if isinstance(data, Cldr):

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -13,13 +14,14 @@ from stages.tasks.examples import COLUMNS, SPLITS, TEXTS, identify
 
 @dataclass(frozen=True)
 class Split:
-    """rows by split, and how many were left out on the way there."""
+    """rows by split, and how many were left out on the way there. `options`: of the task."""
 
     rows: dict[str, pd.DataFrame]
     read: int
     empty: int
     duplicates: int
     ambiguous: int
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def normalise(text: str) -> str:
@@ -55,7 +57,9 @@ def split_rows(
     return Split(
         rows={split: part[columns].reset_index(drop=True) for split, part in placed.items()},
         read=len(rows),
-        **left_out,
+        empty=left_out["empty"],
+        duplicates=left_out["duplicates"],
+        ambiguous=left_out["ambiguous"],
     )
 
 
