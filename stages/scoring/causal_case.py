@@ -74,8 +74,8 @@ class CausalCaseScorer:
 
     def _write(self, scorer: CausalScorer, splits: TaskSplits, seed: int) -> pd.DataFrame:
         options = splits.task.options
-        where = next(self.model.parameters()).device
-        judge = Judge(options["judge"], splits.train, self.batch_tokens, where)
+        model = self.model
+        judge = Judge(options["judge"], splits.train, self.batch_tokens, model.device, model.dtype)
         return scorer.writing(
             splits.test,
             "test",

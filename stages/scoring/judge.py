@@ -11,19 +11,24 @@ from stages.models.encoder import Tokenizer, embed, load_encoder, longest_input
 from stages.models.probe import fit_probe
 from stages.tasks.examples import Examples
 
-READ_TOKENS = 128
-"""What is read of an article to tell its topic: its beginning."""
+READ_TOKENS = 64
+"""What is read of a text to tell its topic: its beginning, as generated texts are short too."""
 
 
 class Judge:
     """Topics and sentence vectors. The encoder is never tuned, so base and run have one judge."""
 
     def __init__(
-        self, manifest: dict[str, Any], train: Examples, batch_tokens: int, where: torch.device
+        self,
+        manifest: dict[str, Any],
+        train: Examples,
+        batch_tokens: int,
+        where: torch.device,
+        used: torch.dtype,
     ) -> None:
         """`manifest`: the encoder's. `train`: articles, whose `slice` is their topic."""
         folder = materialise(manifest)
-        self._encoder = load_encoder(folder, manifest["pooling"]).to(where)
+        self._encoder = load_encoder(folder, manifest["pooling"]).to(where, used)
         self._tokenizer = Tokenizer(folder, longest_input(self._encoder))
         self._batch_tokens = batch_tokens
         topics = train.column("slice")
