@@ -24,6 +24,8 @@ from stages.models.causal import (
     load_causal,
     longest_input,
 )
+from stages.models.device import has_bf16
+from stages.models.packed import PackedLinear, pack
 from stages.records import read_table, write_records
 from stages.scoring import causal
 from stages.scoring.causal import CausalScorer, coherence, sentences
@@ -372,6 +374,29 @@ def test_what_cannot_be_scored_is_refused(llama: Any) -> None:
         log_likelihoods(broken, hit, PAD, 64, LONGEST, shared=True)
 
 
+# --- packed weights
+
+
+def test_packed_weights_change_no_bit() -> None:
+    if not has_bf16(torch.device("cpu")):
+        pytest.skip("products in bf16 are not native here")
+    plain_model, packed = (make(CONFIGS["llama"]()).bfloat16() for _ in range(2))
+    pack(packed)
+    layers = [one for one in packed.modules() if isinstance(one, PackedLinear)]
+    assert len(layers) == 2 * 7 + 1
+    pairs = ragged(9)
+    scores = [
+        log_likelihoods(one, pairs, PAD, 64, LONGEST, shared=True).logprobs
+        for one in (plain_model, packed)
+    ]
+    assert scores[0].tolist() == scores[1].tolist()
+
+
+def test_only_bf16_is_packed(llama: Any) -> None:
+    pack(llama)
+    assert not any(isinstance(one, PackedLinear) for one in llama.modules())
+
+
 # --- common beginnings
 
 
@@ -516,6 +541,17 @@ def test_prompts_that_begin_alike(model: Any) -> None:
     expected = one_by_one(model, prompts, [NEVER], 12)
     for shared in (True, False):
         assert generate(model, prompts, PAD, [], 12, 3, shared=shared) == expected
+
+
+def test_prompts_of_like_length_are_read_together(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.scoring.prompts.AT_ONCE", 20)
+    begun = tokens(16, 4)
+    for before in ([], begun):
+        prompts = [[*before, *tokens(length, length)] for length in (2, 14, 1, 9, 10)]
+        expected = one_by_one(model, prompts, [NEVER], 6)
+        assert generate(model, prompts, PAD, [], 6, 5, shared=True) == expected
 
 
 def test_an_answer_ends_where_stop_says_so(model: Any) -> None:

@@ -80,6 +80,23 @@ class Buffer(DynamicLayer):  # type: ignore[misc]
             whole[:, :, start:end] = new
         return self._show(end)
 
+    @classmethod
+    def joined(cls, parts: Sequence[DynamicLayer], begun: int, room: int) -> "Buffer":
+        """The rows of all parts. The first `begun` tokens stay where they are; what follows them
+        ends at the same place in every row, and zeros stand between."""
+        buffer = cls(room)
+        buffer.lazy_initialization(parts[0].keys, parts[0].values)
+        longest = max(part.get_seq_length() for part in parts)
+        for states in ([part.keys for part in parts], [part.values for part in parts]):
+            rows = sum(map(len, states))
+            whole = states[0].new_zeros(rows, states[0].shape[1], room, states[0].shape[3])
+            for own, there in zip(states, whole.split([len(own) for own in states]), strict=True):
+                there[:, :, :begun] = own[:, :, :begun]
+                there[:, :, longest - own.shape[2] + begun : longest] = own[:, :, begun:]
+            buffer._whole.append(whole)
+        buffer._show(longest)
+        return buffer
+
     def batch_select_indices(self, indices: Tensor) -> None:
         self._whole = [whole[indices] for whole in self._whole]
         self._show(self.get_seq_length())
@@ -95,6 +112,12 @@ def buffers(room: int, rows: int, preamble: Preamble | None) -> Cache:
     for index, layer in enumerate(preamble.layers if preamble is not None else []):
         cache.update(*(kept.expand(rows, -1, -1, -1) for kept in (layer.keys, layer.values)), index)
     return cache
+
+
+def joined(caches: Sequence[Cache], begun: int, room: int) -> Cache:
+    """One cache for the rows of several, see `Buffer.joined`."""
+    layers = zip(*(cache.layers for cache in caches), strict=True)
+    return Cache(layers=[Buffer.joined(parts, begun, room) for parts in layers])
 
 
 def sees_all(model: PreTrainedModel, tokens: int) -> bool:

@@ -8,6 +8,8 @@ from tqdm import tqdm
 from stages.config.evaluation import EvaluationConfig
 from stages.models.device import describe, device, dtype
 from stages.models.loading import CausalModel, EncoderModel
+from stages.models.memory import keep_freed_memory
+from stages.models.packed import pack
 from stages.provenance import provenance
 from stages.scoring.causal_case import CausalCaseScorer
 from stages.scoring.encoder import EncoderScorer
@@ -30,15 +32,18 @@ def score_case(
     `repeats`: how often a base is asked again for the noise floor; 0 for a run. `label` heads
     the progress bar.
     """
+    keep_freed_memory()
     where = device()
     used = dtype(evaluation.precision, where)
     scorer: EncoderScorer | CausalCaseScorer
     if isinstance(loaded, EncoderModel):
         encoder = loaded.encoder.to(where, used)
+        pack(encoder)
         scorer = EncoderScorer(encoder, loaded.tokenizer, loaded.head, evaluation.batch_tokens)
     else:
         shared = reads_trees(loaded.model)  # in fp32: bf16 rounds more than a wrong mask may do
         model = loaded.model.to(where, used)
+        pack(model)
         scorer = CausalCaseScorer(model, loaded.tokenizer, evaluation.batch_tokens, shared)
     records, tasks = [], {}
     for splits in tqdm(read_splits(case), desc=label, unit="task", disable=None):

@@ -1,19 +1,20 @@
 """What a causal model goes on to write."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import Cache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from stages.errors import UserError
-from stages.models.causal import decoder, head_logits, longest_input
-from stages.models.encoder import TokenIds, pad
-from stages.scoring.caches import buffers, read_beginning, sees_all
+from stages.models.causal import head_logits, longest_input
+from stages.models.encoder import TokenIds
+from stages.scoring.caches import read_beginning, sees_all
+from stages.scoring.prompts import advance, read_prompts
 
 NUCLEUS = 1024
 """Tokens that are looked at first for top-p; sorting a whole vocabulary takes ten times as long."""
@@ -71,13 +72,10 @@ def generate(
     order = np.argsort([-len(prompt) for prompt in rest], kind="stable")
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        cache = (
-            None
-            if not shared
-            else buffers(len(cut[batch[0]]) + max_new_tokens, len(batch), preamble)
-        )
         asked = [rest[index] for index in batch]
-        written = _continue(model, asked, pad_id, eos_ids, draws[batch], sample, stop, cache)
+        whole = len(cut[batch[0]]) + max_new_tokens if shared else None
+        prompted = read_prompts(model, asked, pad_id, preamble, whole)
+        written = _continue(model, prompted, eos_ids, draws[batch], sample, stop)
         for index, tokens in zip(batch, written, strict=True):
             answers[index] = tokens
     return answers
@@ -96,34 +94,18 @@ def room(model: PreTrainedModel, max_new_tokens: int) -> int:
 
 def _continue(
     model: PreTrainedModel,
-    prompts: Sequence[TokenIds],
-    pad_id: int,
+    prompted: tuple[Tensor, Tensor, Any],
     eos_ids: Sequence[int],
     draws: NDArray[np.float64],
     sample: Sampling | None,
     stop: Callable[[TokenIds], bool],
-    cache: Cache | None,
 ) -> list[TokenIds]:
-    """One batch: prompts padded on the left, a row leaves the batch when it ends."""
-    body = decoder(model)
-    # Models without position embeddings (ALiBi) take none.
-    takes_positions = "position_ids" in inspect.signature(body.forward).parameters
-    ids, mask = (side.flip(1) for side in pad([p[::-1] for p in prompts], pad_id, model.device))
-    if cache is not None:
-        mask = torch.cat([mask.new_ones(len(prompts), cache.get_seq_length()), mask], dim=1)
-    answers: list[TokenIds] = [[] for _ in prompts]
-    rows = list(range(len(prompts)))
+    """One batch, from what `read_prompts` returned; a row leaves it when it ends."""
+    state, mask, cache = prompted
+    answers: list[TokenIds] = [[] for _ in state]
+    rows = list(range(len(state)))
     for step in range(draws.shape[1]):
-        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        outputs = body(
-            input_ids=ids,
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=True,
-            **({"position_ids": positions} if takes_positions else {}),
-        )
-        cache = outputs.past_key_values
-        logits = head_logits(model, outputs.last_hidden_state[:, -1])
+        logits = head_logits(model, state)
         if not bool(torch.isfinite(logits).all()):
             raise UserError(f"logits of token {step + 1} of an answer are not finite")
         chosen = logits.argmax(1) if sample is None else _draw(logits, draws[rows, step], sample)
@@ -135,15 +117,15 @@ def _continue(
             answer.append(token)
             if not stop(answer):
                 kept.append(place)
-        if not kept:
+        if not kept or step + 1 == draws.shape[1]:
             break
         if len(kept) < len(rows):
             rows = [rows[place] for place in kept]
-            index = torch.tensor(kept, device=ids.device)
+            index = torch.tensor(kept, device=mask.device)
             chosen, mask = chosen[index], mask[index]
             cache.batch_select_indices(index)
-        ids = chosen.unsqueeze(1)
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+        state, cache = advance(model, chosen.unsqueeze(1), mask, cache)
     return answers
 
 

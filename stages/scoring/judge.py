@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from stages.models.base import materialise
 from stages.models.encoder import Tokenizer, embed, load_encoder, longest_input
+from stages.models.packed import pack
 from stages.models.probe import fit_probe
 from stages.tasks.examples import Examples
 
@@ -29,6 +30,7 @@ class Judge:
         """`manifest`: the encoder's. `train`: articles, whose `slice` is their topic."""
         folder = materialise(manifest)
         self._encoder = load_encoder(folder, manifest["pooling"]).to(where, used)
+        pack(self._encoder)
         self._tokenizer = Tokenizer(folder, longest_input(self._encoder))
         self._batch_tokens = batch_tokens
         topics = train.column("slice")

@@ -164,7 +164,7 @@ def _logprobs(
     """
     states, of_state = np.unique(places, return_inverse=True)
     order = np.argsort(of_state, kind="stable")
-    size = max(1, HEAD_LOGITS // model.get_output_embeddings().weight.shape[0])
+    size = max(1, HEAD_LOGITS // model.get_output_embeddings().out_features)
     found, likeliest = np.empty(len(places)), np.empty(len(places), dtype=bool)
     for start in range(0, len(states), size):
         part = hidden[torch.from_numpy(states[start : start + size]).to(hidden.device)]

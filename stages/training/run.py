@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from stages.config.runs import RunConfig
 from stages.models.device import device, dtype
 from stages.models.loading import EncoderModel, load
+from stages.models.memory import keep_freed_memory
 from stages.models.probe import Probe
 from stages.models.tuned import save_tuned
 from stages.tasks.examples import Examples
@@ -75,6 +76,7 @@ def _subject(recipe: Recipe, where: torch.device) -> Subject:
 
 def train_seed(recipe: Recipe, seed: int, checkpoint: Checkpoint, out: Path) -> tuple[History, int]:
     """Train, write the tuned weights into `out`; return the curves and the step that was kept."""
+    keep_freed_memory()
     config, where = recipe.config, device()
     mixed = "bf16" if dtype(config.precision, where) == torch.bfloat16 else "no"
     accelerator = Accelerator(cpu=where.type == "cpu", mixed_precision=mixed)

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from stages.models import device
 from stages.models.causal import CausalTokenizer, decoder, load_causal, longest_input
+from stages.models.memory import keep_freed_memory
+from stages.models.packed import PackedLinear, pack
 from stages.scoring.causal import CausalScorer
 from stages.scoring.lm_eval_model import LMEvalModel
 from stages.scoring.trees import reads_trees
@@ -25,7 +27,7 @@ from stages.scoring.trees import reads_trees
 from .exchange import About, Outcome, Settings
 from .host import matrix_rate, peak_memory, reset_peak
 
-BATCH_TOKENS, WRITTEN_AT_ONCE = 4096, 32
+BATCH_TOKENS, WRITTEN_AT_ONCE = 1024, 32
 """As the pipeline has them."""
 FEWSHOT_SEED = 1234
 """lm-eval's own, for tasks that draw their shots."""
@@ -97,6 +99,8 @@ def _ours(folder: Path, dtype: torch.dtype) -> tuple[LM, Any]:
     model = load_causal(folder)
     shared = reads_trees(model)
     model = model.to(dtype)
+    keep_freed_memory()
+    pack(model)
     tokenizer = CausalTokenizer(folder, longest_input(model))
     scorer = CausalScorer(model, tokenizer, BATCH_TOKENS, WRITTEN_AT_ONCE, shared)
     return LMEvalModel(scorer, seed=0), model
@@ -142,14 +146,8 @@ class Work:
 
     def __init__(self, model: Any) -> None:
         body, head = decoder(model), model.get_output_embeddings()
-        self._body_parameters: int = sum(
-            parameter.numel()
-            for module in body.modules()
-            if not isinstance(module, nn.Embedding)
-            for parameter in module.parameters(recurse=False)
-            if parameter.ndim == 2
-        )
-        self._head_parameters: int = head.weight.numel()
+        self._body_parameters = sum(map(_matrices, body.modules()))
+        self._head_parameters = _matrices(head)
         self.reset()
         body.register_forward_pre_hook(self._read, with_kwargs=True)
         head.register_forward_pre_hook(self._applied)
@@ -168,3 +166,12 @@ class Work:
 
     def _applied(self, _: nn.Module, given: tuple[Tensor, ...]) -> None:
         self.states += given[0].shape[:-1].numel()
+
+
+def _matrices(module: nn.Module) -> int:
+    """Parameters of the matrices that a module multiplies with, those of its parts left out."""
+    if isinstance(module, nn.Linear | PackedLinear):
+        return module.in_features * module.out_features
+    if isinstance(module, nn.Embedding):
+        return 0
+    return sum(one.numel() for one in module.parameters(recurse=False) if one.ndim == 2)
