@@ -1,5 +1,6 @@
 """What a run leaves behind: an adapter or the whole body, and a head. Never the base."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,10 @@ def merge_adapter(body: Any, folder: Path) -> Any:
     """The base's `body` with the adapter in `folder` added to its weights."""
     import peft  # seconds to import, so only where an adapter needs it
 
-    return peft.PeftModel.from_pretrained(body, folder).merge_and_unload()
+    with warnings.catch_warnings():
+        # PEFT asks transformers by a name that transformers is about to drop.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+        return peft.PeftModel.from_pretrained(body, folder).merge_and_unload()
 
 
 def load_head(folder: Path) -> Probe | None:

@@ -115,9 +115,12 @@ def buffers(room: int, rows: int, preamble: Preamble | None) -> Cache:
 
 
 def joined(caches: Sequence[Cache], begun: int, room: int) -> Cache:
-    """One cache for the rows of several, see `Buffer.joined`."""
-    layers = zip(*(cache.layers for cache in caches), strict=True)
-    return Cache(layers=[Buffer.joined(parts, begun, room) for parts in layers])
+    """One cache for the rows of several, see `Buffer.joined`. They are used up: of no more than
+    one layer there are two copies at once."""
+    layers = []
+    for _ in range(len(caches[0].layers)):
+        layers.append(Buffer.joined([cache.layers.pop(0) for cache in caches], begun, room))
+    return Cache(layers=layers)
 
 
 def sees_all(model: PreTrainedModel, tokens: int) -> bool:
