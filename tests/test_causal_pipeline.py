@@ -1,6 +1,5 @@
 """The five stages on a causal model in miniature, against plain transformers calls."""
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,10 +84,7 @@ def _params(project: Path) -> dict[str, Any]:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The five stages, run in this process."""
     folder = tmp_path_factory.mktemp("causal")
-    (folder / "own").mkdir()
-    lines = [json.dumps({"tale": tale}) for tale in tiny_causal.texts()]
-    (folder / "own/tales.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    tiny_causal.write_model(folder / "own/model")
+    tiny_causal.write_sources(folder)
     tiny.write_params(folder, _params(folder))
     with pytest.MonkeyPatch.context() as patch, tiny.one_thread():
         patch.chdir(folder)

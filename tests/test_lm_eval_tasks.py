@@ -229,10 +229,7 @@ def _params(project: Path) -> dict[str, Any]:
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project that no stage has run in."""
     folder = tmp_path_factory.mktemp("sources")
-    (folder / "own").mkdir()
-    lines = [json.dumps({"tale": tale}) for tale in tiny_causal.texts()]
-    (folder / "own/tales.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    tiny_causal.write_model(folder / "own/model")
+    tiny_causal.write_sources(folder)
     _write_lm(folder / FOLDER)
     tiny.write_params(folder, _params(folder))
     return folder

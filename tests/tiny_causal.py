@@ -1,5 +1,6 @@
 """A GPT-like model in miniature, and the tales that its tokenizer was made of."""
 
+import json
 import random
 from pathlib import Path
 
@@ -65,3 +66,11 @@ def write_model(folder: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         transformers.LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def write_sources(project: Path) -> None:
+    """What a project's params name under `own`: the texts as JSONL, and the model."""
+    (project / "own").mkdir()
+    lines = [json.dumps({"tale": tale}) for tale in texts()]
+    (project / "own/tales.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_model(project / "own/model")
