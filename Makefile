@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: run test lint clean
 
 run: .venv/installed
-	@$(BIN)/python -m stages.config.whole
+	@$(BIN)/python -m stages.check
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 	@$(BIN)/python -m stages.report.headline
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from stages import errors
 from stages.config.runs import RunConfig, read_run
+from stages.errors import UserError
 from stages.models.base import materialise
 from stages.models.device import describe, device, dtype
 from stages.provenance import provenance
@@ -16,42 +17,66 @@ from stages.records import write_table
 from stages.storage import atomic_directory, fingerprint, read_json, sha256_file
 from stages.tasks.examples import read_role
 from stages.training.checkpoint import Checkpoint
-from stages.training.run import Recipe, train_seed
+from stages.training.methods.method import Fit
+from stages.training.methods.table import chosen, misfits
+from stages.training.run import train_seed
+from stages.training.subject import Recipe
+
+REPLAYING = "retain/train"
 
 
 def _fingerprint(
     run: str, config: RunConfig, manifest: dict[str, Any], made_with: dict[str, Any]
 ) -> str:
     """What must be the same for a checkpoint to be the beginning of this very work."""
-    data = sorted(Path(f"data/{config.case}/target").rglob("*.parquet"))
+    given = [Path(f"data/{config.case}/target"), Path(f"data/{config.case}") / config.pool]
+    given.append(Path(config.teacher))
+    files = sorted({path for part in given for path in [part, *part.rglob("*")] if path.is_file()})
     code = sorted(Path(__file__).parent.rglob("*.py"))
-    hashes = [sha256_file(path) for path in [*data, *code]]
+    hashes = [sha256_file(path) for path in [*files, *code]]
     versions = {key: made_with[key] for key in ("device", "dtype", "threads", "libraries")}
     return fingerprint(run, config.model_dump(mode="json"), manifest, hashes, versions)
 
 
+def _recipe(run: str, config: RunConfig, manifest: dict[str, Any]) -> Recipe:
+    case = config.case
+    train, validation = (read_role(case, "target", split) for split in ("train", "validation"))
+    replayed = read_role(case, "retain", "train") if config.pool == REPLAYING else []
+    retain = {examples.task.name: examples for examples in replayed}
+    return Recipe(run, config, manifest, materialise(manifest), train, validation, retain)
+
+
+def _check_fit(recipe: Recipe) -> None:
+    """As `stages.check` does it for the whole file, for who calls `dvc repro` without it."""
+    targets = {examples.task.name: examples.task.kind for examples in recipe.train}
+    retain = {name: examples.task.kind for name, examples in recipe.retain.items()}
+    fit = Fit(recipe.config, recipe.manifest["kind"], targets, retain)
+    if mistakes := list(misfits(recipe.name, fit)):
+        raise UserError("\n".join(mistakes))
+
+
 def main(run: str) -> None:
     config = read_run(run)
+    methods = chosen(run, config)
     manifest = read_json(Path(f"models/base/{config.case}.json"))
     where = device()
     made_with = provenance(**describe(where, dtype(config.precision, where)))
-    (train,), (validation,) = (
-        read_role(config.case, "target", split) for split in ("train", "validation")
-    )
-    recipe = Recipe(run, config, manifest, materialise(manifest), train, validation)
+    recipe = _recipe(run, config, manifest)
+    _check_fit(recipe)
     fingerprint_ = _fingerprint(run, config, manifest, made_with)
     curves, best_steps = [], {}
     with atomic_directory(Path(f"models/tuned/{run}")) as folder:
         for seed in config.seeds:
             history, best = train_seed(
-                recipe, seed, Checkpoint(fingerprint_, seed), folder / f"seed-{seed}"
+                recipe, methods, seed, Checkpoint(fingerprint_, seed), folder / f"seed-{seed}"
             )
             curves.append(pd.DataFrame(history).assign(seed=seed))
             best_steps[str(seed)] = best
             if best == 0:
                 print(f"{run}, seed {seed}: no step was better on validation than the start")
     table = pa.Table.from_pandas(pd.concat(curves, ignore_index=True), preserve_index=False)
-    about = {"run": run, "best_step": best_steps, "provenance": made_with}
+    seen = sorted({task for method in methods for task in method.sees()})
+    about = {"run": run, "best_step": best_steps, "seen": seen, "provenance": made_with}
     write_table(Path(f"metrics/training/{config.case}/{run}.parquet"), table, about)
     Checkpoint(fingerprint_, 0).remove_all()
 

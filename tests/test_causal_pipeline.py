@@ -14,7 +14,7 @@ import transformers
 import yaml
 from safetensors.torch import load_file
 
-from stages.config import whole
+from stages import check
 from stages.errors import UserError
 from stages.records import read_table
 from stages.storage import read_json
@@ -34,6 +34,8 @@ def _params(project: Path) -> dict[str, Any]:
     recipe = {
         **{key: value for key, value in first.items() if key not in ("head", "head_learning_rate")},
         "case": CASE,
+        "pool": "target",
+        "teacher": f"models/base/{CASE}.json",
         "methods": {},
         "learning_rate": 0.01,
         "steps": STEPS,
@@ -88,7 +90,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.write_params(folder, _params(folder))
     with pytest.MonkeyPatch.context() as patch, tiny.one_thread():
         patch.chdir(folder)
-        whole.check()
+        check.check()
         tiny.run_stage("prepare", CASE)
         tiny.run_stage("pretrain_baseline_eval", CASE)
         for run in RUNS:
@@ -252,7 +254,7 @@ def test_tuning_changes_some_choice(project: Path) -> None:
 
 def test_lora_stores_an_adapter_only(project: Path) -> None:
     kept = {path.name for path in _tuned(project, "lora").rglob("*") if path.is_file()}
-    assert kept == {"adapter_config.json", "adapter_model.safetensors"}
+    assert kept == {"adapter_config.json", "adapter_model.safetensors", "base.json"}
     adapter = load_file(_tuned(project, "lora") / "adapter_model.safetensors")
     assert {RANK} == {
         tensor.shape[0 if ".lora_A." in name else 1] for name, tensor in adapter.items()
@@ -261,7 +263,7 @@ def test_lora_stores_an_adapter_only(project: Path) -> None:
     assert any(bool(up.abs().max() > 0) for name, up in adapter.items() if ".lora_B." in name)
     whole_model = {path.name for path in _tuned(project, "full").iterdir()}
     assert "model.safetensors" in whole_model
-    assert not whole_model & kept
+    assert whole_model & kept == {"base.json"}
 
 
 def test_a_tiny_rate_hardly_moves_the_model(project: Path) -> None:
@@ -292,11 +294,11 @@ def test_an_encoders_task_is_refused(
     }
     monkeypatch.chdir(tmp_path)
     tiny.write_params(tmp_path, params)
-    whole.check()  # the task itself is sound
+    check.check()  # the task itself is sound
     params["cases"][CASE]["retain"].append("topics")
     tiny.write_params(tmp_path, params)
     with pytest.raises(UserError) as refused:
-        whole.check()
+        check.check()
     assert str(refused.value) == (
         f"params.yaml: cases.{CASE}.retain = 'topics': is {kind}; gpt is of kind causal, which "
         "fits multiple-choice, language-modelling, news-writing, instruction-following, lm-eval"

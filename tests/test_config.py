@@ -16,7 +16,7 @@ from dvc.utils.serialize import modify_yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.config import whole
+from stages import check
 from stages.config.cases import read_case, read_cases
 from stages.config.compare import read_compare
 from stages.config.evaluation import read_evaluation
@@ -87,7 +87,7 @@ def change(**changes: Any) -> None:
 def mistakes() -> list[str]:
     """What the check says, line by line; none where params.yaml is sound."""
     try:
-        whole.check()
+        check.check()
     except UserError as error:
         return str(error).splitlines()
     return []
@@ -105,8 +105,7 @@ def test_the_real_file_is_sound() -> None:
 
 def test_the_real_file_as_objects() -> None:
     run = read_run("bert-lora")
-    assert run.methods.lora is not None
-    assert run.methods.lora.r == 16
+    assert run.methods == {"lora": {"r": 16}}
     assert run.seeds == (0,)
     assert read_runs()["bert-lora"] == run
     assert list(read_runs()) == list(load()["runs"])
@@ -232,13 +231,7 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ),
     # too few, too many
     (f"{RUN}.seeds", [], f"{RUN}.seeds = []", "one seed"),
-    (f"{CASE}.targets", [], f"{CASE}.targets = []", "one target"),
-    (
-        f"{CASE}.targets",
-        ["medical-qa", "movie-sentiment"],
-        f"{CASE}.targets = ['medical-qa', 'movie-sentiment']",
-        "one target",
-    ),
+    (f"{CASE}.targets", [], f"{CASE}.targets = []", "one target or more"),
     (f"{CASE}.retain", ["news-retrieval"], f"{CASE}.retain = ['news-retrieval']", "two tasks"),
     ("runs", {}, "runs = {}", "at least one"),
     ("runs", None, "runs = None", "at least one"),
@@ -670,7 +663,7 @@ def test_any_text_passes_or_is_told(text: str) -> None:
 
 def run_check(folder: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "stages.config.whole"],
+        [sys.executable, "-m", "stages.check"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PALIMPSEST_DEBUG": ""},
         capture_output=True,

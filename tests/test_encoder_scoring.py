@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def scorer(folder: Path) -> EncoderScorer:
     encoder = load_encoder(folder, "mean")
-    return EncoderScorer(encoder, Tokenizer(folder, longest_input(encoder)), None, 64)
+    return EncoderScorer(encoder, Tokenizer(folder, longest_input(encoder)), {}, 64)
 
 
 def splits(name: str, kind: str, max_length: int, **columns: list[str]) -> TaskSplits:

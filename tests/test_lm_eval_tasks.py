@@ -18,7 +18,7 @@ import tiny_causal
 import yaml
 from lm_eval.tasks import TaskManager
 
-from stages.config import whole
+from stages import check
 from stages.errors import UserError
 from stages.models.causal import CausalTokenizer, load_causal, longest_input
 from stages.records import pair, read_table
@@ -242,7 +242,7 @@ def project(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny._copy(sources, folder)
     with pytest.MonkeyPatch.context() as patch, tiny.one_thread():
         patch.chdir(folder)
-        whole.check()
+        check.check()
         tiny.run_stage("prepare", CASE)
         patch.setattr(datasets, "load_dataset", None)
         tiny.run_stage("pretrain_baseline_eval", CASE)
@@ -444,7 +444,7 @@ def prepare(
     def prepared(task: str, edit: Edit) -> Path:
         folder = tmp_path / f"project-{len(list(tmp_path.iterdir()))}"
         monkeypatch.chdir(_edited(sources, folder, task, edit).resolve())
-        whole.check()
+        check.check()
         tiny.run_stage("prepare", CASE)
         return folder
 
@@ -723,7 +723,7 @@ def test_params_that_are_refused(
     monkeypatch.chdir(tmp_path)
     tiny.write_params(tmp_path, params)
     with pytest.raises(UserError) as refused:
-        whole.check()
+        check.check()
     assert said in str(refused.value)
 
 

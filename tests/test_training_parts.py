@@ -1,12 +1,16 @@
 """The parts of training that are functions: order, dropout, rate, losses, probe, checkpoint."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
+import transformers
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -15,11 +19,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from stages.config.runs import RunConfig
 from stages.models.probe import INVERSE_PENALTY, Probe, fit_probe
 from stages.training import losses
 from stages.training.checkpoint import Checkpoint
-from stages.training.optimizer import make_optimizer, rate_factor, set_rate
-from stages.training.order import batch, seed_step
+from stages.training.optimizer import make_optimizer, set_rate
+from stages.training.order import draw, seed_step
+from stages.training.schedule import is_over, rate_factor
 
 # Order
 
@@ -27,6 +33,10 @@ from stages.training.order import batch, seed_step
 def first_rows(rows: int, size: int, seed: int, count: int) -> list[int]:
     """What the first batches see, one after the other."""
     return [int(row) for step in range(count) for row in batch(rows, size, seed, step)]
+
+
+def batch(rows: int, size: int, seed: int, step: int) -> NDArray[np.intp]:
+    return draw(rows, seed, step * size, (step + 1) * size)
 
 
 @settings(max_examples=30, deadline=None)
@@ -80,19 +90,77 @@ def test_dropout_is_a_function_of_seed_step_and_process() -> None:
 # Learning rate and optimizer
 
 
+def run_config(**settings: Any) -> RunConfig:
+    """The first run of the real params.yaml, changed."""
+    params = yaml.safe_load((tiny.ROOT / "params.yaml").read_text(encoding="utf-8"))
+    return RunConfig(**{**next(iter(params["runs"].values())), **settings})
+
+
+def rates(losses: Sequence[float] = (), **settings: Any) -> list[float]:
+    config = run_config(**settings)
+    return [rate_factor(config, step, losses) for step in range(config.steps)]
+
+
 def test_rate_by_hand() -> None:
-    found = [rate_factor(step, 10, 0.4) for step in range(10)]
     down = [1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]
-    assert found == pytest.approx([0.25, 0.5, 0.75, 1, *down])
+    assert rates(steps=10, warmup=0.4) == pytest.approx([0.25, 0.5, 0.75, 1, *down])
+    assert rates(steps=4, warmup=0.0) == pytest.approx([1, 1, 2 / 3, 1 / 3])
+    constant = rates(steps=5, warmup=0.4, schedule="constant")
+    assert constant == pytest.approx([0.5, 1, 1, 1, 1])
 
 
-def test_rate_without_warmup() -> None:
-    assert [rate_factor(step, 4, 0.0) for step in range(4)] == pytest.approx([1, 1, 2 / 3, 1 / 3])
+def test_cosine_is_that_of_transformers() -> None:
+    """transformers counts the last warm-up step as 0 of the wave, and so does this."""
+    found = rates(steps=12, warmup=0.25, schedule="cosine")
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1)
+    theirs = transformers.get_cosine_schedule_with_warmup(optimizer, 3, 12)
+    expected = [theirs.lr_lambdas[0](step) for step in range(12)]
+    assert found[3:] == pytest.approx(expected[3:])
+    assert found[:3] == pytest.approx([1 / 3, 2 / 3, 1])
 
 
-@given(steps=st.integers(1, 500), warmup=st.floats(0, 1, exclude_max=True))
-def test_rate_rises_then_falls_and_is_never_zero(steps: int, warmup: float) -> None:
-    found = [rate_factor(step, steps, warmup) for step in range(steps)]
+def test_restarts_are_those_of_torch() -> None:
+    found = rates(steps=13, warmup=0.0, schedule="restarts", cycles=3)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=4)
+    expected = []
+    for _ in range(12):
+        expected.append(theirs.get_last_lr()[0])
+        optimizer.step()
+        theirs.step()
+    assert found[1:] == pytest.approx(expected)
+
+
+def test_plateau_by_hand() -> None:
+    settings = {"steps": 4, "warmup": 0.0, "schedule": "plateau"}
+    plateau = {"factor": 0.5, "patience": 2}
+    for looks, factor in (
+        ([3, 2, 1], 1.0),
+        ([1, 2], 1.0),
+        ([1, 2, 2], 0.5),
+        ([1, 2, 2, 2, 2], 0.25),  # patience begins anew
+        ([1, 2, 2, 0.5, 1], 0.5),
+        ([1, 1, 1], 0.5),  # equal is no better
+    ):
+        assert rates(looks, plateau=plateau, **settings)[-1] == factor, looks
+
+
+def test_early_stopping_by_hand() -> None:
+    assert not is_over([3, 2, 1], None)
+    assert not is_over([1, 2], 2)
+    assert is_over([1, 2, 2], 2)
+    assert is_over([1, 1, 1], 2)
+    assert not is_over([2, 3, 1], 2)
+    assert not is_over([], 1)
+
+
+@given(
+    steps=st.integers(1, 500),
+    warmup=st.floats(0, 1, exclude_max=True),
+    schedule=st.sampled_from(["linear", "cosine"]),
+)
+def test_rate_rises_then_falls_and_is_never_zero(steps: int, warmup: float, schedule: str) -> None:
+    found = rates(steps=steps, warmup=warmup, schedule=schedule)
     assert max(found) == 1
     assert min(found) > 0
     peak = found.index(1)
@@ -311,7 +379,7 @@ def test_a_checkpoint_comes_back_as_it_went(
     assert found["progress"] == state["progress"]
     for name, weight in model.state_dict().items():
         assert torch.equal(found["weights"][name], weight)
-    other = make_optimizer(Model(), 1, 1, 0)
+    other = make_optimizer(Model(), 2 * RATE, 2 * HEAD_RATE, DECAY)
     other.load_state_dict(found["optimizer"])
     assert other.param_groups[0]["lr"] == RATE
     assert len(other.state) == 4  # what had a gradient

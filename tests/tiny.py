@@ -134,6 +134,8 @@ def make_params(project: Path) -> dict[str, Any]:
     recipe = {
         **next(iter(real["runs"].values())),
         "case": CASE,
+        "pool": "target",
+        "teacher": f"models/base/{CASE}.json",
         "methods": {},
         "head": "random",
         "learning_rate": 0.005,

@@ -14,8 +14,8 @@ class CaseConfig(Section):
 
     @model_validator(mode="after")
     def _lists_are_whole(self) -> Self:
-        if len(self.targets) != 1:
-            raise ValueError(f"targets = {list(self.targets)}: give one target")
+        if not self.targets:
+            raise ValueError("targets = []: give one target or more")
         if len(self.retain) < 2:
             raise ValueError(f"retain = {list(self.retain)}: give two tasks or more")
         tasks = [*self.targets, *self.retain]

@@ -135,6 +135,7 @@ REASONS = {
     "string_pattern_mismatch": "use lower-case letters, digits and hyphens",
     "tuple_type": "give a list, such as [a, b]",
     "model_type": "give keys with values",
+    "dict_type": "give keys with values",
     "model_attributes_type": "give keys with values",
 }
 """What is said instead of pydantic's words, by the type of its error."""

@@ -3,26 +3,9 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from stages.config.kinds import ANSWERS, UNTAUGHT, WITH_HEAD
 from stages.config.reading import mistake, suggestion
-
-ANSWERS = {
-    "encoder": ("classification", "linear-probe", "retrieval"),
-    "causal": (
-        "multiple-choice",
-        "language-modelling",
-        "news-writing",
-        "instruction-following",
-        "lm-eval",
-    ),
-}
-"""The kinds of task that a kind of model can be asked."""
-UNTAUGHT = {
-    "instruction-following": "its rows have checks, but no answers to learn from",
-    "lm-eval": "lm-eval says how to ask and judge, not what to learn from; list it under retain",
-}
-"""Kinds that no model can be tuned for, and why."""
-WITH_HEAD = ("classification", "linear-probe")
-"""Kinds of target that a head is trained for."""
+from stages.config.runs import RunConfig
 
 
 def references(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> list[str]:
@@ -78,10 +61,28 @@ def _of_runs(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterat
     for name, run in sound["runs"].items():
         if run.case not in params["cases"]:
             yield _unknown(f"runs.{name}.case", run.case, "cases", params["cases"])
-        targets = sound["cases"][run.case].targets if run.case in sound["cases"] else ()
-        for task in (sound["tasks"][task] for task in targets if task in sound["tasks"]):
-            key = f"runs.{name}.head"
-            if task.kind in WITH_HEAD and run.head is None:
-                yield mistake(key, None, f"a {task.kind} target needs a head: probe or random")
-            if task.kind not in WITH_HEAD and run.head is not None:
-                yield mistake(key, run.head, f"a {task.kind} target has no head: leave it out")
+            continue
+        if run.case in sound["cases"]:
+            targets = sound["cases"][run.case].targets
+            kinds = [sound["tasks"][task].kind for task in targets if task in sound["tasks"]]
+            if len(kinds) == len(targets):
+                yield from _of_head(f"runs.{name}.head", run.head, kinds)
+        yield from _of_teacher(f"runs.{name}.teacher", name, run, params["runs"])
+
+
+def _of_head(key: str, head: str | None, kinds: list[str]) -> Iterator[str]:
+    labelled = [kind for kind in kinds if kind in WITH_HEAD]
+    if labelled and head is None:
+        yield mistake(key, None, f"a {labelled[0]} target needs a head: probe or random")
+    if not labelled and head is not None:
+        yield mistake(key, head, f"a {kinds[0]} target has no head: leave it out")
+
+
+def _of_teacher(key: str, name: str, run: RunConfig, runs: Iterable[str]) -> Iterator[str]:
+    folder, _, teacher = run.teacher.rpartition("/")
+    if folder == "models/base" and teacher != f"{run.case}.json":
+        yield mistake(key, run.teacher, f"give models/base/{run.case}.json, or the folder of a run")
+    if folder == "models/tuned" and teacher == name:
+        yield mistake(key, run.teacher, "a run is not its own teacher")
+    elif folder == "models/tuned" and teacher not in runs:
+        yield _unknown(key, teacher, "runs", runs)

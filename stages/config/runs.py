@@ -2,10 +2,9 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from stages.config.methods import Methods
-from stages.config.reading import Name, Section, load, lookup, parse, section
+from stages.config.reading import NAME, Name, Section, load, lookup, parse, section
 
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -16,16 +15,36 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     return seeds
 
 
+TEACHER = rf"^(models/base/{NAME.pattern}\.json|models/tuned/{NAME.pattern})$"
+"""The base manifest, or the folder of a run whose tuned model is distilled."""
+
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Seeds = Annotated[tuple[Seed, ...], Field(strict=False), AfterValidator(_distinct)]
 
 
+Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+class Plateau(Section):
+    """`factor`: what the rate is multiplied by after `patience` looks without a better one."""
+
+    factor: Annotated[float, Field(gt=0, lt=1)]
+    patience: Annotated[int, Field(ge=1)]
+
+
 class RunConfig(Section):
     case: Name
-    methods: Methods
+    pool: Literal["target", "retain/train"]
+    teacher: Annotated[str, StringConstraints(pattern=TEACHER)]
+    methods: dict[str, Any]
+    """By name; stages/training/methods/ knows what they are."""
     head: Literal["probe", "random"] | None = None
-    learning_rate: Annotated[float, Field(gt=0, le=1)]
-    head_learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    learning_rate: Rate
+    head_learning_rate: Rate | None = None
+    layer_decay: Rate = 1.0
+    schedule: Literal["linear", "constant", "cosine", "restarts", "plateau"] = "linear"
+    cycles: Annotated[int, Field(ge=2)] | None = None
+    plateau: Plateau | None = None
     weight_decay: Annotated[float, Field(ge=0, le=1)]
     warmup: Annotated[float, Field(ge=0, lt=1)]
     max_grad_norm: Annotated[float, Field(gt=0)]
@@ -34,6 +53,7 @@ class RunConfig(Section):
     precision: Literal["auto", "fp32", "bf16"]
     validate_every: Annotated[int, Field(ge=1)]
     validation_rows: Annotated[int, Field(ge=10)]
+    early_stopping: Annotated[int, Field(ge=1)] | None = None
     checkpoint_every: Annotated[int, Field(ge=1)]
     seeds: Seeds
 
@@ -44,6 +64,18 @@ class RunConfig(Section):
                 f"head_learning_rate = {self.head_learning_rate}: goes with head, "
                 f"which is {self.head!r}: give both or neither"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _schedule_is_whole(self) -> Self:
+        for key, shape in (("cycles", "restarts"), ("plateau", "plateau")):
+            given = getattr(self, key)
+            if (given is None) == (self.schedule == shape):
+                shown = given.model_dump() if isinstance(given, Section) else given
+                raise ValueError(
+                    f"{key} = {shown}: goes with schedule: {shape}, and only with it; "
+                    f"schedule is {self.schedule}"
+                )
         return self
 
 

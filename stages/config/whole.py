@@ -1,14 +1,13 @@
-"""params.yaml as a whole: `python -m stages.config.whole` says what is wrong with it."""
+"""params.yaml as a whole: every section, and what they say of each other."""
 
 from collections.abc import Callable
 from typing import Any
 
-from stages import errors
 from stages.config.cases import CaseConfig
 from stages.config.compare import CompareConfig
 from stages.config.evaluation import EvaluationConfig
 from stages.config.models import ModelConfig
-from stages.config.reading import NAME, PARAMS, Section, load, lookup, mistake, parse, suggestion
+from stages.config.reading import NAME, Section, load, lookup, mistake, parse, suggestion
 from stages.config.references import references
 from stages.config.runs import RunConfig
 from stages.config.seed import seed_of
@@ -83,21 +82,13 @@ def _read(params: dict[str, Any], mistakes: list[str]) -> dict[str, dict[str, An
     return sound
 
 
-def check() -> None:
-    """Raises UserError with one line a mistake."""
+def read_whole(mistakes: list[str]) -> dict[str, dict[str, Any]]:
+    """section -> name -> what could be read of it. Adds a line for every mistake.
+
+    Raises UserError where params.yaml is no YAML.
+    """
     params = load()
-    mistakes: list[str] = []
     sound = _read(params, mistakes)
     if all(isinstance(params.get(section), dict) for section in NAMED):
         mistakes.extend(references(params, sound))
-    if mistakes:
-        raise UserError("\n".join(dict.fromkeys(mistakes)))
-
-
-def main() -> None:
-    check()
-    print(f"{PARAMS}: sound")
-
-
-if __name__ == "__main__":
-    errors.run(main)
+    return sound

@@ -1,6 +1,7 @@
 """A manifest to a model, base or tuned."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,14 @@ from stages.models.causal import longest_input as longest_causal
 from stages.models.encoder import Encoder, Tokenizer, load_encoder
 from stages.models.encoder import longest_input as longest_encoder
 from stages.models.probe import Probe
-from stages.models.tuned import has_adapter, load_head, merge_adapter
+from stages.models.tuned import has_adapter, load_heads, merge_adapter
 
 
 @dataclass(frozen=True)
 class EncoderModel:
     encoder: Encoder
     tokenizer: Tokenizer
-    head: Probe | None = None
+    heads: Mapping[str, Probe] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def load(
         if adapter:
             encoder.body = merge_adapter(encoder.body, adapter)
         tokenizer = Tokenizer(base, longest_encoder(encoder))
-        return EncoderModel(encoder.eval(), tokenizer, load_head(tuned) if tuned else None)
+        return EncoderModel(encoder.eval(), tokenizer, load_heads(tuned) if tuned else {})
     model = load_causal(whole)
     if adapter:
         model = merge_adapter(model, adapter)

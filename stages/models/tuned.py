@@ -1,6 +1,7 @@
-"""What a run leaves behind: an adapter or the whole body, and a head. Never the base."""
+"""What a run leaves behind: an adapter or the whole body, and heads. Never the base."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +11,36 @@ from stages.models.probe import Probe
 from stages.storage import read_json, write_json
 
 ADAPTER = "adapter_config.json"
-HEAD = "head.safetensors"
+HEADS = "heads.safetensors"
+MANIFEST = "base.json"
 
 
-def save_tuned(folder: Path, body: Any, head: Probe | None, base: str) -> None:
-    """Write into `folder`: an adapter's weights where the body has one, else all weights.
+def save_tuned(
+    folder: Path, body: Any, heads: Mapping[str, Probe], manifest: Mapping[str, Any]
+) -> None:
+    """Write into `folder`: an adapter's weights where the body has one, else all weights; the head
+    of each target that has one; and the base's manifest, by which the folder can be loaded alone.
 
-    `base` is the source of the base model: an adapter names it, rather than a local path.
+    An adapter names the source of its base, rather than a local path.
     """
     body.save_pretrained(folder)
     if (folder / ADAPTER).exists():
         settings = read_json(folder / ADAPTER)
-        settings["base_model_name_or_path"] = base
+        settings["base_model_name_or_path"] = manifest["source"]
         # PEFT keeps sets, whose order changes from process to process.
         for key in ("target_modules", "exclude_modules", "modules_to_save"):
             if isinstance(settings.get(key), list):
                 settings[key].sort()
         write_json(folder / ADAPTER, settings)
         (folder / "README.md").unlink(missing_ok=True)
-    if head is not None:
-        save_file({"weight": head.weight, "bias": head.bias}, folder / HEAD)
+    if heads:
+        named = {
+            f"{task}.{part}": getattr(head, part)
+            for task, head in heads.items()
+            for part in ("weight", "bias")
+        }
+        save_file(named, folder / HEADS)
+    write_json(folder / MANIFEST, manifest)
 
 
 def has_adapter(folder: Path) -> bool:
@@ -46,9 +57,10 @@ def merge_adapter(body: Any, folder: Path) -> Any:
         return peft.PeftModel.from_pretrained(body, folder).merge_and_unload()
 
 
-def load_head(folder: Path) -> Probe | None:
-    """The head that was trained with the body, or None."""
-    if not (folder / HEAD).exists():
-        return None
-    tensors = load_file(folder / HEAD)
-    return Probe(tensors["weight"], tensors["bias"])
+def load_heads(folder: Path) -> dict[str, Probe]:
+    """The head that was trained for each target."""
+    if not (folder / HEADS).exists():
+        return {}
+    tensors = load_file(folder / HEADS)
+    tasks = sorted({name.rpartition(".")[0] for name in tensors})
+    return {task: Probe(tensors[f"{task}.weight"], tensors[f"{task}.bias"]) for task in tasks}

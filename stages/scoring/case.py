@@ -39,7 +39,7 @@ def score_case(
     if isinstance(loaded, EncoderModel):
         encoder = loaded.encoder.to(where, used)
         pack(encoder)
-        scorer = EncoderScorer(encoder, loaded.tokenizer, loaded.head, evaluation.batch_tokens)
+        scorer = EncoderScorer(encoder, loaded.tokenizer, loaded.heads, evaluation.batch_tokens)
     else:
         shared = reads_trees(loaded.model)  # in fp32: bf16 rounds more than a wrong mask may do
         model = loaded.model.to(where, used)

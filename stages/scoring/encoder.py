@@ -1,6 +1,6 @@
 """An encoder and the splits of one task -> records."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -24,13 +24,13 @@ TINY = 1e-12  # the smallest probability that enters a log: 27.6 nats
 class EncoderScorer:
     """Scores tasks with one encoder. `batch_tokens` bounds a batch, padding included.
 
-    A labelled target is answered by the `head` that was trained for it; every other labelled
+    A labelled target is answered by the head that was trained for it; every other labelled
     task, and the base's target, by a probe fitted on the train split.
     """
 
     encoder: Encoder
     tokenizer: Tokenizer
-    head: Probe | None
+    heads: Mapping[str, Probe]
     batch_tokens: int
     known: dict[tuple[int, ...], NDArray[np.float32]] = field(default_factory=dict)
     """What has been embedded, by its tokens: a text that several tasks ask is read once."""
@@ -46,7 +46,7 @@ class EncoderScorer:
         answer: Callable[[Examples, str], pd.DataFrame] = self._retrieve
         again = self._retrieve_again(splits.test)
         if splits.task.labelled:
-            probe = self.head if splits.role == "target" else None
+            probe = self.heads.get(splits.task.name)
             if probe is None or asking.repeats:
                 train, labels = self._embed(splits.train), np.asarray(splits.train.targets())
                 again = self._label_again(splits.test, train, labels, asking)

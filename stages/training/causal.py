@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from stages.models.causal import CausalTokenizer, head_logits, hidden_states
 from stages.models.encoder import TokenIds, pad
 from stages.tasks.examples import Examples
-from stages.training.trainee import Rows, Trainee
+from stages.training import losses
+from stages.training.trainee import Output, Rows, Trainee
 
 
 @dataclass(frozen=True)
@@ -57,21 +56,21 @@ class CausalTrainee(Trainee):
         self.model = model
         self.pad_id = pad_id
 
-    def forward(self, rows: Rows, indices: Sequence[int]) -> Tensor:
-        """[rows]: the cross-entropy of each row's text, summed over its tokens.
-
-        The vocabulary head is applied where a token is predicted, and nowhere else.
-        """
+    def forward(self, rows: Rows, indices: Sequence[int]) -> Output:
+        """The cross-entropy of each row's text. The vocabulary head is applied where a token is
+        predicted, and nowhere else."""
         assert isinstance(rows, CausalRows)
-        device = next(self.parameters()).device
-        ids, mask = pad([rows.ids[i] for i in indices], self.pad_id, device)
-        places = torch.arange(ids.shape[1], device=device)
-        starts = torch.tensor([rows.starts[i] for i in indices], device=device)
+        ids, mask = pad([rows.ids[i] for i in indices], self.pad_id, self.device)
+        places = torch.arange(ids.shape[1], device=self.device)
+        starts = torch.tensor([rows.starts[i] for i in indices], device=self.device)
         text = mask.bool() & (places >= starts[:, None])
         # The hidden state before a token predicts it.
         predicts = text.roll(-1, dims=1)
         predicts[:, -1] = False
-        logits = head_logits(self.model, hidden_states(self.model, ids, None)[predicts])
-        losses = functional.cross_entropy(logits, ids[text], reduction="none")
-        owner = torch.arange(len(indices), device=device)[:, None].expand_as(text)[text]
-        return torch.zeros(len(indices), device=device).index_add(0, owner, losses)
+        features = hidden_states(self.model, ids, None)[predicts]
+        logits, labels = head_logits(self.model, features), ids[text]
+        owner = torch.arange(len(indices), device=self.device)[:, None].expand_as(text)[text]
+        smoothing = self.smoothing if self.training else 0.0
+        found = losses.classification(logits, labels, smoothing)
+        by_row = torch.zeros(len(indices), device=self.device).index_add(0, owner, found)
+        return Output(by_row, features, owner, logits, labels)

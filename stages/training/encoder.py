@@ -11,7 +11,7 @@ from stages.models.encoder import Encoder, TokenIds, Tokenizer, embed, pad
 from stages.models.probe import Probe, fit_probe
 from stages.tasks.examples import Examples
 from stages.training import losses
-from stages.training.trainee import Rows, Trainee
+from stages.training.trainee import Output, Rows, Trainee
 
 PROBE_BATCH_TOKENS = 8192
 
@@ -50,17 +50,23 @@ class EncoderTrainee(Trainee):
         self.head = nn.Linear(encoder.body.config.hidden_size, classes) if classes else None
         self.in_batch = not classes
 
-    def forward(self, rows: Rows, indices: Sequence[int]) -> Tensor:
+    def forward(self, rows: Rows, indices: Sequence[int]) -> Output:
         assert isinstance(rows, EncoderRows)
         vectors = [self._encode([column[i] for i in indices]) for column in rows.texts]
+        features = torch.stack(vectors, dim=1).flatten(0, 1)
+        owner = torch.arange(len(indices), device=self.device).repeat_interleave(len(vectors))
         if self.head is None or rows.labels is None:
-            return losses.contrastive(*vectors)
-        labels = torch.tensor([rows.labels[i] for i in indices], device=vectors[0].device)
-        return losses.classification(self.head(vectors[0]), labels)
+            return Output(losses.contrastive(*vectors), features, owner)
+        labels = torch.tensor([rows.labels[i] for i in indices], device=self.device)
+        logits = self.head(features).float()
+        smoothing = self.smoothing if self.training else 0.0
+        found = losses.classification(logits, labels, smoothing)
+        if self.training and self.class_weights is not None:
+            found = found * self.class_weights[labels]
+        return Output(found, features, owner, logits, labels)
 
     def _encode(self, texts: Sequence[TokenIds]) -> Tensor:
-        device = next(self.parameters()).device
-        vectors: Tensor = self.encoder(*pad(texts, self.pad_id, device))
+        vectors: Tensor = self.encoder(*pad(texts, self.pad_id, self.device))
         return vectors
 
     @torch.no_grad()

@@ -1,9 +1,8 @@
 """The training loop: stateless in its data order, resumable bit for bit."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,16 @@ from stages.config.runs import RunConfig
 from stages.errors import UserError
 from stages.training import order
 from stages.training.checkpoint import Checkpoint
-from stages.training.optimizer import make_optimizer, rate_factor, set_rate
-from stages.training.trainee import Rows, Trainee, mean_loss
+from stages.training.objective import Objective
+from stages.training.optimizer import make_optimizer, set_rate
+from stages.training.schedule import is_over, rate_factor
+from stages.training.stream import Stream
+from stages.training.subject import Subject
+from stages.training.trainee import Rows, mean_loss
 
 History = list[dict[str, float | int | None]]
-Batches = Callable[[int], NDArray[np.intp]]
-"""A step -> the rows of its global batch."""
+Look = tuple[Stream, Rows, list[int]]
+"""A stream, rows to look at with its trainee, and which of them."""
 
 
 @dataclass
@@ -35,32 +38,38 @@ class Progress:
     best_loss: float = math.inf
     best_weights: dict[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def looks(self) -> list[float]:
+        """The validation losses so far."""
+        found = (row["validation_loss"] for row in self.history)
+        return [loss for loss in found if loss is not None]
 
-def trainable(trainee: torch.nn.Module) -> dict[str, Tensor]:
+
+def trainable(objective: torch.nn.Module) -> dict[str, Tensor]:
     """Copies of the parameters that training changes, by name, on the CPU."""
     return {
         name: parameter.detach().cpu().clone()
-        for name, parameter in trainee.named_parameters()
+        for name, parameter in objective.named_parameters()
         if parameter.requires_grad
     }
 
 
-def _restore(trainee: torch.nn.Module, weights: dict[str, Tensor]) -> None:
+def _restore(objective: torch.nn.Module, weights: dict[str, Tensor]) -> None:
     with torch.no_grad():
-        for name, parameter in trainee.named_parameters():
+        for name, parameter in objective.named_parameters():
             if parameter.requires_grad:
                 parameter.copy_(weights[name])
 
 
-def _train_subset(rows: Rows, batches: Batches, config: RunConfig) -> list[int]:
+def _train_subset(stream: Stream, config: RunConfig, seed: int) -> list[int]:
     """Rows that this run trains on, drawn from all of its steps alike.
 
     Rows it never reaches would show no over-fitting, and its first rows too much: AdamW's first
     steps are its boldest, and what they saw is remembered best.
     """
-    steps = min(config.steps, -(-len(rows) // config.batch_size))
-    seen = np.unique(np.concatenate([batches(step) for step in range(steps)]))
-    return _draw(seen, config.validation_rows)
+    steps = min(config.steps, math.ceil(len(stream.rows) / config.batch_size / stream.share))
+    seen = {row for step in range(steps) for row in stream.batch(config.batch_size, seed, step)}
+    return _draw(np.asarray(sorted(seen)), config.validation_rows)
 
 
 def _draw(rows: NDArray[np.integer], size: int) -> list[int]:
@@ -71,79 +80,95 @@ def _draw(rows: NDArray[np.integer], size: int) -> list[int]:
 
 
 def train(
-    trainee: Trainee,
-    train_rows: Rows,
-    validation_rows: Rows,
-    config: RunConfig,
-    seed: int,
-    accelerator: Accelerator,
-    checkpoint: Checkpoint,
-    label: str,
+    subject: Subject,
+    objective: Objective,
+    checkpoint: Checkpoint | None,
+    after_step: Callable[[int], None],
 ) -> tuple[History, int]:
     """Train in place, leave the weights of the best validation loss, return curves and that step.
 
-    A step's row holds the loss of its batch (training mode), the rate of the body and the norm
-    of the gradient; every `validate_every` steps, and before the first and after the last, also
-    the losses on a fixed subset of train and of validation (evaluation mode). Raises UserError
-    where a loss or a gradient is not finite.
+    A step's row holds the objective (training mode) and its parts, the rate of the body and the
+    norm of the gradient; every `validate_every` steps, and before the first and after the last,
+    also the losses on a fixed subset of train and of validation (evaluation mode), means over
+    targets. Without a `checkpoint` nothing is resumed. Raises UserError where a loss or a
+    gradient is not finite.
     """
+    config, seed, accelerator = subject.config, subject.seed, subject.accelerator
     optimizer = make_optimizer(
-        trainee, config.learning_rate, config.head_learning_rate, config.weight_decay
+        objective,
+        config.learning_rate,
+        config.head_learning_rate,
+        config.weight_decay,
+        config.layer_decay,
     )
-    model, optimizer = accelerator.prepare(trainee, optimizer)
-    progress = _resume(trainee, optimizer, checkpoint)
-    batches = partial(order.batch, len(train_rows), config.batch_size, seed)
-    looked_at = _draw(np.arange(len(validation_rows)), config.validation_rows)
-    subsets = [
-        ("train_loss", train_rows, _train_subset(train_rows, batches, config)),
-        ("validation_loss", validation_rows, looked_at),
-    ]
+    model, optimizer = accelerator.prepare(objective, optimizer)
+    progress = _resume(objective, optimizer, checkpoint)
+    looks = _looks(subject)
     if progress.step == 0:
-        _validate(trainee, subsets, config, progress)
+        _validate(subject, objective, looks, progress)
     model.train()
     bar = tqdm(
         total=config.steps,
         initial=progress.step,
-        desc=label,
+        desc=f"{subject.recipe.name}, seed {seed}",
         unit="step",
         disable=None if accelerator.is_main_process else True,
     )
-    while progress.step < config.steps:
+    while progress.step < config.steps and not is_over(progress.looks, config.early_stopping):
         step = progress.step
-        set_rate(optimizer, rate_factor(step, config.steps, config.warmup))
+        factor = rate_factor(config, step, progress.looks)
+        set_rate(optimizer, factor)
         order.seed_step(seed, step, accelerator.process_index)
-        chosen = batches(step)
-        share = chosen[accelerator.process_index :: accelerator.num_processes].tolist()
-        # DDP averages over processes, whose shares may differ in weight.
-        loss = model(train_rows, share).sum()
-        loss = loss * accelerator.num_processes / train_rows.weight(chosen.tolist())
+        parts = model(seed, step, accelerator.process_index, accelerator.num_processes)
+        loss = sum(parts.values())
         _finite(float(loss.detach()), "loss", step + 1)
         accelerator.backward(loss)
         norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
         _finite(float(norm), "norm of the gradient", step + 1)
         optimizer.step()
+        after_step(step)
         optimizer.zero_grad()
 
         progress.step = step + 1
+        means = {
+            name: float(accelerator.reduce(part.detach(), "mean")) for name, part in parts.items()
+        }
+        apart = means if len(means) > 1 else {}
         progress.history.append(
             {
                 "step": progress.step,
-                "batch_loss": float(accelerator.reduce(loss.detach(), "mean")),
-                "learning_rate": optimizer.param_groups[0]["lr"],
+                "batch_loss": sum(means.values()),
+                "learning_rate": config.learning_rate * factor,
                 "gradient_norm": float(norm),
                 "train_loss": None,
                 "validation_loss": None,
+                **{f"batch_loss:{name}": mean for name, mean in apart.items()},
             }
         )
-        if progress.step % config.validate_every == 0 or progress.step == config.steps:
-            _validate(trainee, subsets, config, progress)
-        if progress.step % config.checkpoint_every == 0 and progress.step < config.steps:
-            _save(trainee, optimizer, progress, accelerator, checkpoint)
+        last = progress.step == config.steps
+        if progress.step % config.validate_every == 0 or last:
+            _validate(subject, objective, looks, progress)
+        if progress.step % config.checkpoint_every == 0 and not last and checkpoint:
+            _save(objective, optimizer, progress, accelerator, checkpoint)
         bar.update()
     bar.close()
-    _restore(trainee, progress.best_weights)
-    trainee.eval()
+    _restore(objective, progress.best_weights)
+    objective.eval()
     return progress.history, progress.best_step
+
+
+def _looks(subject: Subject) -> dict[str, list[Look]]:
+    """What is looked at: for each curve, of each target, which rows."""
+    config, seed = subject.config, subject.seed
+    return {
+        "train_loss": [
+            (stream, stream.rows, _train_subset(stream, config, seed)) for stream in subject.targets
+        ],
+        "validation_loss": [
+            (stream, rows, _draw(np.arange(len(rows)), config.validation_rows))
+            for stream, rows in zip(subject.targets, subject.validation, strict=True)
+        ],
+    }
 
 
 def _finite(value: float, what: str, step: int) -> None:
@@ -155,17 +180,23 @@ def _finite(value: float, what: str, step: int) -> None:
 
 
 def _validate(
-    trainee: Trainee,
-    subsets: Sequence[tuple[str, Rows, list[int]]],
-    config: RunConfig,
+    subject: Subject,
+    objective: Objective,
+    looks: dict[str, list[Look]],
     progress: Progress,
 ) -> None:
-    found = {
-        name: mean_loss(trainee, rows, indices, config.batch_size)
-        for name, rows, indices in subsets
-    }
-    for name, loss in found.items():
-        _finite(loss, name.replace("_", " "), progress.step)
+    found: dict[str, float] = {}
+    for curve, of_targets in looks.items():
+        with subject.accelerator.autocast():
+            found[curve] = float(
+                np.mean(
+                    [
+                        mean_loss(stream.trainee, rows, chosen, subject.config.batch_size)
+                        for stream, rows, chosen in of_targets
+                    ]
+                )
+            )
+        _finite(found[curve], curve.replace("_", " "), progress.step)
     if progress.step == 0:
         empty = dict.fromkeys(("batch_loss", "learning_rate", "gradient_norm"))
         progress.history.append({"step": 0, **empty, **found})
@@ -173,11 +204,11 @@ def _validate(
         progress.history[-1].update(found)
     if found["validation_loss"] < progress.best_loss:
         progress.best_step, progress.best_loss = progress.step, found["validation_loss"]
-        progress.best_weights = trainable(trainee)
+        progress.best_weights = trainable(objective)
 
 
 def _save(
-    trainee: Trainee,
+    objective: Objective,
     optimizer: Any,
     progress: Progress,
     accelerator: Accelerator,
@@ -186,17 +217,17 @@ def _save(
     if accelerator.is_main_process:
         checkpoint.save(
             {
-                "weights": trainable(trainee),
+                "weights": trainable(objective),
                 "optimizer": optimizer.state_dict(),
                 "progress": vars(progress),
             }
         )
 
 
-def _resume(trainee: Trainee, optimizer: Any, checkpoint: Checkpoint) -> Progress:
-    state = checkpoint.load()
+def _resume(objective: Objective, optimizer: Any, checkpoint: Checkpoint | None) -> Progress:
+    state = checkpoint.load() if checkpoint else None
     if state is None:
         return Progress()
-    _restore(trainee, state["weights"])
+    _restore(objective, state["weights"])
     optimizer.load_state_dict(state["optimizer"])
     return Progress(**state["progress"])

@@ -8,9 +8,15 @@ TEMPERATURE = 0.05
 """Of cosine similarities; the value that sentence-transformers trains MiniLM with (scale 20)."""
 
 
-def classification(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of logits [rows, classes] against labels [rows] -> [rows]."""
-    return functional.cross_entropy(logits.float(), labels, reduction="none")
+def classification(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of logits [n, classes] against labels [n] -> [n].
+
+    `smoothing`: the share of each label that goes to all classes alike (Szegedy et al. 2016,
+    arXiv 1512.00567, section 7).
+    """
+    return functional.cross_entropy(
+        logits.float(), labels, reduction="none", label_smoothing=smoothing
+    )
 
 
 def contrastive(queries: Tensor, documents: Tensor) -> Tensor:

@@ -1,46 +1,51 @@
-"""AdamW in two groups, and the learning rate as a function of the step."""
+"""AdamW in groups: what decays, what is a head, how deep a layer lies."""
 
-from collections.abc import Iterator
+import re
+from collections import defaultdict
+from typing import Any
 
 import torch
 from torch import nn
 
+HEAD = re.compile(r"(trainees\.\d+\.)?head\.")
+LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
+EMBEDDING = re.compile(r"embed|wte|wpe")
+
 
 def make_optimizer(
-    trainee: nn.Module, learning_rate: float, head_learning_rate: float | None, weight_decay: float
+    trainee: nn.Module,
+    learning_rate: float,
+    head_learning_rate: float | None,
+    weight_decay: float,
+    layer_decay: float = 1.0,
 ) -> torch.optim.AdamW:
-    """Weight decay for matrices only: biases and norms are left out. A head has its own rate."""
+    """Weight decay for matrices only: biases and norms are left out. A head has its own rate.
 
-    def chosen(head: bool, matrix: bool) -> list[nn.Parameter]:
-        return [
-            parameter
-            for name, parameter in trainee.named_parameters()
-            if parameter.requires_grad
-            and name.startswith("head.") == head
-            and (parameter.ndim > 1) == matrix
-        ]
-
-    def groups() -> Iterator[dict[str, object]]:
-        for head, rate in ((False, learning_rate), (True, head_learning_rate or 0.0)):
-            for matrix, decay in ((True, weight_decay), (False, 0.0)):
-                parameters = chosen(head, matrix)
-                if parameters:
-                    yield {
-                        "params": parameters,
-                        "lr": rate,
-                        "peak_lr": rate,
-                        "weight_decay": decay,
-                    }
-
-    return torch.optim.AdamW(list(groups()), fused=True)
+    `layer_decay`: what the rate is multiplied by from each layer to the one below, the embeddings
+    lying below all (Howard and Ruder 2018, arXiv 1801.06146, section 3.2).
+    """
+    named = [(name, p) for name, p in trainee.named_parameters() if p.requires_grad]
+    depths = [int(found[1]) for name, _ in named if (found := LAYER.search(name))]
+    top = max(depths, default=0)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in named:
+        decay = weight_decay if parameter.ndim > 1 else 0.0
+        rate = learning_rate * layer_decay ** _below(name, top)
+        if HEAD.match(name):
+            rate = head_learning_rate or 0.0
+        groups[rate, decay].append(parameter)
+    listed: list[dict[str, Any]] = [
+        {"params": parameters, "lr": rate, "peak_lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in groups.items()
+    ]
+    return torch.optim.AdamW(listed, fused=True)
 
 
-def rate_factor(step: int, steps: int, warmup: float) -> float:
-    """What the peak learning rate is multiplied by: up over `warmup` of `steps`, then down to 0."""
-    rise = max(1, round(warmup * steps))
-    if step < rise:
-        return (step + 1) / rise
-    return (steps - step) / max(1, steps - rise)
+def _below(name: str, top: int) -> int:
+    """How many layers lie above that of a parameter."""
+    if found := LAYER.search(name):
+        return top - int(found[1])
+    return top + 1 if EMBEDDING.search(name) else 0
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

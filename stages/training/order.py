@@ -5,18 +5,18 @@ import torch
 from numpy.typing import NDArray
 
 
-def batch(rows: int, size: int, seed: int, step: int) -> NDArray[np.intp]:
-    """Indices [size] of global batch `step` (from 0).
+def draw(rows: int, seed: int, start: int, stop: int) -> NDArray[np.intp]:
+    """Indices [stop - start]: what stands at these places of an endless order of `rows` rows.
 
     Epoch after epoch a new permutation by (seed, epoch); a batch may run over into the next.
     """
-    positions = np.arange(step * size, (step + 1) * size)
-    epochs = positions // rows
-    found = np.empty_like(positions)
+    places = np.arange(start, stop)
+    epochs = places // rows
+    found = np.empty_like(places)
     for epoch in np.unique(epochs):
         order = np.random.default_rng((seed, int(epoch))).permutation(rows)
         of_epoch = epochs == epoch
-        found[of_epoch] = order[positions[of_epoch] % rows]
+        found[of_epoch] = order[places[of_epoch] % rows]
     return found
 
 

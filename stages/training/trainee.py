@@ -1,6 +1,7 @@
-"""What the loop trains: something that turns rows into losses."""
+"""What turns rows into losses: one trainee a kind of model and task."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -21,18 +22,44 @@ class Rows(Protocol):
         """What the summed loss of these rows is divided by: rows, or labelled tokens."""
 
 
-class Trainee(nn.Module):
-    """Base of the trainees, one a kind of model.
+@dataclass(frozen=True)
+class Output:
+    """What a forward pass gives, for the loss and for whatever else is taken on it.
 
-    forward(rows, indices) -> the loss of each of those rows, summed over what it is taken on.
+    `losses` [rows]: summed over what each row's loss is taken on. `features` [n, hidden]: of an
+    encoder the embedding of each text, of a causal model the hidden state before each labelled
+    token; row after row. `owner` [n]: the row, in this batch, of each feature. `logits` [n,
+    classes or vocabulary] in fp32, and `labels` [n]: of each feature, where there is a head.
     """
+
+    losses: Tensor
+    features: Tensor
+    owner: Tensor
+    logits: Tensor | None = None
+    labels: Tensor | None = None
+
+    def by_row(self, values: Tensor) -> Tensor:
+        """Values [n], one a feature -> [rows], summed."""
+        return torch.zeros_like(self.losses).index_add(0, self.owner, values)
+
+
+class Trainee(nn.Module):
+    """Base of the trainees: forward(rows, indices) -> Output."""
 
     in_batch = False
     """Whether a row's loss depends on the rows beside it."""
+    smoothing = 0.0
+    """Share of the label that goes to all classes alike, in training."""
+    class_weights: Tensor | None = None
+    """[classes]: what the loss of a row is multiplied by, in training; encoders with labels."""
 
-    def __call__(self, rows: Rows, indices: Sequence[int]) -> Tensor:
-        losses: Tensor = super().__call__(rows, indices)
-        return losses
+    def __call__(self, rows: Rows, indices: Sequence[int]) -> Output:
+        output: Output = super().__call__(rows, indices)
+        return output
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
 
 
 @torch.no_grad()
@@ -51,6 +78,6 @@ def mean_loss(trainee: Trainee, rows: Rows, indices: Sequence[int], batch_size: 
             [indices[position] for position in batch]
             for batch in batches_by_tokens(lengths, batch_size * max(lengths))
         ]
-    total = sum(float(trainee(rows, batch).sum()) for batch in batches)
+    total = sum(float(trainee(rows, batch).losses.sum()) for batch in batches)
     trainee.train()
     return total / rows.weight(indices)

@@ -1,23 +1,25 @@
-"""LoRA through PEFT (Hu et al. 2021): low-rank additions to all linear layers."""
+"""LoRA through PEFT (Hu et al. 2021, arXiv 2106.09685): low-rank additions to all linear layers."""
 
-import warnings
+from typing import Annotated, ClassVar
 
-import peft
-from torch import nn
+from pydantic import Field
 
-from stages.config.methods import LoraSettings
+from stages.training.methods.method import Method
+from stages.training.methods.peft_wrapper import wrap
+from stages.training.subject import Subject
 
 
-def attach(body: nn.Module, settings: LoraSettings) -> nn.Module:
-    """Freeze `body` and add adapters; alpha is 2r unless given."""
-    config = peft.LoraConfig(
-        r=settings.r,
-        lora_alpha=settings.lora_alpha or 2 * settings.r,
-        lora_dropout=settings.lora_dropout,
-        target_modules="all-linear",
-    )
-    with warnings.catch_warnings():
-        # PEFT asks transformers by a name that transformers is about to drop.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
-        adapted: nn.Module = peft.get_peft_model(body, config)
-    return adapted
+class Lora(Method):
+    """The names are those of PEFT's LoraConfig."""
+
+    name: ClassVar[str] = "lora"
+    r: Annotated[int, Field(ge=1, le=1024)]
+    lora_alpha: Annotated[float, Field(gt=0)] | None = None
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    use_dora: bool = False
+    use_rslora: bool = False
+
+    def adapt(self, subject: Subject) -> None:
+        """Freeze the body and add adapters; alpha is 2r unless given."""
+        settings = self.model_dump() | {"lora_alpha": self.lora_alpha or 2 * self.r}
+        wrap(subject, "LORA", settings)

@@ -1,0 +1,72 @@
+"""`python -m stages.check`: is params.yaml sound, and does every method fit its case?"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from stages import errors
+from stages.config.reading import PARAMS, mistake
+from stages.config.whole import read_whole
+from stages.errors import UserError
+from stages.training.methods.method import Fit
+from stages.training.methods.table import chosen, misfits
+
+UNSEEN = 2
+"""Retain tasks of a case that no run may use: what a method is judged by."""
+
+
+def _of_run(name: str, sound: dict[str, dict[str, Any]]) -> Iterator[str]:
+    run = sound["runs"][name]
+    case = sound["cases"].get(run.case)
+    tasks = sound["tasks"]
+    if not case or not all(task in tasks for task in (*case.targets, *case.retain)):
+        return  # said already
+    model = sound["models"].get(case.model)
+    if not model:
+        return
+    kinds = {role: {task: tasks[task].kind for task in getattr(case, role)} for role in ROLES}
+    yield from misfits(name, Fit(run, model.kind, **kinds))
+
+
+ROLES = ("targets", "retain")
+
+
+def _unseen(sound: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Two tasks of each case must be left that no method of any run sees."""
+    for case_name, case in sound["cases"].items():
+        seen = {
+            task
+            for name, run in sound["runs"].items()
+            if run.case == case_name
+            for method in chosen(name, run)
+            for task in method.sees()
+        }
+        if len(set(case.retain) - seen) < UNSEEN:
+            reason = (
+                f"methods of its runs see {', '.join(sorted(seen))}; {UNSEEN} tasks must be left "
+                "that none sees: add retain tasks, or let the methods see fewer"
+            )
+            yield mistake(f"cases.{case_name}.retain", list(case.retain), reason)
+
+
+def check() -> None:
+    """Raises UserError with one line a mistake."""
+    mistakes: list[str] = []
+    sound = read_whole(mistakes)
+    for name in list(sound["runs"]):
+        try:
+            mistakes.extend(_of_run(name, sound))
+        except UserError as error:
+            mistakes.extend(str(error).splitlines())
+            del sound["runs"][name]
+    mistakes.extend(_unseen(sound))
+    if mistakes:
+        raise UserError("\n".join(dict.fromkeys(mistakes)))
+
+
+def main() -> None:
+    check()
+    print(f"{PARAMS}: sound")
+
+
+if __name__ == "__main__":
+    errors.run(main)

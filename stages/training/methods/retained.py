@@ -1,0 +1,27 @@
+"""What methods have in common that use the train splits of retain tasks."""
+
+from collections.abc import Iterable, Sequence
+
+from stages.config.kinds import UNTAUGHT
+from stages.training.methods.method import Fit
+
+
+def misfit_of_retained(tasks: Sequence[str], fit: Fit) -> str | None:
+    """Why a run cannot use the train splits of `tasks`; None where it can."""
+    if fit.run.pool != "retain/train":
+        return "uses train rows of retain tasks: set the run's pool to retain/train"
+    for task in tasks:
+        if tasks.count(task) > 1:
+            return f"duplicate name {task!r}"
+        if task not in fit.retain:
+            return f"{task} is no retain task of {fit.run.case}: give some of {_listed(fit.retain)}"
+        if fit.retain[task] in UNTAUGHT:
+            taught = [name for name, kind in fit.retain.items() if kind not in UNTAUGHT]
+            return f"{task}: {UNTAUGHT[fit.retain[task]]}; what would fit: {_listed(taught)}"
+    if not tasks:
+        return f"names no task: give some of {_listed(fit.retain)}"
+    return None
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

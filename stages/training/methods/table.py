@@ -1,0 +1,42 @@
+"""The methods there are: an import here makes one known to params.yaml."""
+
+# ruff: noqa: F401
+from collections.abc import Iterator
+
+from stages.config.reading import PARAMS, mistake, parse, suggestion
+from stages.config.runs import RunConfig
+from stages.errors import UserError
+from stages.training.methods.lora import Lora
+from stages.training.methods.method import Fit, Method
+from stages.training.methods.replay import Replay
+
+
+def chosen(run: str, config: RunConfig) -> list[Method]:
+    """The methods of a run, in order of their names. Raises UserError with a line a mistake."""
+    known = {method.name: method for method in Method.__subclasses__()}
+    methods, mistakes = [], []
+    for name, settings in sorted(config.methods.items()):
+        key = f"runs.{run}.methods.{name}"
+        if name not in known:
+            near = suggestion(name, sorted(known))
+            mistakes.append(mistake(key, settings, f"unknown key{near}"))
+            continue
+        if settings is None:
+            mistakes.append(mistake(key, settings, "give its settings, or leave it out"))
+            continue
+        try:
+            methods.append(parse(known[name], settings, key))
+        except UserError as error:
+            mistakes.extend(str(error).splitlines())
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    return methods
+
+
+def misfits(run: str, fit: Fit) -> Iterator[str]:
+    """A line for every method of the run that its case does not fit."""
+    for method in chosen(run, fit.run):
+        reason = method.misfit(fit)
+        if reason:
+            settings = fit.run.methods[method.name]
+            yield mistake(f"runs.{run}.methods.{method.name}", settings, reason)

@@ -1,0 +1,79 @@
+"""What a step of training minimises: the losses of its streams, and what the methods add."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from stages.training.stream import Stream
+from stages.training.trainee import Output
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The rows of one stream in one step: those of this process, and what the model made of them.
+
+    `factor`: what a sum over these rows is multiplied by to become a part of the objective.
+    """
+
+    stream: Stream
+    indices: Sequence[int]
+    output: Output
+    factor: float
+
+    def mean(self, by_row: Tensor) -> Tensor:
+        """Values [rows], summed over what the loss is taken on -> their mean over the whole batch,
+        all processes, weighed by the stream's rows in the step."""
+        return by_row.sum() * self.factor
+
+
+Term = Callable[[Batch], Tensor]
+"""What a method adds to the loss of a batch of the target: a scalar, see Batch.mean."""
+Penalty = Callable[[], Tensor]
+"""What a method adds to every step, from the weights alone: a scalar."""
+
+
+class Objective(nn.Module):
+    """forward(step) -> the parts of the objective by name, scalars to be summed.
+
+    A row of any stream counts like any other: the mean loss of a stream's rows in a step is
+    weighed by their number over the run's batch size. `targets` of the streams, the first, are
+    what the terms are taken on.
+    """
+
+    def __init__(
+        self,
+        streams: Sequence[Stream],
+        targets: int,
+        terms: Mapping[str, Term],
+        penalties: Mapping[str, Penalty],
+        batch_size: int,
+    ) -> None:
+        super().__init__()
+        self.streams = list(streams)
+        self.targets = targets
+        self.trainees = nn.ModuleList(dict.fromkeys(stream.trainee for stream in streams))
+        self.terms, self.penalties = dict(terms), dict(penalties)
+        self.batch_size = batch_size
+
+    def forward(
+        self, seed: int, step: int, process: int = 0, processes: int = 1
+    ) -> dict[str, Tensor]:
+        parts: dict[str, Tensor] = {}
+        for position, stream in enumerate(self.streams):
+            chosen = stream.batch(self.batch_size, seed, step)
+            share = chosen[process::processes]
+            if not share:
+                continue
+            # DDP averages over processes, whose shares may differ in weight.
+            factor = processes * len(chosen) / self.batch_size / stream.rows.weight(chosen)
+            batch = Batch(stream, share, stream.trainee(stream.rows, share), factor)
+            parts[stream.task] = batch.mean(batch.output.losses)
+            if position < self.targets:
+                for name, term in self.terms.items():
+                    parts[name] = parts.get(name, 0.0) + term(batch)
+        with torch.autocast(stream.trainee.device.type, enabled=False):
+            for name, penalty in self.penalties.items():
+                parts[name] = penalty()
+        return parts

@@ -1,0 +1,42 @@
+"""A stream: rows of one task to train on, and the trainee that takes their loss."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from stages.training import order
+from stages.training.trainee import Rows, Trainee
+
+
+@dataclass(frozen=True)
+class Stream:
+    """`share`: rows drawn a step, as a share of the run's batch size.
+
+    `chunk`: rows that come together. A share of less than a chunk a step comes every so many
+    steps, evenly. `places`: the rows that one epoch consists of, where that is not each row
+    once; a row may stand there several times.
+    """
+
+    task: str
+    trainee: Trainee
+    rows: Rows
+    share: float
+    chunk: int = 1
+    places: Sequence[int] | None = None
+
+    def drawn(self, batch_size: int, step: int) -> int:
+        """Rows drawn before `step`."""
+        # Rounded, so that 0.1 + 0.2 of a chunk is not a hair less than 0.3.
+        return self.chunk * math.floor(round(step * batch_size * self.share / self.chunk, 9))
+
+    def batch(self, batch_size: int, seed: int, step: int) -> list[int]:
+        """The rows of step `step` (from 0), over all processes; none at some steps."""
+        places = np.arange(len(self.rows)) if self.places is None else np.asarray(self.places)
+        between = (self.drawn(batch_size, step), self.drawn(batch_size, step + 1))
+        return [int(row) for row in places[order.draw(len(places), seed, *between)]]
+
+    def of(self, places: Sequence[int]) -> "Stream":
+        """The same with other rows in an epoch."""
+        return replace(self, places=places)

@@ -1,0 +1,115 @@
+"""A model about to be trained: loaded, with its heads, and the rows that it learns from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from stages.config.runs import RunConfig
+from stages.models.loading import EncoderModel, load
+from stages.models.probe import Probe
+from stages.tasks.examples import Examples
+from stages.training import causal, encoder
+from stages.training.stream import Stream
+from stages.training.trainee import Rows, Trainee
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run's settings, and what they are applied to.
+
+    `train` and `validation`: of each target. `retain`: the train split of each retain task, by
+    name, where the run's pool has them.
+    """
+
+    name: str
+    config: RunConfig
+    manifest: dict[str, Any]
+    base: Path
+    train: list[Examples]
+    validation: list[Examples]
+    retain: dict[str, Examples] = field(default_factory=dict)
+
+
+class Subject:
+    """What the methods of a run work on.
+
+    `targets`: a stream each, drawn from alike, and `validation`: the rows of each by which
+    training is judged. Both are there once `learn_targets` was called.
+    """
+
+    def __init__(self, recipe: Recipe, seed: int, accelerator: Accelerator) -> None:
+        """Load the base model; it stands on the accelerator's device."""
+        self.recipe, self.config, self.seed = recipe, recipe.config, seed
+        self.accelerator = accelerator
+        self.device: torch.device = accelerator.device
+        self.loaded = load(recipe.manifest, recipe.base)
+        self.targets: list[Stream] = []
+        self.validation: list[Rows] = []
+        self._causal: causal.CausalTrainee | None = None
+        if not isinstance(self.loaded, EncoderModel):
+            model, pad_id = self.loaded.model.to(self.device), self.loaded.tokenizer.pad_id
+            self._causal = causal.CausalTrainee(model, pad_id)
+        else:
+            self.loaded.encoder.to(self.device)
+
+    @property
+    def causal(self) -> bool:
+        return self._causal is not None
+
+    @property
+    def body(self) -> Any:
+        """What an adapter is put around, and what is saved."""
+        if isinstance(self.loaded, EncoderModel):
+            return self.loaded.encoder.body
+        assert self._causal
+        return self._causal.model
+
+    @body.setter
+    def body(self, body: Any) -> None:
+        if isinstance(self.loaded, EncoderModel):
+            self.loaded.encoder.body = body
+        else:
+            assert self._causal
+            self._causal.model = body
+
+    def tokenise(self, examples: Examples) -> Rows:
+        if isinstance(self.loaded, EncoderModel):
+            return encoder.tokenise(examples, self.loaded.tokenizer)
+        return causal.tokenise(examples, self.loaded.tokenizer)
+
+    def learn(self, examples: Examples, share: float, head: str | None) -> Stream:
+        """A stream of a task's rows, with a trainee around this model.
+
+        `head`: where the head of a task with labels starts, probe or random.
+        """
+        rows = self.tokenise(examples)
+        if isinstance(self.loaded, EncoderModel):
+            assert isinstance(rows, encoder.EncoderRows)
+            classes, pad_id = len(examples.task.labels), self.loaded.tokenizer.pad_id
+            trainee = encoder.EncoderTrainee(self.loaded.encoder, classes, pad_id)
+            trainee.to(self.device)
+            if head == "probe":
+                trainee.start_from_probe(rows)
+            return Stream(examples.task.name, trainee, rows, share)
+        assert self._causal
+        return Stream(examples.task.name, self._causal, rows, share)
+
+    def learn_targets(self, rewrite: Callable[[Examples], Examples]) -> None:
+        """`rewrite`: what becomes of the train rows before they are tokenised."""
+        share = 1 / len(self.recipe.train)
+        for train, validation in zip(self.recipe.train, self.recipe.validation, strict=True):
+            self.targets.append(self.learn(rewrite(train), share, self.config.head))
+            self.validation.append(self.tokenise(validation))
+
+    def heads(self) -> dict[str, Probe]:
+        """The head of each target that has one."""
+        heads = {stream.task: _head(stream.trainee) for stream in self.targets}
+        return {task: head for task, head in heads.items() if head}
+
+
+def _head(trainee: Trainee) -> Probe | None:
+    return trainee.final_head() if isinstance(trainee, encoder.EncoderTrainee) else None
