@@ -28,7 +28,7 @@ FLOORS = (
     ("sources", "records", "provenance"),
     ("models", "tasks", "statistics"),
     ("scoring", "training", "variants", "diagnosis", "report"),
-    SCRIPTS,
+    (*SCRIPTS, "gate"),
 )
 """From the ground up. A room imports its own modules and those of lower floors, nothing else."""
 

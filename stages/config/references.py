@@ -27,7 +27,8 @@ WITH_HEAD = ("classification", "linear-probe")
 
 def references(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> list[str]:
     """A line for every mistake. `sound`: section -> name -> what could be read of it."""
-    return [*_of_cases(params, sound), *_of_tasks(params, sound), *_of_runs(params, sound)]
+    checks = (_of_cases, _of_tasks, _of_runs, _of_compare)
+    return [line for check in checks for line in check(params, sound)]
 
 
 def _unknown(key: str, name: str, section: str, known: Iterable[str]) -> str:
@@ -85,3 +86,10 @@ def _of_runs(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterat
                 yield mistake(key, None, f"a {task.kind} target needs a head: probe or random")
             if task.kind not in WITH_HEAD and run.head is not None:
                 yield mistake(key, run.head, f"a {task.kind} target has no head: leave it out")
+
+
+def _of_compare(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterator[str]:
+    compare = sound["compare"].get("compare")
+    for task in compare.gate.margins if compare else ():
+        if task not in params["tasks"]:
+            yield _unknown("compare.gate.margins", task, "tasks", params["tasks"])
