@@ -17,10 +17,12 @@ from stages.leftovers import remove_leftovers
 from stages.records import read_table
 from stages.report import html, markdown
 from stages.report.case_report import case_report
+from stages.report.gate import gate_of
 from stages.report.measured import Measured, Ran, Told
 from stages.report.metrics import headline, scores_of
 from stages.report.plots import plots
 from stages.statistics.comparison import Case
+from stages.statistics.gate import Limits
 from stages.statistics.results import About, Settings
 from stages.storage import atomic_file, read_json, write_json
 
@@ -67,7 +69,8 @@ def _write(path: Path, text: str) -> None:
 
 def main() -> None:
     cases, runs, config, seed = read_cases(), read_runs(), read_compare(), read_seed()
-    settings = Settings(config.confidence, config.resamples, seed)
+    limits = config.gate.model_dump(mode="json")
+    settings = Settings(config.confidence, config.resamples, seed, Limits(**limits))
     tables = {Path(f"metrics/cards/{name}.json") for name in cases}
     tables |= {Path(f"metrics/records/{name}/base.parquet") for name in cases}
     for run, told in runs.items():
@@ -81,14 +84,16 @@ def main() -> None:
         for name in cases
     ]
     scores = {one.name: scores_of(one, config.confidence) for one in measured}
-    reports = [case_report(one, scores[one.name]) for one in measured]
+    gate = {one.name: gate_of(one) for one in measured}
+    reports = [case_report(one, scores[one.name], gate[one.name]) for one in measured]
     pages = {
-        "html": html.render(reports, config.confidence),
-        "md": markdown.render(reports, config.confidence),
+        "html": html.render(reports, settings),
+        "md": markdown.render(reports, settings),
     }
     for plot, rows in plots(measured).items():
         write_json(Path(f"metrics/plots/{plot}.json"), rows)
     write_json(Path("metrics/scores.json"), scores)
+    write_json(Path("metrics/gate.json"), {"limits": limits, "cases": gate})
     retention = {
         one.name: {run: headline(one.case, ran.result) for run, ran in one.runs.items()}
         for one in measured

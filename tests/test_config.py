@@ -189,6 +189,16 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("compare.confidence", 0.5, "compare.confidence = 0.5", "greater than 0.5"),
     ("compare.confidence", 1, "compare.confidence = 1", "less than 1"),
     ("compare.resamples", 99, "compare.resamples = 99", "greater than or equal to 100"),
+    ("compare.gate.margin", 0, "compare.gate.margin = 0", "greater than 0"),
+    ("compare.gate.margin", 1, "compare.gate.margin = 1", "less than 1"),
+    ("compare.gate.confidence", 0.5, "compare.gate.confidence = 0.5", "greater than 0.5"),
+    ("compare.gate.margins", {"movie-sentiment": -1}, "movie-sentiment = -1", "greater than 0"),
+    (
+        "compare.gate.margins",
+        {"movie-sentimnt": 0.1},
+        "margins = 'movie-sentimnt'",
+        "movie-sentiment?",
+    ),
     # names that nothing has
     (f"{RUN}.case", "medical-bart", f"{RUN}.case = 'medical-bart'", "did you mean medical-bert?"),
     (f"{CASE}.model", "minilms", f"{CASE}.model = 'minilms'", "did you mean minilm?"),

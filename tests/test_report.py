@@ -16,7 +16,7 @@ import pytest
 import tiny
 import yaml
 
-from stages import compare
+from stages import compare, gate
 from stages.errors import UserError
 from stages.records import read_table, write_records, write_table
 from stages.report import headline, html
@@ -38,6 +38,7 @@ RUNS = {"enc-full": "enc", "gpt-full": "gpt"}
 OUTS = (
     "retention.json",
     "scores.json",
+    "gate.json",
     "report.md",
     "report.html",
     "plots/changes.json",
@@ -407,6 +408,41 @@ def test_scores_hold_slices_writing_and_noise(compared: Path) -> None:
     assert list(found["enc"]["enc-full"]["color-qa"]["gain"]["slices"]) == ["cold", "warm <b>|"]
 
 
+def test_the_gate_is_told_everywhere(bench: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = read_json(Path("metrics/gate.json"))["cases"]["enc"]["enc-full"]
+    assert told["verdict"] == "degraded"
+    assert {task: one["status"] for task, one in told["tasks"].items()} == {
+        "color-qa": "pass",
+        "mood": "undecided",
+        "twins": "degraded",
+    }
+    assert told["tasks"]["color-qa"]["limit"] == 0
+    assert told["tasks"]["twins"]["high"] < -0.05
+    assert any("another torch" in warning for warning in told["warnings"])
+    needed = told["tasks"]["mood"]["needed"]
+    said = f"degraded on twins; undecided on mood (about {needed:,} examples would decide)"
+    assert f"Gate: {said} ." in Words(page(bench, "report.html")).text
+    assert f"Gate: {said}." in page(bench, "report.md")
+    headline.main()
+    assert f"gate: enc-full: {said}" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(SystemExit) as ended:
+        gate.main("enc-full")
+    assert ended.value.code == 2
+
+
+def test_an_edit_of_the_gate_changes_the_verdict(bench: Path) -> None:
+    before = page(bench, "scores.json")
+    loose = {"margin": 0.9, "text_margin": 1.0}
+    params = tiny.read_params(bench)
+    params["compare"]["gate"] |= loose
+    tiny.write_params(bench, params)
+    compare.main()
+    with pytest.raises(SystemExit) as ended:
+        gate.main()
+    assert ended.value.code == 0
+    assert page(bench, "scores.json") == before
+
+
 def test_plots_tell_bits_from_accuracy(compared: Path) -> None:
     for name in ("changes", "scores"):
         rows = json.loads(page(compared, f"plots/{name}.json"))
@@ -649,8 +685,10 @@ def test_the_headline_fits_with_long_names(bench: Path, capsys: pytest.CaptureFi
 
 def test_the_headline_needs_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"metrics/scores.json: not there"):
-        headline.main()
+    for name in ("scores.json", "gate.json"):
+        with pytest.raises(UserError, match=rf"metrics/{name}: not there"):
+            headline.main()
+        write_json(Path("metrics", name), {})
 
 
 def change(value: float, name: str = "drop", real: bool = True) -> dict[str, Any]:

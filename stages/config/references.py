@@ -10,7 +10,8 @@ from stages.config.runs import RunConfig
 
 def references(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> list[str]:
     """A line for every mistake. `sound`: section -> name -> what could be read of it."""
-    return [*_of_cases(params, sound), *_of_tasks(params, sound), *_of_runs(params, sound)]
+    checks = (_of_cases, _of_tasks, _of_runs, _of_compare)
+    return [line for check in checks for line in check(params, sound)]
 
 
 def _unknown(key: str, name: str, section: str, known: Iterable[str]) -> str:
@@ -86,3 +87,10 @@ def _of_teacher(key: str, name: str, run: RunConfig, runs: Iterable[str]) -> Ite
         yield mistake(key, run.teacher, "a run is not its own teacher")
     elif folder == "models/tuned" and teacher not in runs:
         yield _unknown(key, teacher, "runs", runs)
+
+
+def _of_compare(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterator[str]:
+    compare = sound["compare"].get("compare")
+    for task in compare.gate.margins if compare else ():
+        if task not in params["tasks"]:
+            yield _unknown("compare.gate.margins", task, "tasks", params["tasks"])

@@ -6,10 +6,11 @@ from typing import Any
 
 from stages.report.answer import answer
 from stages.report.figures import Bar, Chart, bars, chart
+from stages.report.gate import GateLine, gate_lines, summary
 from stages.report.generated import Written, written
 from stages.report.lines import Line, lines
-from stages.report.made_with import MadeWith, made_with, unlike
-from stages.report.measured import Measured, Ran
+from stages.report.made_with import MadeWith, made_with
+from stages.report.measured import Measured
 from stages.report.pins import DataRow, Pinned, data_rows, pinned
 from stages.report.plots import curve_rows
 from stages.report.training import Kept, kept
@@ -49,6 +50,9 @@ class Floor:
 class RunReport:
     name: str
     answer: str
+    verdict: str
+    summary: str
+    gate: tuple[GateLine, ...]
     lines: tuple[Line, ...]
     flips: tuple[Flips, ...]
     written: tuple[Written, ...]
@@ -83,8 +87,13 @@ class CaseReport:
         return [line for line in self.lines if line.slices]
 
 
-def case_report(measured: Measured, scores: Mapping[str, Any]) -> CaseReport:
-    """`scores`: the case's part of scores.json. Raises UserError where its data is not there."""
+def case_report(
+    measured: Measured, scores: Mapping[str, Any], gate: Mapping[str, Any]
+) -> CaseReport:
+    """`scores` and `gate`: the case's parts of scores.json and gate.json.
+
+    Raises UserError where its data is not there.
+    """
     examples = [
         read_examples(path_of(measured.name, about.role, "test", task))
         for task, about in measured.case.tasks.items()
@@ -103,8 +112,8 @@ def case_report(measured: Measured, scores: Mapping[str, Any]) -> CaseReport:
         lines=tuple(listed),
         bars=tuple(bars(listed)),
         runs=tuple(
-            _run(measured, run, ran, [line for line in listed if line.run == run], examples)
-            for run, ran in measured.runs.items()
+            _run(measured, run, [line for line in listed if line.run == run], gate[run], examples)
+            for run in measured.runs
         ),
         writing=tuple(_writing(measured, scores)),
         noisy=tuple(_noisy(scores)),
@@ -113,22 +122,26 @@ def case_report(measured: Measured, scores: Mapping[str, Any]) -> CaseReport:
         model=pinned(measured.card["model"]),
         files=measured.card["model"]["files"],
         made_with=tuple(made_with(base, made)),
-        warnings=tuple(
-            warning
-            for run, ran in measured.runs.items()
-            for warning in unlike(base, ran.records.provenance, run)
-        ),
+        warnings=tuple(warning for run in measured.runs for warning in gate[run]["warnings"]),
     )
 
 
 def _run(
-    measured: Measured, name: str, ran: Ran, of_run: list[Line], examples: list[Examples]
+    measured: Measured,
+    name: str,
+    of_run: list[Line],
+    gate: Mapping[str, Any],
+    examples: list[Examples],
 ) -> RunReport:
+    ran, judged = measured.runs[name], tuple(gate_lines(name, gate))
     base, records = measured.base.rows, ran.records.rows
     turned = (flips(asked, base, records) for asked in examples)
     return RunReport(
         name=name,
         answer=answer(of_run, ran.result.noise_drop),
+        verdict=gate["verdict"],
+        summary=summary(judged, gate["verdict"]),
+        gate=judged,
         lines=tuple(of_run),
         flips=tuple(found for found in turned if found),
         written=tuple(text for asked in examples for text in written(asked, base, records)),

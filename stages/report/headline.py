@@ -3,15 +3,18 @@
 `python -m stages.report.headline` prints it from metrics/scores.json.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
+from typing import Any
 
 from stages import errors
 from stages.errors import UserError
+from stages.report.gate import gate_lines, summary
 from stages.report.lines import COLUMNS, lines
 from stages.storage import read_json
 
-SCORES = Path("metrics/scores.json")
+SCORES, GATE = Path("metrics/scores.json"), Path("metrics/gate.json")
 WIDTH = 100
 NAMES = (16, 24)
 """What is left of the names of runs and tasks where the table is wider than WIDTH."""
@@ -50,15 +53,23 @@ def _middle(text: str, most: int) -> str:
     return f"{text[: most - tail - 1]}\u2026{text[-tail:]}"
 
 
+def _verdict(run: str, told: Mapping[str, Any]) -> str:
+    return summary(list(gate_lines(run, told)), told["verdict"])
+
+
 def main() -> None:
-    if not SCORES.exists():
-        raise UserError(f"{SCORES}: not there; run `dvc repro`")
+    for path in (SCORES, GATE):
+        if not path.exists():
+            raise UserError(f"{path}: not there; run `dvc repro`")
+    gates = read_json(GATE)["cases"]
     for case, of_case in read_json(SCORES).items():
         found = lines(of_case)
         told = "change [interval] in the row's unit, + is better" if found else "no runs"
         print(f"\n{case}: {told}")
         if found:
             print(text_table([line.cells() for line in found]))
+            for run, told in gates.get(case, {}).items():
+                print(fill(f"gate: {run}: {_verdict(run, told)}", WIDTH, subsequent_indent="  "))
     print("\nreport: metrics/report.html (in brief: metrics/report.md)")
 
 

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from stages.report.case_report import CaseReport, RunReport
 from stages.report.markdown import LETTERS, p_value, percent
 from stages.report.words import clipped
+from stages.statistics.results import Settings
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 STYLE = Path(__file__).with_name("report.css")
@@ -18,7 +19,7 @@ LIMIT = 2_000_000
 """Bytes of the page."""
 
 
-def render(cases: Sequence[CaseReport], confidence: float) -> str:
+def render(cases: Sequence[CaseReport], settings: Settings) -> str:
     """With fewer example texts where it would be larger than LIMIT."""
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=True
@@ -33,7 +34,8 @@ def render(cases: Sequence[CaseReport], confidence: float) -> str:
         shown = cases if most is None else [_fewer(case, most) for case in cases]
         page = template.render(
             cases=shown,
-            confidence=confidence,
+            confidence=settings.confidence,
+            limits=settings.limits,
             style=style,
             shortened=most is not None,
         )

@@ -9,13 +9,14 @@ import jinja2
 from stages.report.case_report import CaseReport
 from stages.report.lines import COLUMNS
 from stages.report.words import cell, clipped
+from stages.statistics.results import Settings
 
 LETTERS = 120
 """Of an example's text."""
 TEMPLATE = Path(__file__).with_name("report.md.jinja")
 
 
-def render(cases: Sequence[CaseReport], confidence: float) -> str:
+def render(cases: Sequence[CaseReport], settings: Settings) -> str:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
@@ -24,7 +25,9 @@ def render(cases: Sequence[CaseReport], confidence: float) -> str:
     environment.filters["percent"] = percent
     environment.filters["p"] = p_value
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(cases=cases, confidence=confidence, columns=COLUMNS)
+    return template.render(
+        cases=cases, confidence=settings.confidence, limits=settings.limits, columns=COLUMNS
+    )
 
 
 def percent(share: float) -> str:

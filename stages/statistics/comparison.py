@@ -1,6 +1,6 @@
 """A run against its base, task by task, from their records."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ import pandas as pd
 from stages.records import pair
 from stages.statistics.arrays import Floats
 from stages.statistics.classification import report
+from stages.statistics.gate import Judged, judge
 from stages.statistics.intervals import Bootstrap, Interval
 from stages.statistics.measures import Measure, values
 from stages.statistics.noise import noise_floor
@@ -108,7 +109,21 @@ class Case:
                 for task, grid in after.items()
             },
             noise_drop=self._noise_drop(scores),
+            gate=dict(self._gate(worse, after)),
         )
+
+    def _gate(
+        self, worse: Mapping[str, Floats], after: Mapping[str, _Grid]
+    ) -> Iterator[tuple[str, Judged]]:
+        limits = self._settings.limits
+        for task, about in self.tasks.items():
+            of_text, groups = about.measure.of_text, after[task].groups
+            if about.role == "retain":
+                limit = limits.of_retain(task, of_text)
+                yield task, judge(-worse[task], groups, limit, limits.confidence, of_text)
+            elif limits.minimum_gain is not None:
+                better, limit = worse[task], limits.minimum_gain
+                yield task, judge(better, groups, limit, limits.confidence, of_text)
 
     def _noise_drop(self, after: Mapping[str, TaskScores]) -> float | None:
         drops = [

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from stages.statistics.gate import Judged, Limits
 from stages.statistics.intervals import Interval
 from stages.statistics.measures import Measure, measure_for
 from stages.statistics.noise import NoiseFloor
@@ -13,6 +14,7 @@ class Settings:
     confidence: float
     resamples: int
     seed: int
+    limits: Limits
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,15 @@ class Change:
 
 @dataclass(frozen=True)
 class RunResult:
-    """`noise_drop`: accuracy under noise, base minus run, mean over tasks and conditions."""
+    """`noise_drop`: accuracy under noise, base minus run, mean over tasks and conditions.
+
+    `gate`: the retain tasks, and the target where a gain is asked for.
+    """
 
     scores: dict[str, TaskScores]
     changes: dict[str, Change]
     noise_drop: float | None
+    gate: dict[str, Judged]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,112 @@
+"""The gate: metrics/gate.json, and its lines in the reports and on a terminal."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stages.report.made_with import unlike
+from stages.report.measured import Measured, Ran
+from stages.report.units import Ends, Unit, unit_of
+from stages.statistics.gate import DEGRADED, PASS, UNDECIDED, verdict
+from stages.statistics.results import About
+
+DECIMALS = 4
+
+
+@dataclass(frozen=True)
+class GateLine:
+    """A run on a task. `change`: positive = better; `limit`: the least that passes."""
+
+    run: str
+    task: str
+    is_target: bool
+    status: str
+    unit: Unit
+    change: Ends
+    limit: float
+    n: int
+    needed: int | None
+
+    @property
+    def label(self) -> str:
+        return f"{self.task} (target)" if self.is_target else self.task
+
+    @property
+    def need(self) -> str:
+        """How many examples would decide; empty where it is decided."""
+        if self.status != UNDECIDED:
+            return ""
+        return f"about {self.needed:,}" if self.needed else "no number of them"
+
+    @property
+    def said(self) -> str:
+        unit = self.unit
+        text = (
+            f"{self.label}: {unit.change_between(self.change)} {unit.step}, at least "
+            f"{unit.change(self.limit)} passes, {self.n:,} examples"
+        )
+        return f"{text}; {self.need} would decide" if self.need else text
+
+
+def gate_of(measured: Measured) -> dict[str, Any]:
+    """The case's part of gate.json: by run, its verdict, its tasks, and what makes it doubtful."""
+    return {
+        run: _of_run(
+            measured.case.tasks, ran, unlike(measured.base.provenance, ran.records.provenance, run)
+        )
+        for run, ran in measured.runs.items()
+    }
+
+
+def _of_run(tasks: Mapping[str, About], ran: Ran, warnings: list[str]) -> dict[str, Any]:
+    judged = ran.result.gate
+    return {
+        "verdict": verdict(judged.values()),
+        "warnings": warnings,
+        "tasks": {
+            task: {
+                "status": one.status,
+                "role": tasks[task].role,
+                "measure": tasks[task].measure.name,
+                "change": round(one.change.value, DECIMALS),
+                "low": round(one.change.low, DECIMALS),
+                "high": round(one.change.high, DECIMALS),
+                "limit": one.limit,
+                "n": one.n,
+                "needed": one.needed,
+            }
+            for task, one in judged.items()
+        },
+    }
+
+
+def gate_lines(run: str, told: Mapping[str, Any]) -> Iterator[GateLine]:
+    """`told`: a run's part of gate.json."""
+    for task, one in told["tasks"].items():
+        yield GateLine(
+            run=run,
+            task=task,
+            is_target=one["role"] == "target",
+            status=one["status"],
+            unit=unit_of(one["measure"]),
+            change=Ends(one["change"], one["low"], one["high"]),
+            limit=one["limit"],
+            n=one["n"],
+            needed=one["needed"],
+        )
+
+
+def summary(lines: Sequence[GateLine], outcome: str) -> str:
+    """A run's verdict and the tasks that it is owed to."""
+    if outcome == PASS:
+        return "pass"
+    parts = []
+    for status in (DEGRADED, UNDECIDED):
+        tasks = [
+            f"{line.task} ({line.need} examples would decide)" if line.need else line.task
+            for line in lines
+            if line.status == status
+        ]
+        if tasks:
+            parts.append(f"{status} on {', '.join(tasks)}")
+    return "; ".join(parts)
