@@ -34,7 +34,8 @@ def main(run: str) -> None:
     config = read_run(run)
     manifest = read_json(Path(f"models/base/{config.case}.json"))
     where = device()
-    made_with = provenance(**describe(where, dtype(config.precision, where)))
+    inputs = [Path(f"models/base/{config.case}.json"), Path(f"data/{config.case}/target")]
+    made_with = provenance(inputs, **describe(where, dtype(config.precision, where)))
     (train,), (validation,) = (
         read_role(config.case, "target", split) for split in ("train", "validation")
     )
