@@ -14,16 +14,17 @@ from stages.config.runs import read_runs
 from stages.config.seed import read_seed
 from stages.errors import UserError
 from stages.leftovers import remove_leftovers
-from stages.records import read_table
+from stages.records import read_records, read_table
 from stages.report import html, markdown
 from stages.report.case_report import case_report
 from stages.report.gate import gate_of
 from stages.report.measured import Measured, Ran, Told
 from stages.report.metrics import headline, scores_of
 from stages.report.plots import plots
-from stages.statistics.comparison import Case
+from stages.statistics.comparison import RESCORED, Case
 from stages.statistics.gate import Limits
 from stages.statistics.results import About, Settings
+from stages.statistics.whole import check_whole
 from stages.storage import atomic_file, read_json, write_json
 
 TABLES = ("records", "training")
@@ -47,17 +48,20 @@ def _check_seeds(run: str, records: pd.DataFrame, expected: tuple[int, ...]) -> 
 
 
 def _ran(case: Case, name: str, run: str, seeds: tuple[int, ...]) -> Ran:
-    records = Told(*read_table(Path(f"metrics/records/{name}/{run}.parquet")))
+    records = Told(*read_records(Path(f"metrics/records/{name}/{run}.parquet")))
     _check_seeds(run, records.rows, seeds)
+    check_whole(f"run {run}", records.rows, case.tasks, ("clean",))
     training = Told(*read_table(Path(f"metrics/training/{name}/{run}.parquet")))
     return Ran(records, training, case.compare(records.rows))
 
 
 def _measured(name: str, runs: Mapping[str, tuple[int, ...]], settings: Settings) -> Measured:
     """`runs`: the seeds of each run of the case."""
-    base = Told(*read_table(Path(f"metrics/records/{name}/base.parquet")))
+    base = Told(*read_records(Path(f"metrics/records/{name}/base.parquet")))
     card = read_json(Path(f"metrics/cards/{name}.json"))
-    case = Case(base.rows, _tasks(base.about), settings)
+    tasks = _tasks(base.about)
+    check_whole(f"the base of {name}", base.rows, tasks, ("clean", RESCORED))
+    case = Case(base.rows, tasks, settings)
     ran = {run: _ran(case, name, run, seeds) for run, seeds in runs.items()}
     return Measured(name, case, base, card, ran)
 

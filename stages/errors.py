@@ -1,22 +1,98 @@
 """What a user did that cannot work, said in one line."""
 
+import errno
+import inspect
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Callable
+from types import FrameType
+
+from stages.secrets import redact
 
 
 class UserError(Exception):
     """Mistakes that the user can mend: a line each, saying what, where and what to do."""
 
 
-def run(main: Callable[..., None], *arguments: str) -> None:
-    """Call `main` as a program: a UserError becomes its lines on stderr and exit code 1.
+REMEDIES = {
+    errno.ENOSPC: "make room, then run `dvc repro` again",
+    errno.EDQUOT: "make room within your quota, then run `dvc repro` again",
+    errno.EFBIG: "raise the limit on the size of a file, then run `dvc repro` again",
+    errno.EROFS: "make the place writable, then run `dvc repro` again",
+    errno.EACCES: "correct its permissions, then run `dvc repro` again",
+    errno.EPERM: "correct its permissions, then run `dvc repro` again",
+    errno.EIO: "check the disk, then run `dvc repro` again",
+}
+"""What to do where the system refuses to read or write."""
 
-    With PALIMPSEST_DEBUG=1 the traceback is shown instead.
+
+def refusal(error: BaseException | None) -> int | None:
+    """The system's error number if it refused to read or write, one of REMEDIES, else None.
+
+    Libraries wrap what the system said: it is then in their text, or in an error before.
     """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in REMEDIES:
+            return error.errno
+        for number in REMEDIES:
+            if f"(os error {number})" in str(error):
+                return number
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def one_line(text: str) -> str:
+    """`text` with what cannot be printed, such as a line break, escaped."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+def run(main: Callable[..., None], *arguments: str) -> None:
+    """Call `main` as a program. Exit code 0; or 1, and why on stderr: `error: `, a line a mistake.
+
+    SIGTERM and Ctrl-C end it in order, so that nothing half-written stays, with 128 and the
+    signal's number. With PALIMPSEST_DEBUG=1 the traceback is shown too. No secret is.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
     try:
+        _check_arguments(main, arguments)
         main(*arguments)
-    except UserError as error:
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except Exception as error:
         if os.environ.get("PALIMPSEST_DEBUG") == "1":
-            raise
-        sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
+            print(redact(traceback.format_exc()), end="", file=sys.stderr)
+        lines = redact(said(error)).splitlines()
+        sys.exit("\n".join(f"error: {one_line(line)}" for line in lines))
+
+
+def said(error: Exception) -> str:
+    """An error as it is told to a user: the lines of a UserError, one line of any other."""
+    if isinstance(error, UserError):
+        return str(error)
+    path = getattr(error, "filename", None) or "a file"
+    number = refusal(error)
+    if number is not None:
+        return f"{path}: {os.strerror(number).lower()}; {REMEDIES[number]}"
+    if isinstance(error, FileNotFoundError):
+        return f"{path}: not there; run `dvc repro`"
+    first = next(iter(str(error).strip().splitlines()), "")
+    return (
+        f"unforeseen: {type(error).__name__}: {first[:300]}; PALIMPSEST_DEBUG=1 shows where it "
+        "comes from"
+    )
+
+
+def _check_arguments(main: Callable[..., None], arguments: tuple[str, ...]) -> None:
+    try:
+        inspect.signature(main).bind(*arguments)
+    except TypeError as error:
+        expected = " ".join(f"<{name}>" for name in inspect.signature(main).parameters)
+        given = " ".join(arguments) or "nothing"
+        raise UserError(f"{error}: give {expected or 'nothing'}, not {given}") from None
+
+
+def _terminate(number: int, _: FrameType | None) -> None:
+    # As an exception, so that every `finally` on the way out is run.
+    sys.exit(128 + number)

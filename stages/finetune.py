@@ -25,17 +25,18 @@ from stages.training.subject import Recipe
 REPLAYING = "retain/train"
 
 
-def _fingerprint(
-    run: str, config: RunConfig, manifest: dict[str, Any], made_with: dict[str, Any]
-) -> str:
+def _inputs(config: RunConfig) -> list[Path]:
+    """The files and folders that the run is made of; some may stand twice."""
+    data = Path("data") / config.case
+    manifest = Path(f"models/base/{config.case}.json")
+    return sorted({manifest, data / "target", data / config.pool, Path(config.teacher)})
+
+
+def _fingerprint(run: str, config: RunConfig, made_with: dict[str, Any]) -> str:
     """What must be the same for a checkpoint to be the beginning of this very work."""
-    given = [Path(f"data/{config.case}/target"), Path(f"data/{config.case}") / config.pool]
-    given.append(Path(config.teacher))
-    files = sorted({path for part in given for path in [part, *part.rglob("*")] if path.is_file()})
-    code = sorted(Path(__file__).parent.rglob("*.py"))
-    hashes = [sha256_file(path) for path in [*files, *code]]
-    versions = {key: made_with[key] for key in ("device", "dtype", "threads", "libraries")}
-    return fingerprint(run, config.model_dump(mode="json"), manifest, hashes, versions)
+    code = [sha256_file(path) for path in sorted(Path(__file__).parent.rglob("*.py"))]
+    same = {key: made_with[key] for key in ("inputs", "device", "dtype", "threads", "libraries")}
+    return fingerprint(run, config.model_dump(mode="json"), code, same)
 
 
 def _recipe(run: str, config: RunConfig, manifest: dict[str, Any]) -> Recipe:
@@ -60,10 +61,10 @@ def main(run: str) -> None:
     methods = chosen(run, config)
     manifest = read_json(Path(f"models/base/{config.case}.json"))
     where = device()
-    made_with = provenance(**describe(where, dtype(config.precision, where)))
+    made_with = provenance(_inputs(config), **describe(where, dtype(config.precision, where)))
     recipe = _recipe(run, config, manifest)
     _check_fit(recipe)
-    fingerprint_ = _fingerprint(run, config, manifest, made_with)
+    fingerprint_ = _fingerprint(run, config, made_with)
     curves, best_steps = [], {}
     with atomic_directory(Path(f"models/tuned/{run}")) as folder:
         for seed in config.seeds:

@@ -11,17 +11,20 @@ from stages.models.loading import load
 from stages.records import write_records
 from stages.scoring.case import score_case
 from stages.storage import read_json
+from stages.tasks.examples import folders
 
 
 def main(case: str) -> None:
     evaluation, seed = read_evaluation(), read_seed()
-    manifest = read_json(Path(f"models/base/{case}.json"))
+    told = Path(f"models/base/{case}.json")
+    manifest = read_json(told)
     folder = materialise(manifest)
     records, about = score_case(
         case,
         load(manifest, folder),
         evaluation,
         seed,
+        inputs=[told, *folders(case)],
         repeats=evaluation.noise_repeats,
         label=f"{case}, base",
     )

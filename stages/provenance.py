@@ -3,8 +3,12 @@
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
+
+from stages.storage import sha256_path
 
 LIBRARIES = (
     "torch",
@@ -38,10 +42,12 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def provenance(**measured_with: Any) -> dict[str, Any]:
-    """Versions, processor and git revision, beside what the caller adds (device, dtype …)."""
+def provenance(inputs: Sequence[Path], **measured_with: Any) -> dict[str, Any]:
+    """Versions, processor, git revision and the sha256 of each of `inputs`, files and folders,
+    beside what the caller adds (device, dtype …)."""
     return {
         **measured_with,
+        "inputs": {path.as_posix(): sha256_path(path) for path in inputs},
         "python": platform.python_version(),
         "system": platform.system(),
         "processor": _processor(),

@@ -1,6 +1,7 @@
 """The record: the result of one model on one example. Every number comes from records."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,46 @@ def write_records(path: Path, records: pd.DataFrame, about: dict[str, Any]) -> N
     write_table(path, pa.Table.from_arrays(columns, schema=SCHEMA), about)
 
 
+def read_records(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Records and what their file's metadata says. Raises UserError where a column is not that of
+    SCHEMA, a figure is missing or out of bounds, or an example stands twice."""
+    records, about = read_table(path)
+    schema = pq.read_schema(path)
+    for field in SCHEMA:
+        place = schema.get_field_index(field.name)
+        if place < 0 or schema.field(place).type != field.type:
+            found = "missing" if place < 0 else f"of type {schema.field(place).type}"
+            raise UserError(
+                f"{path}, column {field.name!r}: {found}, not {field.type}; delete the file and "
+                "run `dvc repro`"
+            )
+    _check_figures(path, records)
+    twice = records.duplicated([*PAIRED_BY, "seed", "variant"])
+    if twice.any():
+        raise UserError(
+            f"{path}: {twice.sum()} of {len(records)} rows are of examples that stand there "
+            f"already (first: row {int(twice.argmax()) + 1}); delete the file and run `dvc repro`"
+        )
+    return records, about
+
+
+def _check_figures(path: Path, records: pd.DataFrame) -> None:
+    parts = [records[column] for column in ("task", "split", "condition")]
+    for column, most in (("score", 1.0), ("chance", 1.0), ("nll", sys.float_info.max)):
+        values = records[column]
+        absent = values.isna()
+        # A task has a figure for each of its examples, or for none.
+        missing = absent & ~absent.groupby(parts).transform("all")
+        wrong = missing | (values < 0) | (values > most)
+        if wrong.any():
+            first = int(wrong.argmax())
+            raise UserError(
+                f"{path}, row {first + 1}, column {column!r}: {values[first]} (task "
+                f"{records['task'][first]}); {wrong.sum()} of {len(records)} rows lack a figure or "
+                "are out of bounds: delete the file and run `dvc repro`"
+            )
+
+
 def pair(base: pd.DataFrame, run: pd.DataFrame) -> pd.DataFrame:
     """Rows of `run` beside the base's row on the same example.
 
@@ -80,6 +121,12 @@ def pair(base: pd.DataFrame, run: pd.DataFrame) -> pd.DataFrame:
     columns of both, those of the base with the suffix `_base`. Raises UserError with counts
     where an example stands on one side only: what was asked before must be asked after.
     """
+    twice = base.duplicated(PAIRED_BY)
+    if twice.any():
+        raise UserError(
+            f"records of base and run do not pair: {twice.sum()} of {len(base)} rows of the base "
+            "are of examples that it has already; run `dvc repro`"
+        )
     joined = run.merge(
         base, on=PAIRED_BY, how="outer", suffixes=("", "_base"), indicator=True, validate="m:1"
     )

@@ -14,17 +14,25 @@ from stages.models.loading import load
 from stages.records import write_records
 from stages.scoring.case import score_case
 from stages.storage import read_json
+from stages.tasks.examples import folders
 
 
 def main(run: str) -> None:
     config, evaluation, asked_with = read_run(run), read_evaluation(), read_seed()
-    manifest = read_json(Path(f"models/base/{config.case}.json"))
+    told = Path(f"models/base/{config.case}.json")
+    manifest = read_json(told)
     base = materialise(manifest)
     parts = []
     for seed in config.seeds:
         tuned = load(manifest, base, Path(f"models/tuned/{run}/seed-{seed}"))
         records, about = score_case(
-            config.case, tuned, evaluation, asked_with, repeats=0, label=f"{run}, seed {seed}"
+            config.case,
+            tuned,
+            evaluation,
+            asked_with,
+            inputs=[told, *folders(config.case), Path(f"models/tuned/{run}")],
+            repeats=0,
+            label=f"{run}, seed {seed}",
         )
         parts.append(records.assign(seed=seed))
     path = Path(f"metrics/records/{config.case}/{run}.parquet")

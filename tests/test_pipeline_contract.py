@@ -24,6 +24,7 @@ from stages.config import reading, seed
 
 SCRIPTS = ("prepare", "pretrain_baseline_eval", "finetune", "retention_eval", "compare")
 FLOORS = (
+    ("secrets",),
     ("errors",),
     ("leftovers", "storage", "config"),
     ("sources", "records", "provenance"),

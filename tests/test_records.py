@@ -257,7 +257,7 @@ def test_a_seed_that_lacks_an_example_is_told() -> None:
 
 
 def test_a_base_with_two_rows_an_example_is_refused() -> None:
-    with pytest.raises(pd.errors.MergeError):
+    with pytest.raises(UserError, match="do not pair: 3 of 6 rows of the base are of examples"):
         pair(records(seeds=(0, 1)), records())
 
 

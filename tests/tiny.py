@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,8 +19,7 @@ import pytest
 import yaml
 
 from stages.config import reading
-from stages.sources.local import _hash_files, tree_hash
-from stages.storage import sha256_file
+from stages.storage import sha256_path
 
 ROOT = Path(__file__).resolve().parents[1]
 CASE = "tiny"
@@ -111,9 +111,7 @@ def write_model(folder: Path) -> None:
 
 def pinned(project: Path, path: str) -> dict[str, str]:
     """`source` and `sha256` of a file or folder of the project."""
-    there = project / path
-    sha256 = tree_hash(_hash_files(there)) if there.is_dir() else sha256_file(there)
-    return {"source": f"file:{path}", "sha256": sha256}
+    return {"source": f"file:{path}", "sha256": sha256_path(project / path)}
 
 
 def make_params(project: Path) -> dict[str, Any]:
@@ -412,7 +410,7 @@ def walk(folder: Path, own: Path, dvc_yaml: str) -> Walk:
             if not part.startswith("stages/"):
                 _copy(found.path / part, room / part)
         before = _files(room)
-        module, key = script(stage), stage["cmd"].split()[3:]
+        module, key = script(stage), shlex.split(stage["cmd"])[3:]
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(room)
             found.read[name] = spied(module, patch)

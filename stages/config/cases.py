@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import model_validator
 
-from stages.config.reading import Name, Names, Section, load, lookup, parse, section
+from stages.config.reading import Name, Names, Section, check_name, load, lookup, parse, section
 
 
 class CaseConfig(Section):
@@ -31,4 +31,6 @@ def read_case(name: str) -> CaseConfig:
 
 def read_cases() -> dict[str, CaseConfig]:
     cases = lookup(load(), "cases")
+    for name in cases:
+        check_name("cases", name)
     return {name: parse(CaseConfig, value, f"cases.{name}") for name, value in cases.items()}

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -10,7 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
-from stages.errors import UserError
+from stages.errors import UserError, one_line
+from stages.secrets import is_secret
 
 PARAMS = Path("params.yaml")
 
@@ -80,7 +81,8 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
 def load() -> dict[str, Any]:
-    """The whole of params.yaml. Raises UserError where it is absent or not a mapping."""
+    """The whole of params.yaml. Raises UserError where it is absent, not a mapping, or holds a
+    secret: DVC copies it into dvc.lock, and git keeps that."""
     try:
         text = PARAMS.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -99,7 +101,37 @@ def load() -> dict[str, Any]:
         raise UserError(one_line(f"{PARAMS}: not YAML: {reason}")) from None
     if not isinstance(params, dict):
         raise UserError(f"{PARAMS}: holds no mapping of sections")
+    for key, text in _texts(params, ""):
+        if is_secret(text):
+            raise UserError(
+                one_line(
+                    f"{PARAMS}: {key}: looks like a secret (not shown): remove it and revoke it; "
+                    "tokens belong into the environment, such as HF_TOKEN"
+                )
+            )
     return params
+
+
+def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Every text in a value of params.yaml, names included, with the key it stands at."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield f"a name under {key}" if key else "a name", str(name)
+            yield from _texts(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner, key)
+
+
+def check_name(section: str, name: Any) -> None:
+    """Raises UserError where an entry has no name that can stand in paths and commands."""
+    if not isinstance(name, str):
+        raise UserError(mistake(section, name, "a name is text: put it in quotes"))
+    if not NAME.fullmatch(name):
+        reason = "a name is lower-case letters, digits and hyphens, at most 60"
+        raise UserError(mistake(section, name, reason))
 
 
 def lookup(params: dict[str, Any], key: str) -> Any:
@@ -117,11 +149,6 @@ def suggestion(word: str, known: Sequence[object]) -> str:
     """`; did you mean …?`, or the empty string where nothing known is near `word`."""
     close = difflib.get_close_matches(word, [str(item) for item in known], n=1)
     return f"; did you mean {close[0]}?" if close else ""
-
-
-def one_line(text: str) -> str:
-    """`text` with what cannot be printed, such as a line break, escaped."""
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 def mistake(key: str, value: Any, reason: str) -> str:
@@ -207,5 +234,8 @@ def _is_section(found: Any) -> bool:
 
 
 def section(model: type[SectionType], key: str) -> SectionType:
-    """Read and validate one section of params.yaml."""
+    """Read and validate one section of params.yaml, or one entry (`cases.<name>`) of it."""
+    section, _, name = key.partition(".")
+    if name:
+        check_name(section, name)
     return parse(model, lookup(load(), key), key)

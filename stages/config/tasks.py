@@ -59,8 +59,12 @@ class Columns(Section):
     label: str | None = None
     query: str | None = None
     document: str | None = None
+    context: str | None = None
+    choices: str | None = None
+    answer: str | None = None
     group: str | None = None
     slice: str | None = None
+    id: str | None = None
 
 
 class Table(Pin):
@@ -69,6 +73,7 @@ class Table(Pin):
     reader: Literal["table"]
     files: dict[Literal["all", "train", "validation", "test"], str] | None = None
     columns: Columns
+    labels: Annotated[tuple[str, ...], Field(strict=False, min_length=2)] | None = None
 
     @model_validator(mode="after")
     def _files_cover_all(self) -> Self:
@@ -130,7 +135,13 @@ FITS: dict[str, tuple[Kind, ...]] = {
     "addition": ("multiple-choice",),
     "humaneval": ("language-modelling",),
     "instructions": ("instruction-following",),
-    "table": ("classification", "linear-probe", "retrieval", "language-modelling"),
+    "table": (
+        "classification",
+        "linear-probe",
+        "retrieval",
+        "multiple-choice",
+        "language-modelling",
+    ),
     "lm-eval": ("lm-eval",),
 }
 """The kinds of task that the rows of a reader can be."""
@@ -139,6 +150,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "classification": ("text", "label"),
     "linear-probe": ("text", "label"),
     "retrieval": ("query", "document"),
+    "multiple-choice": ("context", "choices", "answer"),
     "language-modelling": ("text",),
 }
 """The columns that a table of one's own needs, by kind."""
@@ -184,7 +196,7 @@ class TaskConfig(Section):
             raise ValueError(f"train: missing: a {self.kind} task needs it")
         if isinstance(self.data, Table):
             needed = COLUMNS[self.kind]
-            for column in ("query", "document", "text", "label"):
+            for column in ("query", "document", "text", "label", "context", "choices", "answer"):
                 name = getattr(self.data.columns, column)
                 if column in needed and name is None:
                     raise ValueError(f"data.columns.{column}: missing: a {self.kind} task needs it")
@@ -192,6 +204,8 @@ class TaskConfig(Section):
                     raise ValueError(
                         f"data.columns.{column} = {name!r}: does not apply to a {self.kind} task"
                     )
+            if self.data.labels is not None and "label" not in needed:
+                raise ValueError(f"data.labels: does not apply to a {self.kind} task")
         return self
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from stages.config.cases import CaseConfig
 from stages.config.compare import CompareConfig
 from stages.config.evaluation import EvaluationConfig
 from stages.config.models import ModelConfig
-from stages.config.reading import NAME, Section, load, lookup, mistake, parse, suggestion
+from stages.config.reading import Section, check_name, load, lookup, mistake, parse, suggestion
 from stages.config.references import references
 from stages.config.runs import RunConfig
 from stages.config.seed import seed_of
@@ -34,11 +34,7 @@ def _collect(mistakes: list[str], check: Callable[..., Any], *arguments: Any) ->
 
 
 def _check_name(section: str, name: Any) -> None:
-    if not isinstance(name, str):
-        raise UserError(mistake(section, name, "a name is text: put it in quotes"))
-    if not NAME.fullmatch(name):
-        reason = "a name is lower-case letters, digits and hyphens, at most 60"
-        raise UserError(mistake(section, name, reason))
+    check_name(section, name)
     if name in RESERVED:
         raise UserError(mistake(section, name, "this name is reserved"))
 

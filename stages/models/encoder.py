@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from stages.errors import UserError
@@ -45,12 +46,21 @@ def load_encoder(folder: Path, pooling: str) -> Encoder:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        body = transformers.AutoModel.from_pretrained(
-            folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+        body, report = transformers.AutoModel.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{folder}: transformers cannot load this model: {reason}") from None
+    # transformers would fill in random weights.
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        named = ", ".join(missing[:3])
+        raise UserError(f"{folder}: no whole encoder: {len(missing)} weights missing ({named})")
     if getattr(body, "pooler", None) is not None:
         body.pooler = None  # its output is not used: it would neither train nor be an adapter's
     return Encoder(body, pooling).eval()

@@ -5,6 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
+from stages.errors import UserError
 from stages.models.causal import CausalTokenizer, load_causal
 from stages.models.causal import longest_input as longest_causal
 from stages.models.encoder import Encoder, Tokenizer, load_encoder
@@ -31,7 +35,8 @@ def load(
 ) -> EncoderModel | CausalModel:
     """The model of `manifest`, whose files are in `base`, or what a run made of it in `tuned`.
 
-    In fp32, on the CPU, in evaluation mode; an adapter is merged.
+    In fp32, on the CPU, in evaluation mode; an adapter is merged. Raises UserError where it cannot
+    be loaded, or a weight is not finite.
     """
     whole = tuned if tuned and not has_adapter(tuned) else base
     adapter = tuned if tuned and has_adapter(tuned) else None
@@ -40,8 +45,21 @@ def load(
         if adapter:
             encoder.body = merge_adapter(encoder.body, adapter)
         tokenizer = Tokenizer(base, longest_encoder(encoder))
+        check_finite(encoder, whole)
         return EncoderModel(encoder.eval(), tokenizer, load_heads(tuned) if tuned else {})
     model = load_causal(whole)
     if adapter:
         model = merge_adapter(model, adapter)
+    check_finite(model, whole)
     return CausalModel(model.eval(), CausalTokenizer(base, longest_causal(model)))
+
+
+def check_finite(model: nn.Module, folder: Path) -> None:
+    """Raises UserError that names the first tensor with a value that is not finite."""
+    for name, weights in model.named_parameters():
+        wrong = weights.numel() - int(torch.isfinite(weights).sum())
+        if wrong:
+            raise UserError(
+                f"{folder}: {wrong} of {weights.numel()} weights of {name} are not finite; fetch "
+                "the model again, or choose another"
+            )

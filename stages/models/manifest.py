@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from stages.config.models import ModelConfig
 from stages.errors import UserError
 from stages.sources.pinned import Source, open_source
-from stages.storage import sha256_file
+from stages.storage import read_json, sha256_file
 
 KEPT = (".safetensors", ".json", ".txt", ".model", ".jinja")
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
@@ -48,6 +48,25 @@ def _check_weights(folder: Path, source: str) -> None:
             ) from None
 
 
+def _check_settings(folder: Path, names: list[str], source: str) -> None:
+    for name in names:
+        if not name.endswith("config.json"):
+            continue
+        try:
+            settings = read_json(folder / name)
+        except (ValueError, RecursionError) as error:
+            raise UserError(
+                f"{source}: {name} is no JSON ({error}): choose another source"
+            ) from None
+        if not isinstance(settings, dict):
+            raise UserError(f"{source}: {name} holds no settings: choose another source")
+        if "auto_map" in settings:
+            raise UserError(
+                f"{source}: {name} asks for code of the model's own (auto_map), which is never "
+                "run: choose a model that transformers knows by itself"
+            )
+
+
 def make_manifest(config: ModelConfig) -> dict[str, Any]:
     """Fetch a model and write down what it consists of. Raises UserError, see sources."""
     source = open_source(config.source, sha256=config.sha256, revision=config.revision)
@@ -60,5 +79,6 @@ def make_manifest(config: ModelConfig) -> dict[str, Any]:
     else:
         names = _model_files(config, source)
         folder = source.folder(config.path, names)
+    _check_settings(folder, names, config.source)
     _check_weights(folder, config.source)
     return {**pin, "files": {name: sha256_file(folder / name) for name in names}}

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-MEASURED_WITH = ("device", "dtype", "threads", "processor", "libraries")
+MEASURED_WITH = ("device", "dtype", "threads", "processor", "libraries", "inputs")
 """What can change a figure."""
 
 
@@ -19,7 +19,9 @@ class MadeWith:
 
 def unlike(base: Mapping[str, Any], run: Mapping[str, Any], name: str) -> list[str]:
     """A line for everything that base and run were measured with differently."""
-    before, after = (dict(_flat({key: told[key] for key in MEASURED_WITH})) for told in (base, run))
+    before, after = (
+        dict(_flat({key: told.get(key) for key in MEASURED_WITH})) for told in (base, run)
+    )
     return [
         f"{name} was measured with another {what} than its base ({after.get(what, 'none')}, not "
         f"{value}): part of the change may be that"
@@ -31,17 +33,18 @@ def unlike(base: Mapping[str, Any], run: Mapping[str, Any], name: str) -> list[s
 def made_with(base: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> list[MadeWith]:
     """`others`: provenances by what they are of."""
     flat = {name: dict(_flat(told)) for name, told in others.items()}
+    of_base = dict(_flat(base))
     return [
         MadeWith(
             what,
-            value,
+            of_base.get(what, "-"),
             tuple(
-                (name, told.get(what, "none"))
+                (name, told[what])
                 for name, told in flat.items()
-                if told.get(what) != value
+                if what in told and told[what] != of_base.get(what)
             ),
         )
-        for what, value in _flat(base)
+        for what in dict.fromkeys([*of_base, *(what for told in flat.values() for what in told)])
     ]
 
 

@@ -1,5 +1,7 @@
 """All tasks of a case, scored by one model."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -24,11 +26,13 @@ def score_case(
     evaluation: EvaluationConfig,
     seed: int,
     *,
+    inputs: Sequence[Path],
     repeats: int,
     label: str,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Records of every task of `case`, and what their file's metadata says.
 
+    `inputs`: what they depend on, files and folders, whose hashes the metadata keeps.
     `repeats`: how often a base is asked again for the noise floor; 0 for a run. `label` heads
     the progress bar.
     """
@@ -57,7 +61,8 @@ def score_case(
             "truncated": truncated,
             "metric": splits.task.options.get("metric"),
         }
-    about = {"case": case, "tasks": tasks, "provenance": provenance(**describe(where, used))}
+    made_with = provenance(inputs, **describe(where, used))
+    about = {"case": case, "tasks": tasks, "provenance": made_with}
     return pd.concat(records, ignore_index=True), about
 
 

@@ -70,18 +70,18 @@ class Repository:
         """Each file's sha256, or the git hash where the Hub knows no other."""
         folder = cache_directory() / "listings" / self._kind / self._name
         cached = folder / f"{self._revision}.json"
-        if not cached.exists():
+        listing = _read_listing(cached)
+        if listing is None:
             with self._told():
                 tree = HfApi(endpoint=self._endpoint).list_repo_tree(
                     self._name, repo_type=self._kind, revision=self._revision, recursive=True
                 )
-                hashes = {
+                listing = {
                     file.path: file.lfs.sha256 if file.lfs else file.blob_id
                     for file in tree
                     if isinstance(file, RepoFile)
                 }
-            write_json(cached, hashes)
-        listing: dict[str, str] = read_json(cached)
+            write_json(cached, listing)
         return listing
 
     def _verified(self, name: str) -> Path:
@@ -137,6 +137,15 @@ class Repository:
                 f"{self._source}: cannot be had from {endpoint} ({_first_line(error)}); check "
                 "the network and HF_ENDPOINT, and run again"
             ) from error
+
+
+def _read_listing(path: Path) -> dict[str, str] | None:
+    """None where there is none, or it is damaged: then it is asked for again."""
+    try:
+        listing: dict[str, str] = read_json(path)
+    except (FileNotFoundError, ValueError):
+        return None
+    return listing
 
 
 def _first_line(error: Exception) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from stages.errors import UserError
 from stages.sources.archive import Archive
 from stages.sources.names import missing, split, within
-from stages.storage import sha256_file
+from stages.storage import hash_files, sha256_file, tree_hash
 
 
 class Local:
@@ -27,7 +27,7 @@ class Local:
         self._source = source
         if path.is_dir():
             self._root = path
-            self._hashes = _hash_files(path)
+            self._hashes = hash_files(path)
             self._sha256 = tree_hash(self._hashes)
         else:
             self._root = path.parent
@@ -64,18 +64,3 @@ class Local:
         if name not in self._hashes:
             raise missing(self._source, name, self._hashes)
         return self._root / name
-
-
-def tree_hash(hashes: dict[str, str]) -> str:
-    """The hash of a folder: over its sorted lines "<sha256 of file>  <relative path>"."""
-    lines = sorted(f"{sha256}  {name}\n" for name, sha256 in hashes.items())
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _hash_files(folder: Path) -> dict[str, str]:
-    paths = ((path, path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    return {
-        name.as_posix(): sha256_file(path)
-        for path, name in paths
-        if not any(part.startswith(".") for part in name.parts)
-    }

@@ -84,6 +84,11 @@ def identify(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
     return rows.assign(example_id=[content_id(*example) for example in examples])
 
 
+def folders(case: str) -> list[Path]:
+    """Where the examples of a case lie, one a role."""
+    return [Path("data") / case / role for role in ("target", "retain")]
+
+
 def path_of(case: str, role: str, split: str, task: str) -> Path:
     """`role` is target or retain."""
     return Path("data") / case / role / split / f"{task}.parquet"

@@ -10,6 +10,8 @@ import pandas as pd
 from stages.tasks.splitting import normalise
 
 N = 13
+MOST = 0.5
+"""The share of train rows that may overlap: beyond it, the splits are not what they seem."""
 
 Rows = Mapping[str, tuple[tuple[str, ...], pd.DataFrame]]
 """task -> the names of its text columns, and its rows."""

@@ -1,27 +1,28 @@
 """Rows of one's own: csv, jsonl or parquet, from a file or from a data set of the hub."""
 
-import tempfile
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Any
 
-import datasets
 import pandas as pd
-from datasets.exceptions import DatasetGenerationError
 
 from stages.config.tasks import Table
-from stages.errors import UserError
+from stages.errors import UserError, one_line
 from stages.sources.pinned import Source
+from stages.tasks.cells import WrongCellError, text_of
+from stages.tasks.choices import gives_away
+from stages.tasks.splitting import normalise
+from stages.tasks.table_files import READERS, Row, read_rows
 
-READERS = {
-    ".json": datasets.Dataset.from_json,
-    ".jsonl": datasets.Dataset.from_json,
-    ".parquet": datasets.Dataset.from_parquet,
-}
+Cells = dict[str, Any]
+"""The cells of a row by their role: text, label, choices …"""
 
 
 def read_table_rows(source: Source, config: Table) -> pd.DataFrame:
     """The columns that `config.columns` names, under this project's names; `split` if given.
 
-    Raises UserError where a file or a column is missing, empty or of an unknown format.
+    Raises UserError that names file, row and column where a file cannot be read, or a row not
+    be asked: see `_read`.
     """
     files = config.files
     if files is None:
@@ -34,49 +35,102 @@ def read_table_rows(source: Source, config: Table) -> pd.DataFrame:
         files = {"all": name}
     frames = []
     for split, name in files.items():
-        frame = _read(source, name, config)
+        try:
+            frame = pd.DataFrame(_read(source, name, config))
+        except WrongCellError as error:
+            raise UserError(one_line(f"{config.source}: {name}{error}")) from None
         frames.append(frame if split == "all" else frame.assign(split=split))
-    return pd.concat(frames, ignore_index=True)
+    rows = pd.concat(frames, ignore_index=True)
+    if "label" in rows and (rows["label"] == rows["label"][0]).all():
+        raise UserError(
+            one_line(
+                f"{config.source}: {', '.join(files.values())}, column {config.columns.label!r}: "
+                f"holds one label only, {rows['label'][0]!r}: there is nothing to tell apart"
+            )
+        )
+    return rows.drop(columns="id", errors="ignore")
 
 
-def _read(source: Source, name: str, config: Table) -> pd.DataFrame:
-    path = PurePosixPath(name)
-    if path.suffix != ".csv" and path.suffix not in READERS:
-        known = ", ".join([".csv", *READERS])
-        raise UserError(f"{config.source}: {name} ends in none of {known}")
-    folder = source.folder("" if path.parent == PurePosixPath() else str(path.parent), [path.name])
-    file = folder / path.name
-    try:
-        frame = _load(file) if file.stat().st_size else pd.DataFrame()
-    except (DatasetGenerationError, ValueError, OSError) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise UserError(f"{config.source}: {name} cannot be read: {reason}") from None
-    if frame.empty:
-        raise UserError(f"{config.source}: {name} has no rows")
+def _read(source: Source, name: str, config: Table) -> list[Cells]:
+    """Raises WrongCellError where a cell is refused (see `text_of`), where a label is none of
+    `config.labels`, an id stands twice, choices are alike or none, or a prompt tells its answer."""
+    suffix = PurePosixPath(name).suffix
+    if suffix not in READERS:
+        raise UserError(f"{config.source}: {name} ends in none of {', '.join(READERS)}")
     wanted: dict[str, str] = config.columns.model_dump(exclude_none=True)
-    for role, column in wanted.items():
-        if column not in frame:
-            raise UserError(
-                f"{config.source}: {name} has no column {column!r} (for {role}); "
-                f"it has {', '.join(map(str, frame.columns))}"
+    seen: dict[str, int] = {}
+    rows = []
+    for number, row in enumerate(
+        read_rows(suffix, source.read(name), list(dict.fromkeys(wanted.values()))), 1
+    ):
+        cells = {role: _cell(role, row, number, column) for role, column in wanted.items()}
+        for check in CHECKS:
+            if wrong := check(cells, config):
+                role, reason = wrong
+                raise WrongCellError(number, wanted[role], reason)
+        if "id" in cells and (first := seen.setdefault(cells["id"], number)) != number:
+            raise WrongCellError(
+                number, wanted["id"], f"{cells['id']!r} stands in row {first} too: an id is unique"
             )
-        missing = frame.index[frame[column].isna()]
-        if len(missing):
-            raise UserError(
-                f"{config.source}: {name}, row {missing[0] + 1}: column {column!r} is empty"
-            )
-    return pd.DataFrame({role: frame[column].astype(str) for role, column in wanted.items()})
+        rows.append(cells)
+    return rows
 
 
-def _load(file: Path) -> pd.DataFrame:
-    if file.suffix == ".csv":
-        # All is text: 007 keeps its zeros, and NA or None is a word like any other.
-        frame = pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[""])
-        if not isinstance(frame.index, pd.RangeIndex):
-            raise ValueError("its rows have more fields than its header")
-        return frame
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what is wrong is said once
-    with tempfile.TemporaryDirectory() as cache:
-        data = READERS[file.suffix](str(file), cache_dir=cache)
-        return pd.DataFrame(data.to_pandas())
+def _cell(role: str, row: Row, number: int, column: str) -> Any:
+    value = row[column]
+    if role == "choices":
+        if not isinstance(value, list):
+            raise WrongCellError(number, column, "is no list of texts, as jsonl and parquet have")
+        return [text_of(choice, number, column).strip() for choice in value]
+    text = text_of(value, number, column)
+    if role == "answer":
+        if not text.isascii() or not text.isdigit():
+            raise WrongCellError(number, column, f"{text[:40]!r}: give the right choice's number")
+        return int(text[:9])
+    return text
+
+
+def _label(cells: Cells, config: Table) -> tuple[str, str] | None:
+    label = cells.get("label")
+    if label is not None and not label.strip():
+        return "label", "is empty"
+    if label is not None and config.labels and label not in config.labels:
+        known = ", ".join(config.labels[:10])
+        return "label", f"{label[:60]!r} is none of data.labels: {known}"
+    return None
+
+
+def _document(cells: Cells, _: Table) -> tuple[str, str] | None:
+    if "document" not in cells or not normalise(cells["document"]):
+        return None
+    if gives_away(cells["query"], cells["document"]):
+        return "query", "holds its whole document: there is nothing to look for"
+    return None
+
+
+def _choices(cells: Cells, _: Table) -> tuple[str, str] | None:
+    if "choices" not in cells:
+        return None
+    choices, answer, context = cells["choices"], cells["answer"], cells["context"]
+    if len(choices) < 2:
+        return "choices", f"holds {len(choices)}: give two or more"
+    if answer >= len(choices):
+        return "answer", f"is {answer}: the choices are numbered from 0 to {len(choices) - 1}"
+    if not all(choices):
+        return "choices", f"choice {choices.index('')} is empty: it has no tokens to score"
+    for place, choice in enumerate(choices):
+        if choice in choices[:place]:
+            return "choices", f"choices {choices.index(choice)} and {place} are the same"
+    wrong = [choice for place, choice in enumerate(choices) if place != answer]
+    if gives_away(context, choices[answer]) and not any(gives_away(context, one) for one in wrong):
+        return "context", "holds the right choice and none of the others: it tells the answer"
+    cells["choices"] = [f" {choice}" for choice in choices]  # the space that follows the context
+    return None
+
+
+CHECKS: tuple[Callable[[Cells, Table], tuple[str, str] | None], ...] = (
+    _label,
+    _document,
+    _choices,
+)
+"""Each says what is wrong with a row: in which role's column, and why."""
