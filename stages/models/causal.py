@@ -6,8 +6,8 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from torch import Tensor
-from transformers import Cache, PreTrainedModel
+from torch import Tensor, nn
+from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from stages.errors import UserError
 from stages.models.encoder import UNLIMITED, TokenIds
@@ -169,13 +169,18 @@ def hidden_states(
 
 
 def head_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """Hidden states [..., hidden] -> logits [..., vocabulary] in fp32.
+    """Hidden states [..., hidden] -> logits [..., vocabulary] in fp32."""
+    return apply_head(model.get_output_embeddings(), model.config, hidden)
 
-    The product is taken in the model's dtype; scale and soft cap, where the model has them
+
+def apply_head(head: nn.Module, config: PreTrainedConfig, hidden: Tensor) -> Tensor:
+    """The same by the `head` alone of a model with this `config`.
+
+    The product is taken in the head's dtype; scale and soft cap, where the model has them
     (Cohere and Granite; Gemma), in fp32.
     """
-    logits: Tensor = model.get_output_embeddings()(hidden).float()
-    config = model.config.get_text_config()
+    logits: Tensor = head(hidden).float()
+    config = config.get_text_config()
     if scale := getattr(config, "logit_scale", None):
         logits = logits * scale
     if divisor := getattr(config, "logits_scaling", None):

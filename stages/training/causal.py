@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from stages.models.causal import CausalTokenizer, head_logits, hidden_states
 from stages.models.encoder import TokenIds, pad
@@ -68,9 +69,12 @@ class CausalTrainee(Trainee):
         predicts = text.roll(-1, dims=1)
         predicts[:, -1] = False
         features = hidden_states(self.model, ids, None)[predicts]
-        logits, labels = head_logits(self.model, features), ids[text]
+        logits, labels = self.classify(features), ids[text]
         owner = torch.arange(len(indices), device=self.device)[:, None].expand_as(text)[text]
         smoothing = self.smoothing if self.training else 0.0
         found = losses.classification(logits, labels, smoothing)
         by_row = torch.zeros(len(indices), device=self.device).index_add(0, owner, found)
         return Output(by_row, features, owner, logits, labels)
+
+    def classify(self, features: Tensor) -> Tensor:
+        return head_logits(self.model, features)

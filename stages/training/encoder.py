@@ -55,15 +55,18 @@ class EncoderTrainee(Trainee):
         vectors = [self._encode([column[i] for i in indices]) for column in rows.texts]
         features = torch.stack(vectors, dim=1).flatten(0, 1)
         owner = torch.arange(len(indices), device=self.device).repeat_interleave(len(vectors))
-        if self.head is None or rows.labels is None:
+        logits = self.classify(features)
+        if logits is None or rows.labels is None:
             return Output(losses.contrastive(*vectors), features, owner)
         labels = torch.tensor([rows.labels[i] for i in indices], device=self.device)
-        logits = self.head(features).float()
         smoothing = self.smoothing if self.training else 0.0
         found = losses.classification(logits, labels, smoothing)
         if self.training and self.class_weights is not None:
             found = found * self.class_weights[labels]
         return Output(found, features, owner, logits, labels)
+
+    def classify(self, features: Tensor) -> Tensor | None:
+        return None if self.head is None else self.head(features).float()
 
     def _encode(self, texts: Sequence[TokenIds]) -> Tensor:
         vectors: Tensor = self.encoder(*pad(texts, self.pad_id, self.device))
@@ -75,7 +78,11 @@ class EncoderTrainee(Trainee):
         if self.head is None or rows.labels is None:
             return
         embedded = embed(self.encoder, rows.texts[0], self.pad_id, PROBE_BATCH_TOKENS)
-        probe = fit_probe(embedded, np.asarray(rows.labels), self.head.out_features)
+        self.set_head(fit_probe(embedded, np.asarray(rows.labels), self.head.out_features))
+
+    @torch.no_grad()
+    def set_head(self, probe: Probe) -> None:
+        assert self.head is not None
         self.head.weight.copy_(torch.as_tensor(probe.weight))
         self.head.bias.copy_(torch.as_tensor(probe.bias))
 

@@ -68,8 +68,8 @@ def _train_subset(stream: Stream, config: RunConfig, seed: int) -> list[int]:
     steps are its boldest, and what they saw is remembered best.
     """
     steps = min(config.steps, math.ceil(len(stream.rows) / config.batch_size / stream.share))
-    seen = {row for step in range(steps) for row in stream.batch(config.batch_size, seed, step)}
-    return _draw(np.asarray(sorted(seen)), config.validation_rows)
+    seen = stream.seen(config.batch_size, seed, steps)
+    return _draw(np.asarray(seen), config.validation_rows)
 
 
 def _draw(rows: NDArray[np.integer], size: int) -> list[int]:

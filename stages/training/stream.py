@@ -37,6 +37,10 @@ class Stream:
         between = (self.drawn(batch_size, step), self.drawn(batch_size, step + 1))
         return [int(row) for row in places[order.draw(len(places), seed, *between)]]
 
+    def seen(self, batch_size: int, seed: int, steps: int) -> list[int]:
+        """The rows of the first `steps` steps, each once, in order."""
+        return sorted({row for step in range(steps) for row in self.batch(batch_size, seed, step)})
+
     def of(self, places: Sequence[int]) -> "Stream":
         """The same with other rows in an epoch."""
         return replace(self, places=places)

@@ -57,6 +57,10 @@ class Trainee(nn.Module):
         output: Output = super().__call__(rows, indices)
         return output
 
+    def classify(self, features: Tensor) -> Tensor | None:
+        """Features [n, hidden] -> logits [n, classes or vocabulary] in fp32; None if headless."""
+        raise NotImplementedError
+
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from stages.config.reading import PARAMS, mistake, parse, suggestion
 from stages.config.runs import RunConfig
 from stages.errors import UserError
+from stages.training.methods.distil import Distil
 from stages.training.methods.lora import Lora
+from stages.training.methods.lwf import Lwf
 from stages.training.methods.method import Fit, Method
 from stages.training.methods.replay import Replay
+from stages.training.methods.self_replay import SelfReplay
 
 
 def chosen(run: str, config: RunConfig) -> list[Method]:

@@ -1,0 +1,47 @@
+"""Distillation: learn what a tuned model, the run's `teacher`, says of the target's rows (Hinton et
+al. 2015, arXiv 1503.02531)."""
+
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from stages.training.methods.method import Fit, Method
+from stages.training.objective import Batch, Term
+from stages.training.subject import Subject
+from stages.training.teacher import Teacher, divergence, load_teacher, teach
+
+
+class Distil(Method):
+    """`weight` times the divergence from the teacher at `temperature` is added to the loss on the
+    labels. The teacher may be larger than the student; of its seeds the first one teaches."""
+
+    name: ClassVar[str] = "distil"
+    weight: Annotated[float, Field(gt=0)]
+    temperature: Annotated[float, Field(gt=0)]
+
+    def misfit(self, fit: Fit) -> str | None:
+        if not fit.run.teacher.startswith("models/tuned/"):
+            return "needs a teacher: set the run's teacher to models/tuned/<run>"
+        if "retrieval" in fit.targets.values():
+            return "a retrieval target has no labels to be unsure of; classification would fit"
+        if "augment" in fit.run.methods:
+            return "the teacher reads the target's rows as they are: leave augment out"
+        return None
+
+    def term(self, subject: Subject) -> Term:
+        teachers: dict[str, Teacher] = {}
+        for stream, examples in zip(subject.targets, subject.recipe.train, strict=True):
+            trainee, rows = load_teacher(Path(subject.config.teacher), subject, examples)
+            teachers[stream.task] = teach(subject, trainee, rows, stream)
+
+        def term(batch: Batch) -> Tensor:
+            teacher, output = teachers[batch.stream.task], batch.output
+            taught = teacher.classify(teacher.of(batch))
+            assert taught is not None
+            assert output.logits is not None
+            distance = divergence(taught, output.logits, self.temperature)
+            return self.weight * batch.mean(output.by_row(distance))
+
+        return term

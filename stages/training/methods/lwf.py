@@ -1,0 +1,59 @@
+"""Learning without forgetting: stay near what the base says of the target's inputs (Li and Hoiem
+2016, arXiv 1606.09282)."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from stages.training.methods.method import Fit, Method
+from stages.training.objective import Batch, Term
+from stages.training.subject import Subject
+from stages.training.teacher import divergence, teach
+
+
+class Lwf(Method):
+    """Of a causal model, the divergence of next-token distributions from the base's at
+    `temperature`, whose hidden states are kept and whose frozen head is applied anew; of an
+    encoder, which has no old head, the distance of embeddings from the base's."""
+
+    name: ClassVar[str] = "lwf"
+    weight: Annotated[float, Field(gt=0)]
+    temperature: Annotated[float, Field(gt=0)] | None = None
+
+    def misfit(self, fit: Fit) -> str | None:
+        if fit.model == "encoder" and self.temperature is not None:
+            return "temperature is of logits, and an encoder's embeddings have none: leave it out"
+        if fit.model == "causal" and self.temperature is None:
+            return "give a temperature, such as 2"
+        return None
+
+    def term(self, subject: Subject) -> Term:
+        teachers = {
+            stream.task: teach(subject, stream.trainee, stream.rows, stream)
+            for stream in subject.targets
+        }
+
+        def term(batch: Batch) -> Tensor:
+            teacher, output = teachers[batch.stream.task], batch.output
+            taught = teacher.of(batch)
+            if self.temperature is None:
+                distance = relative_distance(taught, output.features)
+            else:
+                logits, old = output.logits, teacher.classify(taught)
+                assert logits is not None
+                assert old is not None
+                distance = divergence(old, logits, self.temperature)
+            return self.weight * batch.mean(output.by_row(distance))
+
+        return term
+
+
+def relative_distance(taught: Tensor, learned: Tensor) -> Tensor:
+    """Squared distance of embeddings [n, hidden] over the squared length of the old one -> [n].
+
+    Relative, so that one weight means the same for models whose embeddings differ in size.
+    """
+    taught, learned = taught.float(), learned.float()
+    moved = (learned - taught).square().sum(-1)
+    return moved / taught.square().sum(-1)

@@ -1,0 +1,74 @@
+"""Self-replay: what the base itself writes, among the rows of the target (arXiv 2505.13811,
+context-free synthetic data)."""
+
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from tqdm import tqdm
+
+from stages.models.loading import EncoderModel
+from stages.training import order
+from stages.training.causal import CausalRows
+from stages.training.methods.method import Fit, Method
+from stages.training.stream import Stream
+from stages.training.subject import Subject
+
+AT_ONCE = 16
+"""Texts that are written side by side."""
+
+
+class SelfReplay(Method):
+    """`fraction` r: the share of written rows among all rows, r/(1-r) a target row. `length`: their
+    tokens, at most; they are drawn from the base's own distribution, after nothing but its BOS."""
+
+    name: ClassVar[str] = "self-replay"
+    fraction: Annotated[float, Field(gt=0, lt=1)]
+    length: Annotated[int, Field(ge=2)]
+
+    def misfit(self, fit: Fit) -> str | None:
+        if fit.model != "causal":
+            return f"the base writes its own rows, and an {fit.model} writes none: replay would fit"
+        return None
+
+    def streams(self, subject: Subject) -> list[Stream]:
+        trainee = subject.targets[0].trainee
+        stream = Stream(self.name, trainee, CausalRows([], []), self.fraction / (1 - self.fraction))
+        wanted = stream.drawn(subject.config.batch_size, subject.config.steps)
+        return [Stream(self.name, trainee, self._write(subject, wanted), stream.share)]
+
+    @torch.no_grad()
+    def _write(self, subject: Subject, wanted: int) -> CausalRows:
+        loaded = subject.loaded
+        assert not isinstance(loaded, EncoderModel)
+        start = loaded.tokenizer.prompt("")
+        ends = set(loaded.tokenizer.eos_ids)
+        written: list[list[int]] = []
+        bar = tqdm(total=wanted, desc=f"{subject.recipe.name}, self-replay", disable=None)
+        while len(written) < wanted:
+            order.seed_step(subject.seed, len(written), 0)
+            begun = torch.tensor([start] * min(AT_ONCE, wanted - len(written)))
+            with subject.accelerator.autocast():
+                drawn = loaded.model.generate(
+                    input_ids=begun.to(subject.device),
+                    attention_mask=torch.ones_like(begun).to(subject.device),
+                    do_sample=True,
+                    temperature=1.0,
+                    top_k=0,
+                    top_p=1.0,
+                    max_new_tokens=self.length,
+                    eos_token_id=sorted(ends) or None,
+                    pad_token_id=loaded.tokenizer.pad_id,
+                )
+            written.extend(_up_to_end(row, len(start), ends) for row in drawn.tolist())
+            bar.update(len(begun))
+        bar.close()
+        return CausalRows(written, [len(start)] * len(written))
+
+
+def _up_to_end(row: list[int], start: int, ends: set[int]) -> list[int]:
+    """A row without what stands behind its first end token."""
+    for place in range(start, len(row)):
+        if row[place] in ends:
+            return row[: place + 1]
+    return row

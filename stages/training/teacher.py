@@ -1,0 +1,111 @@
+"""What a frozen model makes of the rows that a run trains on, taken once before it trains."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from stages.errors import UserError
+from stages.models.base import materialise
+from stages.models.causal import apply_head
+from stages.models.encoder import batches_by_tokens
+from stages.models.loading import EncoderModel, load
+from stages.models.tuned import MANIFEST
+from stages.storage import read_json
+from stages.tasks.examples import Examples
+from stages.training import causal, encoder
+from stages.training.objective import Batch
+from stages.training.stream import Stream
+from stages.training.subject import Subject
+from stages.training.trainee import Rows, Trainee
+
+BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """`features`: of each row [k, hidden], kept on the CPU. `classify`: features to logits by the
+    frozen head; None where it has none."""
+
+    features: dict[int, Tensor]
+    classify: Callable[[Tensor], Tensor | None]
+
+    def of(self, batch: Batch) -> Tensor:
+        """The teacher's features [n, hidden] of a batch, in the order of the student's."""
+        features = torch.cat([self.features[row] for row in batch.indices])
+        return features.to(batch.output.features.device)
+
+
+def teach(subject: Subject, trainee: Trainee, rows: Rows, stream: Stream) -> Teacher:
+    """Ask `trainee` for what it makes of `rows`: those that the run will draw from `stream`."""
+    config = subject.config
+    indices = stream.seen(config.batch_size, subject.seed, config.steps)
+    return Teacher(_features(subject, trainee, rows, indices), _frozen_head(trainee))
+
+
+@torch.no_grad()
+def _features(
+    subject: Subject, trainee: Trainee, rows: Rows, indices: Sequence[int]
+) -> dict[int, Tensor]:
+    trainee.eval()
+    found: dict[int, Tensor] = {}
+    batches = list(batches_by_tokens(rows.lengths(indices), BATCH_TOKENS))
+    for batch in tqdm(batches, desc=f"{subject.recipe.name}, teacher", disable=None):
+        chosen = [indices[place] for place in batch]
+        with subject.accelerator.autocast():
+            output = trainee(rows, chosen)
+        counts = torch.bincount(output.owner, minlength=len(chosen)).tolist()
+        found.update(zip(chosen, torch.split(output.features.cpu(), counts), strict=True))
+    return found
+
+
+def _frozen_head(trainee: Trainee) -> Callable[[Tensor], Tensor | None]:
+    if isinstance(trainee, causal.CausalTrainee):
+        # Tied to the embeddings, the head would change with the student's.
+        head = copy.deepcopy(trainee.model.get_output_embeddings()).requires_grad_(False)
+        config = trainee.model.config
+        return lambda features: apply_head(head, config, features)
+    assert isinstance(trainee, encoder.EncoderTrainee)
+    if trainee.head is None:
+        return lambda _: None
+    probe: nn.Module = copy.deepcopy(trainee.head).requires_grad_(False)
+    return lambda features: probe(features).float()
+
+
+def divergence(taught: Tensor, learned: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(p0 || p) of logits [n, classes] at temperature T -> [n] (Hinton et al. 2015,
+    arXiv 1503.02531, section 2: T^2 keeps the gradient's size)."""
+    p0, p = (
+        functional.log_softmax(logits.float() / temperature, dim=-1) for logits in (taught, learned)
+    )
+    kl = functional.kl_div(p, p0, reduction="none", log_target=True).sum(-1)
+    return kl * temperature**2
+
+
+def load_teacher(folder: Path, subject: Subject, examples: Examples) -> tuple[Trainee, Rows]:
+    """The tuned model of another run, its first seed, and a target's rows as it reads them.
+
+    Raises UserError where what it says of them cannot be compared with what the student says.
+    """
+    seeds = sorted(folder.glob("seed-*"), key=lambda path: int(path.name.split("-")[1]))
+    manifest = read_json(seeds[0] / MANIFEST)
+    loaded = load(manifest, materialise(manifest), seeds[0])
+    task, where = examples.task, subject.device
+    if not isinstance(loaded, EncoderModel):
+        rows = causal.tokenise(examples, loaded.tokenizer)
+        own = subject.tokenise(examples)
+        if not isinstance(own, causal.CausalRows) or own.ids != rows.ids:
+            raise UserError(f"{folder}: reads {task.name} in other tokens than the student")
+        return causal.CausalTrainee(loaded.model, loaded.tokenizer.pad_id).to(where), rows
+    texts = encoder.tokenise(examples, loaded.tokenizer)
+    head = loaded.heads.get(task.name)
+    if not head or len(head.bias) != len(task.labels):
+        raise UserError(f"{folder}: has no head for the {len(task.labels)} labels of {task.name}")
+    trainee = encoder.EncoderTrainee(loaded.encoder, len(task.labels), loaded.tokenizer.pad_id)
+    trainee.set_head(head)
+    return trainee.to(where), texts
