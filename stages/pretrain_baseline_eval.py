@@ -1,27 +1,43 @@
-"""Stage pretrain-baseline-eval: what the untouched model can do, and how sure that is."""
+"""Stage pretrain-baseline-eval: what the untouched model can do, how sure that is, and how far the
+target's data is from what it is to keep."""
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from stages import errors
-from stages.config.evaluation import read_evaluation
+from stages.config.evaluation import EvaluationConfig, read_evaluation
 from stages.config.seed import read_seed
+from stages.drift.data import data_shift
 from stages.models.base import materialise
-from stages.models.loading import load
+from stages.models.loading import CausalModel, EncoderModel, load
 from stages.records import write_records
 from stages.scoring.case import score_case
-from stages.storage import read_json
-from stages.tasks.examples import folders
+from stages.scoring.own_text import own_text
+from stages.storage import read_json, write_json
+from stages.tasks.examples import folders, read_role
+
+
+def _shift(
+    case: str, loaded: EncoderModel | CausalModel, evaluation: EvaluationConfig, seed: int
+) -> dict[str, Any]:
+    """`loaded`: as it was scored."""
+    ((train,), (target,)) = (read_role(case, "target", split) for split in ("train", "test"))
+    retain = read_role(case, "retain", "test")
+    found = data_shift(loaded, train, target, retain, evaluation.batch_tokens, seed)
+    if isinstance(loaded, CausalModel):
+        found["own_text"] = own_text(loaded, evaluation.batch_tokens, seed)
+    return found
 
 
 def main(case: str) -> None:
     evaluation, seed = read_evaluation(), read_seed()
     told = Path(f"models/base/{case}.json")
     manifest = read_json(told)
-    folder = materialise(manifest)
+    loaded = load(manifest, materialise(manifest))
     records, about = score_case(
         case,
-        load(manifest, folder),
+        loaded,
         evaluation,
         seed,
         inputs=[told, *folders(case)],
@@ -29,6 +45,7 @@ def main(case: str) -> None:
         label=f"{case}, base",
     )
     write_records(Path(f"metrics/records/{case}/base.parquet"), records, about)
+    write_json(Path(f"metrics/shift/{case}.json"), _shift(case, loaded, evaluation, seed))
 
 
 if __name__ == "__main__":

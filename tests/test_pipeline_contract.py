@@ -29,7 +29,7 @@ FLOORS = (
     ("leftovers", "storage", "config"),
     ("sources", "records", "provenance"),
     ("models", "tasks", "statistics"),
-    ("scoring", "training", "variants", "diagnosis", "report"),
+    ("drift", "scoring", "training", "variants", "diagnosis", "report"),
     (*SCRIPTS, "check", "gate"),
 )
 """From the ground up. A room imports its own modules and those of lower floors, nothing else."""

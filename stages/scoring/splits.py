@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stages.tasks.examples import SPLITS, Examples, Task, read_role
+from stages.tasks.examples import ROLES, SPLITS, Examples, Task, read_role
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,11 @@ class TaskSplits:
         return self.test.task
 
     def scored(self) -> Iterator[tuple[str, Examples]]:
+        """Of the target also train rows, as many as of validation: what was learned by heart."""
+        if self.role == "target":
+            # Ids are hashes: the first in their order are a sample, and always the same one.
+            first = self.train.rows.sort_values("example_id", ignore_index=True)
+            yield "train", Examples(self.task, first.head(len(self.validation)))
         yield "validation", self.validation
         yield "test", self.test
 
@@ -41,6 +46,6 @@ def read_splits(case: str) -> list[TaskSplits]:
     """All tasks of a case, targets first, each role in order of names."""
     return [
         TaskSplits(role, *of_task)
-        for role in ("target", "retain")
+        for role in ROLES
         for of_task in zip(*(read_role(case, role, split) for split in SPLITS), strict=True)
     ]

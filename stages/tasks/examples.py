@@ -10,6 +10,7 @@ import pyarrow as pa
 from stages.records import read_table, write_table
 from stages.storage import content_id
 
+ROLES = ("target", "retain")
 SPLITS = ("train", "validation", "test")
 COLUMNS = {
     "classification": ("text", "label"),
@@ -86,7 +87,7 @@ def identify(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
 
 def folders(case: str) -> list[Path]:
     """Where the examples of a case lie, one a role."""
-    return [Path("data") / case / role for role in ("target", "retain")]
+    return [Path("data") / case / role for role in ROLES]
 
 
 def path_of(case: str, role: str, split: str, task: str) -> Path:

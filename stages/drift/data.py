@@ -1,0 +1,95 @@
+"""How far a target's data is from what the model is to keep, seen by the untouched model."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stages.drift.states import Floats, vectors
+from stages.drift.texts import encode, texts_of
+from stages.models.loading import CausalModel, EncoderModel
+from stages.statistics import shift
+from stages.tasks.examples import Examples
+
+TEXTS = 200
+"""Of a sample, at most."""
+SAME, GENERAL = "same source", "all retain tasks"
+"""Beside the tasks: two halves of the target's training texts, and a share of every retain task."""
+DECIMALS = 4
+
+
+def data_shift(
+    loaded: EncoderModel | CausalModel,
+    train: Examples,
+    target: Examples,
+    retain: Sequence[Examples],
+    batch_tokens: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The target's training texts against those of every task's test split.
+
+    `comparisons`, by task, GENERAL and SAME, whose figures are what no difference looks like: see
+    stages/statistics/shift.py. `labels`: the target's, where it has any.
+    """
+    both = [text for _, text in texts_of(train, 2 * TEXTS)]
+    # Ids are hashes: one half is as good as the other.
+    ours, other_half = both[: (len(both) + 1) // 2], both[(len(both) + 1) // 2 :]
+    share = max(1, TEXTS // len(retain))
+    others = {
+        SAME: other_half,
+        target.task.name: _texts(target, TEXTS),
+        **{test.task.name: _texts(test, TEXTS) for test in retain},
+        GENERAL: [text for test in retain for text in _texts(test, share)],
+    }
+    embedded = _embedded(loaded, [ours, *others.values()], batch_tokens)
+    compared = {
+        name: _compare(ours, texts, embedded, seed)
+        for name, texts in others.items()
+        if len(texts) >= shift.FOLDS
+    }
+    found: dict[str, Any] = {"texts": len(ours), "comparisons": compared}
+    if train.task.labelled:
+        found["labels"] = dict(_labels({"train": train, "test": target}))
+    return found
+
+
+def _texts(examples: Examples, most: int) -> list[str]:
+    return [text for _, text in texts_of(examples, most)]
+
+
+def _embedded(
+    loaded: EncoderModel | CausalModel, samples: Sequence[Sequence[str]], batch_tokens: int
+) -> dict[str, Floats]:
+    """A vector for every text; one that stands in two samples is read once."""
+    texts = list(dict.fromkeys(text for sample in samples for text in sample))
+    return dict(zip(texts, vectors(loaded, encode(loaded, texts), batch_tokens), strict=True))
+
+
+def _compare(
+    ours: Sequence[str], theirs: Sequence[str], embedded: Mapping[str, Floats], seed: int
+) -> dict[str, float | int]:
+    x, y = (np.stack([embedded[text] for text in side]) for side in (ours, theirs))
+    # Samples of one size: a smaller one has rarer trigrams and knows fewer words.
+    size = min(len(ours), len(theirs))
+    apart = shift.separation(x, y, seed)
+    found = {
+        "n_grams": shift.n_gram_distance(ours[:size], theirs[:size]),
+        "embeddings": shift.embedding_distance(x, y),
+        "auc": apart.auc,
+        "auc_error": apart.error,
+        "unknown_words": shift.unknown_words(ours, theirs),
+        "words": shift.mean_length(ours),
+        "words_there": shift.mean_length(theirs),
+    }
+    return {"n": len(theirs), **{name: round(value, DECIMALS) for name, value in found.items()}}
+
+
+def _labels(splits: Mapping[str, Examples]) -> Iterator[tuple[str, Any]]:
+    counts = {
+        name: np.bincount(part.targets(), minlength=len(part.task.labels)).astype(float)
+        for name, part in splits.items()
+    }
+    for name, of_split in counts.items():
+        figures = shift.balance(of_split)
+        yield name, {key: round(value, DECIMALS) for key, value in figures.items()}
+    yield "moved", round(shift.total_variation(*counts.values()), DECIMALS)

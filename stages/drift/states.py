@@ -1,0 +1,77 @@
+"""What a model makes of texts: the states of every layer, and what comes out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.models.causal import decoder, head_logits
+from stages.models.encoder import TokenIds, batches_by_tokens, pad
+from stages.models.loading import CausalModel, EncoderModel
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some texts, read. `rows` are their places among all; `mask` is 1 at their tokens."""
+
+    rows: NDArray[np.intp]
+    ids: Tensor
+    mask: Tensor
+    layers: tuple[Tensor, ...]
+    """Embeddings and each layer's output, [rows, length, hidden]; the last is the model's."""
+
+
+def body_of(loaded: EncoderModel | CausalModel) -> Any:
+    return loaded.encoder.body if isinstance(loaded, EncoderModel) else loaded.model
+
+
+@torch.inference_mode()
+def read(
+    loaded: EncoderModel | CausalModel, texts: Sequence[TokenIds], batch_tokens: int
+) -> Iterator[Batch]:
+    """Batches of at most `batch_tokens`, padding included; the same ones for models of one kind."""
+    body = body_of(loaded)
+    model = body if isinstance(loaded, EncoderModel) else decoder(body)
+    where = next(body.parameters()).device
+    for rows in batches_by_tokens([len(ids) for ids in texts], batch_tokens):
+        ids, mask = pad([texts[row] for row in rows], loaded.tokenizer.pad_id, where)
+        found = model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+        # transformers' last entry is before the final norm in some models and after it in others.
+        layers = (*found.hidden_states[:-1], found.last_hidden_state)
+        yield Batch(rows, ids, mask, layers)
+
+
+@torch.inference_mode()
+def divergence(base: CausalModel, tuned: CausalModel, before: Batch, after: Batch) -> Floats:
+    """KL(base || tuned) of the next token in nats, [rows]: the mean over a text's tokens."""
+    first, second = (
+        head_logits(loaded.model, batch.layers[-1][:, :-1]).log_softmax(-1)
+        for loaded, batch in ((base, before), (tuned, after))
+    )
+    each = (first.exp() * (first - second)).sum(-1)
+    # What comes after the last token is not part of the text.
+    weight = before.mask[:, 1:]
+    return np.asarray(((each * weight).sum(1) / weight.sum(1).clamp(min=1)).cpu().numpy())
+
+
+def vectors(
+    loaded: EncoderModel | CausalModel, texts: Sequence[TokenIds], batch_tokens: int
+) -> Floats:
+    """One vector a text, [n, hidden] in fp32: the mean of its tokens' last states."""
+    found: dict[int, Floats] = {}
+    for batch in read(loaded, texts, batch_tokens):
+        found.update(zip(batch.rows.tolist(), pooled(batch), strict=True))
+    return np.stack([found[row] for row in range(len(texts))])
+
+
+def pooled(batch: Batch) -> Floats:
+    """The mean of each text's last states, [rows, hidden] in fp32."""
+    mask = batch.mask.unsqueeze(-1).float()
+    mean = (batch.layers[-1].float() * mask).sum(1) / mask.sum(1)
+    return np.asarray(mean.cpu().numpy())

@@ -1,0 +1,62 @@
+"""How far training moved the weights, layer by layer and module by module."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_LAYER = re.compile(r"(?:^|\.)(\d+)\.")
+_ITERATIONS = 30
+
+
+def weight_drift(base: Any, tuned: Any) -> Iterator[dict[str, Any]]:
+    """Rows of the drift table from two models of one architecture.
+
+    measure `weight`: |w1 - w0| / |w0| (Frobenius) of all parameters of a module kind in a layer;
+    `spectral`: the same in the largest singular value, of its matrices, the largest of them. A
+    low-rank change is small in the first and not in the second. `layer` is -1 outside the layers.
+    """
+    after = dict(tuned.named_parameters())
+    moved: dict[tuple[int, str], list[tuple[Tensor, Tensor]]] = {}
+    for name, before in base.named_parameters():
+        pair = (before.detach().float().cpu(), after[name].detach().float().cpu())
+        moved.setdefault(place_of(name), []).append(pair)
+    for (layer, module), pairs in sorted(moved.items()):
+        place = {"layer": layer, "module": module}
+        change = sum(float((new - old).square().sum()) for old, new in pairs)
+        size = sum(float(old.square().sum()) for old, _ in pairs)
+        if size > 0:
+            yield {**place, "measure": "weight", "value": (change / size) ** 0.5}
+        spectral = [
+            spectral_norm(new - old) / spectral_norm(old)
+            for old, new in pairs
+            if old.ndim == 2 and bool(old.any())
+        ]
+        if spectral:
+            yield {**place, "measure": "spectral", "value": max(spectral)}
+
+
+def place_of(name: str) -> tuple[int, str]:
+    """A parameter's layer, -1 outside of them, and its module's name in the layer."""
+    module = name.removesuffix(".weight").removesuffix(".bias")
+    found = _LAYER.search(module)
+    return (int(found[1]), module[found.end() :]) if found else (-1, module)
+
+
+def spectral_norm(matrix: Tensor) -> float:
+    """The largest singular value of a matrix, by power iteration from a fixed start."""
+    if not bool(matrix.any()):
+        return 0.0
+    generator = torch.Generator().manual_seed(0)
+    vector = torch.randn(matrix.shape[1], generator=generator)
+    size = 0.0
+    for _ in range(_ITERATIONS):
+        vector = vector / vector.norm()
+        image = matrix @ vector
+        size = float(image.norm())
+        if size == 0:
+            return 0.0
+        vector = matrix.T @ image
+    return size

@@ -1,0 +1,204 @@
+"""How far models and data have moved: nowhere where nothing did, and where something did."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import tiny_causal
+import torch
+from torch import nn
+
+from stages.drift.states import body_of, divergence, read
+from stages.drift.table import COLUMNS, drift_table, state_drift
+from stages.drift.texts import encode, texts_of
+from stages.drift.weights import place_of, spectral_norm, weight_drift
+from stages.models.loading import CausalModel, EncoderModel, load
+from stages.records import read_table
+from stages.storage import read_json
+from stages.tasks.examples import path_of, read_examples
+
+ENCODER = {"kind": "encoder", "pooling": "mean"}
+CAUSAL = {"kind": "causal"}
+
+
+@pytest.fixture(scope="module")
+def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("causal")
+    tiny_causal.write_sources(folder)
+    return folder / "own" / "model"
+
+
+def encoder_pair(own: Path) -> tuple[EncoderModel, EncoderModel]:
+    first, second = (load(ENCODER, own / "model") for _ in range(2))
+    assert isinstance(first, EncoderModel)
+    assert isinstance(second, EncoderModel)
+    return first, second
+
+
+def causal_pair(folder: Path) -> tuple[CausalModel, CausalModel]:
+    first, second = (load(CAUSAL, folder) for _ in range(2))
+    assert isinstance(first, CausalModel)
+    assert isinstance(second, CausalModel)
+    return first, second
+
+
+# Weights
+
+
+def test_places() -> None:
+    assert place_of("encoder.layer.3.attention.self.query.weight") == (3, "attention.self.query")
+    assert place_of("model.layers.11.mlp.up_proj.weight") == (11, "mlp.up_proj")
+    assert place_of("h.0.ln_1.bias") == (0, "ln_1")
+    assert place_of("embeddings.word_embeddings.weight") == (-1, "embeddings.word_embeddings")
+
+
+def test_spectral_norm_is_the_largest_singular_value() -> None:
+    matrix = torch.randn(20, 30, generator=torch.Generator().manual_seed(1))
+    expected = float(torch.linalg.matrix_norm(matrix, 2))
+    assert spectral_norm(matrix) == pytest.approx(expected, rel=0.01)
+    assert spectral_norm(torch.zeros(3, 4)) == 0
+
+
+def test_weight_drift_names_what_moved(own: Path) -> None:
+    base, tuned = encoder_pair(own)
+    moved = tuned.encoder.body.encoder.layer[1].intermediate.dense
+    with torch.no_grad():
+        moved.weight *= 1.5
+        moved.bias *= 1.5
+    found = list(weight_drift(body_of(base), body_of(tuned)))
+    assert {row["layer"] for row in found} == {-1, 0, 1}
+    for row in found:
+        here = (row["layer"], row["module"]) == (1, "intermediate.dense")
+        assert row["value"] == pytest.approx(0.5 if here else 0, abs=1e-6), row
+
+
+def test_a_low_rank_change_shows_in_the_spectral_norm() -> None:
+    base, tuned = nn.Linear(64, 64), nn.Linear(64, 64)
+    tuned.load_state_dict(base.state_dict())
+    with torch.no_grad():
+        tuned.weight += 0.05 * torch.outer(torch.ones(64), torch.ones(64)) / 8
+    found = {row["measure"]: row["value"] for row in weight_drift(base, tuned)}
+    expected = 0.05 * 8 / float(torch.linalg.matrix_norm(base.weight.detach(), 2))
+    assert found["spectral"] == pytest.approx(expected, rel=0.01)
+    assert found["spectral"] > 2 * found["weight"]
+
+
+# States
+
+
+def moved_head(pair: tuple[CausalModel, CausalModel]) -> None:
+    with torch.no_grad():
+        pair[1].model.get_output_embeddings().weight *= 1.2
+
+
+def test_divergence_is_that_of_plain_calls(causal: Path) -> None:
+    base, tuned = causal_pair(causal)
+    moved_head((base, tuned))
+    encoded = encode(base, ["one two three", "four", "five six seven eight"])
+    batches = (read(loaded, encoded, 1000) for loaded in (base, tuned))
+    ((before, after),) = zip(*batches, strict=True)
+    found = dict(zip(before.rows.tolist(), divergence(base, tuned, before, after), strict=True))
+    for row, ids in enumerate(encoded):
+        first, second = (
+            loaded.model(input_ids=torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
+            for loaded in (base, tuned)
+        )
+        expected = (first.exp() * (first - second)).sum(-1).mean().item()
+        assert found[row] == pytest.approx(expected, rel=1e-4)
+        assert expected > 0
+
+
+def test_padding_changes_nothing(causal: Path, own: Path) -> None:
+    for loaded in (causal_pair(causal)[0], encoder_pair(own)[0]):
+        encoded = encode(loaded, ["name1 name2", "name3 name4 name5 name6 filler1 filler2"])
+        together = {
+            int(row): batch.layers[-1][place, : len(encoded[row])]
+            for batch in read(loaded, encoded, 1000)
+            for place, row in enumerate(batch.rows)
+        }
+        for row, ids in enumerate(encoded):
+            (alone,) = read(loaded, [ids], 1000)
+            assert torch.allclose(together[row], alone.layers[-1][0], atol=1e-5)
+
+
+# The stages' tables
+
+
+def test_the_drift_table_of_a_run(walked: tiny.Walk) -> None:
+    tasks = {tiny.TARGET, *tiny.RETAIN}
+    for run in ("full", "lora"):
+        rows, about = read_table(walked.path / f"metrics/drift/{tiny.CASE}/{run}.parquet")
+        assert set(rows.columns) == {*COLUMNS, "seed"}
+        assert about["run"] == run
+        assert about["provenance"]["device"]
+        assert set(rows["measure"]) == {"weight", "spectral", "cka", "cosine"}
+        assert np.isfinite(rows["value"]).all()
+        cka = rows[rows["measure"] == "cka"].set_index("layer")["value"]
+        assert list(cka.index) == [0, 1, 2]
+        assert (cka < 1.0001).all()
+        cosine = rows[rows["measure"] == "cosine"]
+        assert set(cosine["task"]) == tasks
+        assert (cosine.groupby("task").size() == 32).all()
+        weight = rows[rows["measure"] == "weight"]
+        assert set(weight["layer"]) == {-1, 0, 1}
+        embeddings = weight[weight["module"] == "embeddings.word_embeddings"]["value"].item()
+        assert (embeddings == 0) == (run == "lora")
+        if run == "full":
+            assert cka[2] < cka[0]
+            assert (cosine["value"] > 0).all()
+            assert (weight["value"] > 0).all()
+
+
+def test_identical_models_have_not_moved(
+    walked: tiny.Walk, own: Path, causal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(walked.path)
+    tests = [
+        read_examples(path_of(tiny.CASE, role, "test", task))
+        for role, task in (("target", tiny.TARGET), ("retain", tiny.RETRIEVAL))
+    ]
+    for base, tuned in (encoder_pair(own), causal_pair(causal)):
+        rows = [*weight_drift(body_of(base), body_of(tuned)), *state_drift(base, tuned, tests, 512)]
+        table = drift_table(rows)
+        cka = table["measure"] == "cka"
+        assert table.loc[cka, "value"].to_list() == pytest.approx([1.0] * cka.sum(), abs=1e-5)
+        assert table.loc[~cka, "value"].abs().max() < 1e-6
+
+
+def test_the_texts_are_the_first_by_id(walked: tiny.Walk) -> None:
+    test = read_examples(walked.path / path_of(tiny.CASE, "retain", "test", tiny.RETRIEVAL))
+    found = texts_of(test, 5)
+    assert [one for one, _ in found] == sorted(test.column("example_id"))[:5]
+    row = test.rows.set_index("example_id").loc[found[0][0]]
+    assert found[0][1] == f"{row['query']} {row['document']}"
+
+
+def test_train_rows_of_the_target_are_scored(walked: tiny.Walk) -> None:
+    base, run = (
+        read_table(walked.path / f"metrics/records/{tiny.CASE}/{who}.parquet")[0]
+        for who in ("base", "full")
+    )
+    train = read_examples(walked.path / path_of(tiny.CASE, "target", "train", tiny.TARGET))
+    for records in (base, run):
+        seen = records[records["split"] == "train"]
+        assert set(seen["task"]) == {tiny.TARGET}
+        assert (
+            len(seen) == (records["split"].eq("validation") & records["task"].eq(tiny.TARGET)).sum()
+        )
+        assert set(seen["example_id"]) <= set(train.column("example_id"))
+
+
+def test_the_data_shift_of_a_case(walked: tiny.Walk) -> None:
+    found = read_json(walked.path / f"metrics/shift/{tiny.CASE}.json")
+    compared = found["comparisons"]
+    assert set(compared) == {"same source", tiny.TARGET, *tiny.RETAIN, "all retain tasks"}
+    same, other = compared["same source"], compared[tiny.RETRIEVAL]
+    assert abs(same["auc"] - 0.5) < 4 * same["auc_error"]
+    assert other["auc"] > 0.75
+    for figure in ("n_grams", "embeddings", "unknown_words"):
+        assert other[figure] > same[figure]
+    assert other["words"] == 8
+    assert other["words_there"] == 14
+    assert found["labels"]["train"]["evenness"] > 0.95
+    assert 0 <= found["labels"]["moved"] < 0.3
