@@ -1,8 +1,8 @@
 """tests/FAULTS.md: which fault is injected by which test, and what came of it.
 
-A pytest plugin. A test that asks for the fixture `fault` says what it injected and what it saw; when
-the session ends, the rows of the tests that ran are put into the page. Rows of tests that did not run
-stay; a session over all tests drops those of tests that are gone.
+A pytest plugin. A test that asks for the fixture `fault` says what it injected and what it saw;
+when the session ends, the rows of the tests that ran are put into the page. Rows of tests that did
+not run stay; a session over all tests drops those of tests that are gone.
 """
 
 import re
@@ -104,6 +104,7 @@ class FaultsPage:
 @pytest.fixture
 def fault(request: pytest.FixtureRequest) -> Fault:
     page = request.config.pluginmanager.get_plugin("faults-page")
+    assert isinstance(page, FaultsPage)
     return lambda what, outcome: page.note(request.node, what, outcome)
 
 

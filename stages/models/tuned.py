@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -67,6 +68,9 @@ def load_heads(folder: Path) -> dict[str, Probe]:
     with _told(folder):
         tensors = load_file(folder / HEADS)
         tasks = sorted({name.rpartition(".")[0] for name in tensors})
+        for name, weights in tensors.items():
+            if not np.isfinite(weights).all():
+                raise ValueError(f"{name} of {HEADS} is not finite")
         return {task: Probe(tensors[f"{task}.weight"], tensors[f"{task}.bias"]) for task in tasks}
 
 

@@ -1,7 +1,6 @@
 """Tables of a user's own that cannot be asked."""
 
 import io
-import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tiny
+
 from bad_inputs.bad import Bad, Spoil, jsonl, rows_of, use, words
 
 COLUMNS = {"text": "text", "label": "label"}
