@@ -156,7 +156,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Raises UserError where there is no such file, or it is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not there; run `dvc repro`") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: no JSON ({error}); delete it and run `dvc repro`") from None
 
 
 def sha256_file(path: Path) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import tiny
 
+pytest_plugins = ["faults_page"]
+
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:

@@ -30,7 +30,7 @@ FLOORS = (
     ("sources", "records", "provenance"),
     ("models", "tasks", "statistics"),
     ("drift", "scoring", "training", "variants", "diagnosis", "report"),
-    (*SCRIPTS, "check", "gate"),
+    (*SCRIPTS, "check", "gate", "verify"),
 )
 """From the ground up. A room imports its own modules and those of lower floors, nothing else."""
 

@@ -113,7 +113,8 @@ def test_kill_and_resume_ends_in_the_same_weights(
     with pytest.raises(_StopError):
         _stop_at(monkeypatch, 0, 0)
         tiny.run_stage("finetune", "full")
-    assert _left(other) == [other / checkpoint.relative_to(bench)]
+    assert other / checkpoint.relative_to(bench) in _left(other)
+    assert len({path.parent for path in _left(other)}) == 1
 
 
 def _checkpoints(project: Path) -> list[Path]:
@@ -247,7 +248,7 @@ def test_a_loss_that_is_not_finite_is_an_error(
 ) -> None:
     shutil.rmtree(bench / "models/tuned/full")
     bad_loss.update(step=7, value=value)
-    with pytest.raises(UserError, match=rf"^step 7: the loss is {value};"):
+    with pytest.raises(UserError, match=rf"^step 7: the loss is {value}, from color-qa "):
         tiny.run_stage("finetune", "full")
     assert not (bench / "models/tuned/full").exists()
 

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Hashable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -14,6 +15,9 @@ from stages.errors import UserError, one_line
 from stages.secrets import is_secret
 
 PARAMS = Path("params.yaml")
+
+MOST_TEXTS = 100_000
+"""Beyond it, a few lines of YAML have been unfolded into more than anybody wrote."""
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 """A slug: it becomes a file name and a part of a metric's key."""
@@ -101,14 +105,17 @@ def load() -> dict[str, Any]:
         raise UserError(one_line(f"{PARAMS}: not YAML: {reason}")) from None
     if not isinstance(params, dict):
         raise UserError(f"{PARAMS}: holds no mapping of sections")
-    for key, text in _texts(params, ""):
-        if is_secret(text):
-            raise UserError(
-                one_line(
-                    f"{PARAMS}: {key}: looks like a secret (not shown): remove it and revoke it; "
-                    "tokens belong into the environment, such as HF_TOKEN"
-                )
+    texts = list(islice(_texts(params, ""), MOST_TEXTS))
+    if len(texts) == MOST_TEXTS:
+        raise UserError(f"{PARAMS}: more than {MOST_TEXTS} texts: aliases of aliases?")
+    if is_secret("\n".join(text for _, text in texts)):
+        key = next((key for key, text in texts if is_secret(text)), "a text")
+        raise UserError(
+            one_line(
+                f"{PARAMS}: {key}: looks like a secret (not shown): remove it and revoke it; "
+                "tokens belong into the environment, such as HF_TOKEN"
             )
+        )
     return params
 
 

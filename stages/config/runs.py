@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from stages.config.reading import NAME, Name, Section, load, lookup, parse, section
+from stages.config.reading import NAME, Name, Section, check_name, load, lookup, parse, section
 
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -85,4 +85,6 @@ def read_run(name: str) -> RunConfig:
 
 def read_runs() -> dict[str, RunConfig]:
     runs: dict[str, Any] = lookup(load(), "runs")
+    for name in runs:
+        check_name("runs", name)
     return {name: parse(RunConfig, value, f"runs.{name}") for name, value in runs.items()}

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from stages.errors import UserError
@@ -13,6 +12,7 @@ from stages.models.causal import CausalTokenizer, load_causal
 from stages.models.causal import longest_input as longest_causal
 from stages.models.encoder import Encoder, Tokenizer, load_encoder
 from stages.models.encoder import longest_input as longest_encoder
+from stages.models.finite import first_wrong
 from stages.models.probe import Probe
 from stages.models.tuned import has_adapter, load_heads, merge_adapter
 
@@ -55,11 +55,9 @@ def load(
 
 
 def check_finite(model: nn.Module, folder: Path) -> None:
-    """Raises UserError that names the first tensor with a value that is not finite."""
-    for name, weights in model.named_parameters():
-        wrong = weights.numel() - int(torch.isfinite(weights).sum())
-        if wrong:
-            raise UserError(
-                f"{folder}: {wrong} of {weights.numel()} weights of {name} are not finite; fetch "
-                "the model again, or choose another"
-            )
+    """Raises UserError that names the first weight that is not finite."""
+    if wrong := first_wrong(model.named_parameters()):
+        raise UserError(
+            f"{folder}: not finite: {wrong}; fetch the model again, train it with a lower "
+            "learning_rate, or choose another"
+        )

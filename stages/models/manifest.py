@@ -4,6 +4,7 @@ The manifest travels through git and DVC; the bytes stay in the machine-wide cac
 fetched again, and verified again, where they are absent.
 """
 
+import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from stages.config.models import ModelConfig
 from stages.errors import UserError
 from stages.sources.pinned import Source, open_source
-from stages.storage import read_json, sha256_file
+from stages.storage import sha256_file
 
 KEPT = (".safetensors", ".json", ".txt", ".model", ".jinja")
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
@@ -53,11 +54,10 @@ def _check_settings(folder: Path, names: list[str], source: str) -> None:
         if not name.endswith("config.json"):
             continue
         try:
-            settings = read_json(folder / name)
+            settings = json.loads((folder / name).read_bytes())
         except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"{source}: {name} is no JSON ({error}): choose another source"
-            ) from None
+            reason = f"{source}: {name} is no JSON ({error}): choose another source"
+            raise UserError(reason) from None
         if not isinstance(settings, dict):
             raise UserError(f"{source}: {name} holds no settings: choose another source")
         if "auto_map" in settings:

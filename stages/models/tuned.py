@@ -1,12 +1,16 @@
 """What a run leaves behind: an adapter or the whole body, and heads. Never the base."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from stages.errors import UserError
 from stages.models.probe import Probe
 from stages.storage import read_json, write_json
 
@@ -51,7 +55,7 @@ def merge_adapter(body: Any, folder: Path) -> Any:
     """The base's `body` with the adapter in `folder` added to its weights."""
     import peft  # seconds to import, so only where an adapter needs it
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _told(folder):
         # PEFT asks transformers by a name that transformers is about to drop.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
         return peft.PeftModel.from_pretrained(body, folder).merge_and_unload()
@@ -61,6 +65,21 @@ def load_heads(folder: Path) -> dict[str, Probe]:
     """The head that was trained for each target."""
     if not (folder / HEADS).exists():
         return {}
-    tensors = load_file(folder / HEADS)
-    tasks = sorted({name.rpartition(".")[0] for name in tensors})
-    return {task: Probe(tensors[f"{task}.weight"], tensors[f"{task}.bias"]) for task in tasks}
+    with _told(folder):
+        tensors = load_file(folder / HEADS)
+        tasks = sorted({name.rpartition(".")[0] for name in tensors})
+        for name, weights in tensors.items():
+            if not np.isfinite(weights).all():
+                raise ValueError(f"{name} of {HEADS} is not finite")
+        return {task: Probe(tensors[f"{task}.weight"], tensors[f"{task}.bias"]) for task in tasks}
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{folder}: cannot be read ({reason}); delete it and run `dvc repro`"
+        ) from None

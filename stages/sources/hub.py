@@ -143,7 +143,7 @@ def _read_listing(path: Path) -> dict[str, str] | None:
     """None where there is none, or it is damaged: then it is asked for again."""
     try:
         listing: dict[str, str] = read_json(path)
-    except (FileNotFoundError, ValueError):
+    except UserError:
         return None
     return listing
 

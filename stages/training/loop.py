@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from stages.config.runs import RunConfig
 from stages.errors import UserError
+from stages.models.finite import first_wrong
 from stages.training import order
 from stages.training.checkpoint import Checkpoint
 from stages.training.objective import Objective
@@ -121,10 +122,12 @@ def train(
         order.seed_step(seed, step, accelerator.process_index)
         parts = model(seed, step, accelerator.process_index, accelerator.num_processes)
         loss = sum(parts.values())
-        _finite(float(loss.detach()), "loss", step + 1)
+        _finite(float(loss.detach()), "loss", step + 1, first_wrong(parts.items()))
         accelerator.backward(loss)
         norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-        _finite(float(norm), "norm of the gradient", step + 1)
+        if not math.isfinite(norm):
+            wrong = _wrong_gradient(objective, optimizer, accelerator, seed, step)
+            _finite(float(norm), "norm of the gradient", step + 1, wrong)
         optimizer.step()
         after_step(step)
         optimizer.zero_grad()
@@ -171,12 +174,28 @@ def _looks(subject: Subject) -> dict[str, list[Look]]:
     }
 
 
-def _finite(value: float, what: str, step: int) -> None:
+def _finite(value: float, what: str, step: int, tensor: str | None = None) -> None:
     if not math.isfinite(value):
+        where = f", from {tensor}" if tensor else ""
         raise UserError(
-            f"step {step}: the {what} is {value}; lower runs.<run>.learning_rate "
+            f"step {step}: the {what} is {value}{where}; lower runs.<run>.learning_rate "
             "or set precision: fp32"
         )
+
+
+def _wrong_gradient(
+    objective: Objective, optimizer: Any, accelerator: Accelerator, seed: int, step: int
+) -> str | None:
+    """The first parameter whose gradient in this step is not finite.
+
+    The step is taken again: clipping has multiplied every gradient by what is not finite.
+    """
+    optimizer.zero_grad()
+    order.seed_step(seed, step, accelerator.process_index)
+    parts = objective(seed, step, accelerator.process_index, accelerator.num_processes)
+    accelerator.backward(sum(parts.values()))
+    named = objective.named_parameters()
+    return first_wrong((name, one.grad) for name, one in named if one.grad is not None)
 
 
 def _validate(

@@ -1,0 +1,177 @@
+"""`python -m stages.verify`: is every byte here what dvc.lock and the manifests say?
+
+`dvc status` and `dvc checkout` trust sizes and times that they have noted; this reads everything.
+It changes nothing and needs no network.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+
+from stages import errors
+from stages.config.cases import read_cases
+from stages.config.tasks import read_tasks
+from stages.errors import UserError
+from stages.models.base import materialise
+from stages.sources.pinned import open_source
+from stages.storage import cache_directory, read_json, sha256_file
+
+LOCK = Path("dvc.lock")
+
+
+@dataclass(frozen=True)
+class Out:
+    """What a stage left behind, by dvc.lock. `md5` ends in `.dir` where it is a folder."""
+
+    path: Path
+    stage: str
+    md5: str
+
+
+def locked_outs() -> list[Out]:
+    """Raises UserError where there is no dvc.lock, or it is none."""
+    try:
+        lock = yaml.safe_load(LOCK.read_text(encoding="utf-8"))
+        return [
+            Out(Path(out["path"]), stage, out["md5"])
+            for stage, told in lock["stages"].items()
+            for out in told.get("outs", [])
+        ]
+    except FileNotFoundError:
+        raise UserError(f"{LOCK}: not there; run `dvc repro`") from None
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"{LOCK}: damaged ({reason}): `git checkout {LOCK}`") from None
+
+
+def md5_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _wrong_object(cached: Callable[[str], Path], md5: str) -> Path | None:
+    """The object in DVC's cache that is not what its name says, if it is there at all."""
+    path = cached(md5)
+    return path if path.exists() and md5_file(path) != md5.removesuffix(".dir") else None
+
+
+def _members(cached: Callable[[str], Path], out: Out) -> dict[str, str]:
+    """The md5 of each file of an out by its path within it; empty where the cache cannot tell."""
+    if not out.md5.endswith(".dir"):
+        return {"": out.md5}
+    listing = cached(out.md5)
+    if not listing.exists() or _wrong_object(cached, out.md5):
+        return {}
+    return {entry["relpath"]: entry["md5"] for entry in json.loads(listing.read_bytes())}
+
+
+def _found(path: Path) -> dict[str, str]:
+    """The md5 of each file at `path`, as `_members` has them."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return {file.relative_to(path).as_posix(): md5_file(file) for file in files}
+    return {"": md5_file(path)} if path.exists() else {}
+
+
+def _md5_of(out: Out, found: dict[str, str]) -> str | None:
+    """What dvc.lock would say of an out that consists of `found`."""
+    if not out.md5.endswith(".dir"):
+        return found.get("")
+    listing = [{"md5": found[name], "relpath": name} for name in sorted(found)]
+    text = json.dumps(listing, sort_keys=True).encode()
+    return hashlib.md5(text, usedforsecurity=False).hexdigest() + ".dir"
+
+
+def wrong_out(cached: Callable[[str], Path], out: Out) -> Iterator[str]:
+    """A line for whatever is damaged of an out, here and in DVC's cache, and the way out."""
+    expected, found = _members(cached, out), _found(out.path)
+    intact = _md5_of(out, found) == out.md5
+    remake = f"`dvc pull --force {out.path}` or `dvc repro --force --single-item {out.stage}`"
+    damaged = [_wrong_object(cached, md5) for md5 in {out.md5, *expected.values()}]
+    objects = ", ".join(sorted(str(path) for path in damaged if path))
+    if objects:
+        mend = f"`dvc commit --force {out.stage}`" if intact else remake
+        yield f"{out.path}: damaged in DVC's cache: delete {objects}, then {mend}"
+    if found and not intact:
+        wrong = sorted(name for name in found | expected if found.get(name) != expected.get(name))
+        names = ", ".join(str(out.path / name) for name in wrong[:3])
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        way = remake if objects else f"`dvc checkout --force {out.path}`, or {remake}"
+        yield f"{names}{more}: not what dvc.lock says: {way}"
+
+
+def wrong_source(pin: dict[str, Any]) -> str | None:
+    """What is wrong with the bytes of a pinned source, if they are here: a line or None."""
+    source = pin["source"]
+    if source.startswith("file:"):
+        try:
+            open_source(source, sha256=pin["sha256"])
+        except UserError as error:
+            return str(error)
+    if source.startswith("pypi:"):
+        folder = cache_directory() / "downloads" / pin["sha256"]
+        for path in sorted(folder.glob("[!.]*")):
+            if sha256_file(path) != pin["sha256"]:
+                return f"{source}: {path} is damaged: delete it; it is fetched again when needed"
+    return None
+
+
+def wrong_model(manifest: dict[str, Any]) -> str | None:
+    """What is wrong with the files of a base model, if they are here: a line or None."""
+    wrong = wrong_source(manifest)
+    if wrong or (manifest["source"].startswith("pypi:") and not _is_here(manifest)):
+        return wrong
+    try:
+        materialise(manifest)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def _is_here(pin: dict[str, Any]) -> bool:
+    return any((cache_directory() / "downloads" / pin["sha256"]).glob("[!.]*"))
+
+
+def wrong_of_case(case: str, tasks: tuple[str, ...]) -> Iterator[str | None]:
+    path = Path(f"models/base/{case}.json")
+    if path.exists():
+        try:
+            yield wrong_model(read_json(path))
+        except (UserError, KeyError, TypeError):
+            yield f"{path}: no manifest: `dvc checkout --force {path}`"
+    for config in read_tasks(tasks).values():
+        pin = config.data.model_dump(exclude_none=True)
+        if "source" in pin:
+            yield wrong_source(pin)
+
+
+def main() -> None:
+    outs, cases = locked_outs(), read_cases()
+    try:
+        root = Path(Repo().cache.local.path)
+    except DvcException as error:
+        raise UserError(f"DVC cannot say where its cache is: {error}") from None
+
+    def cached(md5: str) -> Path:
+        return root / md5[:2] / md5[2:]
+
+    wrong = [line for out in outs for line in wrong_out(cached, out)]
+    absent = [str(out.path) for out in outs if not out.path.exists()]
+    if absent:
+        wrong.append(f"not here: {', '.join(absent)}: `dvc checkout`, `dvc pull` or `dvc repro`")
+    for case, config in cases.items():
+        wrong += [line for line in wrong_of_case(case, (*config.targets, *config.retain)) if line]
+    if wrong:
+        raise UserError("\n".join(dict.fromkeys(wrong)))
+    print(f"{len(outs)} outs of dvc.lock, and the models and data of {len(cases)} cases: sound")
+
+
+if __name__ == "__main__":
+    errors.run(main)
