@@ -16,6 +16,8 @@ from stages.training.displacement import Displacement
 from stages.training.methods.table import chosen
 from stages.training.subject import Subject
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FREE = {"alpha": 0.3, "beta": 0.2}
 
 

@@ -39,8 +39,8 @@ def _rows(task: str) -> pd.DataFrame:
         ]
         return pd.DataFrame(texts, columns=["prompt", "text"])
     if task == CHOICES:
-        tales = [tale.split(" and then ") for tale in tiny_causal.texts()]
-        rows = [(first, [" and then", " or else"], "0") for first, _ in tales]
+        firsts = [tale.partition(", and ")[0] for tale in tiny_causal.texts()]
+        rows = [(first, [", and then", ", or else"], 0) for first in firsts]
         return pd.DataFrame(rows, columns=["context", "choices", "answer"])
     return pd.DataFrame(tiny._rows(task)).rename(columns={"family": "group"})
 
@@ -69,10 +69,12 @@ def subject(
     **settings: Any,
 ) -> Subject:
     """The model in `folder`, about to learn the first 40 rows of each target."""
-    kind = "causal" if KINDS[targets[0]] in ("language-modelling", "multiple-choice") else "encoder"
+    causal = targets[0] in (TALES, CHOICES)
+    kind = "causal" if causal else "encoder"
+    headless = {"head": None, "head_learning_rate": None} if causal else {}
     recipe = Recipe(
         "toy",
-        config(**settings),
+        config(**{**headless, **settings}),
         {"kind": kind, "pooling": "mean"},
         folder,
         [examples(task, 0, 40) for task in targets],

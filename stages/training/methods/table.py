@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from stages.config.reading import PARAMS, mistake, parse, suggestion
 from stages.config.runs import RunConfig
 from stages.errors import UserError
+from stages.training.methods.ewc import Ewc
 from stages.training.methods.l2_sp import L2SP
 from stages.training.methods.lora import Lora
 from stages.training.methods.method import Fit, Method
