@@ -41,3 +41,9 @@ def bench(walked: tiny.Walk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(folder)
     with tiny.one_thread():
         yield folder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    with tiny.one_thread():
+        yield

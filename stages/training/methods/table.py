@@ -3,13 +3,16 @@
 # ruff: noqa: F401
 from collections.abc import Iterator
 
-from stages.config.reading import PARAMS, mistake, parse, suggestion
+from stages.config.reading import mistake, parse, suggestion
 from stages.config.runs import RunConfig
 from stages.errors import UserError
 from stages.training.methods.distil import Distil
+from stages.training.methods.ewc import Ewc
+from stages.training.methods.l2_sp import L2SP
 from stages.training.methods.lora import Lora
 from stages.training.methods.lwf import Lwf
 from stages.training.methods.method import Fit, Method
+from stages.training.methods.norms import L1, L2
 from stages.training.methods.replay import Replay
 from stages.training.methods.self_replay import SelfReplay
 
