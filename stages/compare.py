@@ -99,7 +99,7 @@ def main() -> None:
     write_json(Path("metrics/scores.json"), scores)
     write_json(Path("metrics/gate.json"), {"limits": limits, "cases": gate})
     retention = {
-        one.name: {run: headline(one.case, ran.result) for run, ran in one.runs.items()}
+        one.name: {run: headline(one.case, ran) for run, ran in one.runs.items()}
         for one in measured
     }
     write_json(Path("metrics/retention.json"), retention)

@@ -23,6 +23,7 @@ from stages.report import headline, html
 from stages.report.answer import answer
 from stages.report.figures import ticks
 from stages.report.lines import COLUMNS, lines
+from stages.report.ranking import ranking
 from stages.report.transitions import flips
 from stages.report.units import BITS, CORRECT, Ends
 from stages.report.words import cell, clipped, plain
@@ -270,7 +271,7 @@ def write_training(name: str, run: str, seeds: Sequence[int]) -> None:
         for step in range(5)
     ]
     table = pa.Table.from_pandas(pd.DataFrame(curves), preserve_index=False)
-    told = {"best_step": {str(seed): 4 for seed in seeds}, "provenance": MADE_WITH}
+    told = {"seen": [], "best_step": {str(seed): 4 for seed in seeds}, "provenance": MADE_WITH}
     write_table(Path(f"metrics/training/{name}/{run}.parquet"), table, told)
 
 
@@ -691,8 +692,11 @@ def test_the_headline_needs_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         write_json(Path("metrics", name), {})
 
 
-def change(value: float, name: str = "drop", real: bool = True) -> dict[str, Any]:
-    return {name: {"value": value, "low": value - 0.01, "high": value + 0.02, "real": real}}
+def change(
+    value: float, name: str = "drop", real: bool = True, seen: bool = False
+) -> dict[str, Any]:
+    told = {"value": value, "low": value - 0.01, "high": value + 0.02, "real": real}
+    return {name: told | ({"seen": seen} if name == "drop" else {})}
 
 
 def ends(value: float) -> dict[str, float]:
@@ -728,6 +732,30 @@ def test_what_is_not_real_is_not_claimed() -> None:
         "No real change on its target goal: 80.0 to 80.0 % correct (+30.0); no real loss on 2 "
         "retain tasks."
     )
+
+
+def test_runs_are_ranked_by_what_none_has_seen() -> None:
+    """Replaying one task keeps it; that says nothing of the others, and nothing of texts."""
+
+    def run(kept: float, other: float, seen: bool = False) -> dict[str, Any]:
+        return {
+            "kept": {"accuracy": ends(0.8), **change(kept, seen=seen)},
+            "goal": {"accuracy": ends(0.8), **change(0.3, "gain")},
+            "text": {"bits_per_byte": ends(1.0), **change(0.9)},
+            "near": {"accuracy": ends(0.8), **change(other)},
+            "far": {"hit_at_1": ends(0.8), **change(2 * other)},
+        }
+
+    found = lines({"base": run(0, 0), "full": run(0.2, 0.04), "replay": run(0, 0.06, seen=True)})
+    assert [line.label for line in found] == [
+        *("goal (target)", "kept", "text", "near", "far"),
+        *("goal (target)", "text", "near", "far", "kept (seen)"),
+    ]
+    said = "Mean change on unseen tasks (near, far), points: full -6.0, replay -9.0"
+    assert ranking(found) == said
+    assert ranking([line for line in found if line.run == "full"]) == ""
+    alone = [line for line in found if line.task in ("goal", "kept", "text")]
+    assert ranking(alone) == ""
 
 
 def test_units() -> None:

@@ -13,6 +13,7 @@ from stages.report.made_with import MadeWith, made_with
 from stages.report.measured import Measured
 from stages.report.pins import DataRow, Pinned, data_rows, pinned
 from stages.report.plots import curve_rows
+from stages.report.ranking import ranking
 from stages.report.training import Kept, kept
 from stages.report.transitions import Flips, clean, flips
 from stages.report.units import BITS, WRITING, Unit, ends_of, measure_of, unit_of
@@ -81,6 +82,10 @@ class CaseReport:
     @property
     def models(self) -> list[str]:
         return list(self.scores)
+
+    @property
+    def ranking(self) -> str:
+        return ranking(self.lines)
 
     @property
     def sliced(self) -> list[Line]:

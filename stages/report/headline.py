@@ -12,6 +12,7 @@ from stages import errors
 from stages.errors import UserError
 from stages.report.gate import gate_lines, summary
 from stages.report.lines import COLUMNS, lines
+from stages.report.ranking import ranking
 from stages.storage import read_json
 
 SCORES, GATE = Path("metrics/scores.json"), Path("metrics/gate.json")
@@ -68,6 +69,8 @@ def main() -> None:
         print(f"\n{case}: {told}")
         if found:
             print(text_table([line.cells() for line in found]))
+            if ranked := ranking(found):
+                print(fill(ranked, WIDTH, subsequent_indent="  "))
             for run, told in gates.get(case, {}).items():
                 print(fill(f"gate: {run}: {_verdict(run, told)}", WIDTH, subsequent_indent="  "))
     print("\nreport: metrics/report.html (in brief: metrics/report.md)")

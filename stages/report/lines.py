@@ -35,6 +35,11 @@ class Line:
     slices: tuple[SliceLine, ...]
 
     @property
+    def seen(self) -> bool:
+        """Whether the run's methods used the task's train split."""
+        return not self.is_target and bool(self.told["seen"])
+
+    @property
     def real(self) -> bool:
         return bool(self.told["real"])
 
@@ -46,7 +51,9 @@ class Line:
 
     @property
     def label(self) -> str:
-        return f"{self.task} (target)" if self.is_target else self.task
+        if self.is_target:
+            return f"{self.task} (target)"
+        return f"{self.task} (seen)" if self.seen else self.task
 
     def cells(self) -> tuple[str, ...]:
         """In the order of COLUMNS."""
@@ -62,14 +69,14 @@ class Line:
 
 
 def lines(of_case: Mapping[str, Any]) -> list[Line]:
-    """In the order of runs and tasks."""
+    """In the order of runs, and in each of targets, unseen and seen tasks."""
     base = of_case["base"]
-    return [
-        _line(run, task, base[task], found)
-        for run, tasks in of_case.items()
-        if run != "base"
-        for task, found in tasks.items()
-    ]
+    found: list[Line] = []
+    for run, tasks in of_case.items():
+        if run != "base":
+            of_run = [_line(run, task, base[task], told) for task, told in tasks.items()]
+            found += sorted(of_run, key=lambda line: (not line.is_target, line.seen))
+    return found
 
 
 def _line(run: str, task: str, base: Mapping[str, Any], found: Mapping[str, Any]) -> Line:

@@ -31,6 +31,12 @@ class Ran:
     training: Told
     result: RunResult
 
+    @property
+    def seen(self) -> list[str]:
+        """The retain tasks whose train split the run's methods used."""
+        seen: list[str] = self.training.about["seen"]
+        return seen
+
 
 @dataclass(frozen=True)
 class Measured:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from stages.report.measured import Measured
+from stages.report.measured import Measured, Ran
 from stages.statistics.comparison import Case
 from stages.statistics.intervals import Interval
 from stages.statistics.results import BaseResult, Change, RunResult, SliceChange, TaskScores
@@ -11,14 +11,19 @@ from stages.statistics.results import BaseResult, Change, RunResult, SliceChange
 DECIMALS = 4
 
 
-def headline(case: Case, run: RunResult) -> dict[str, Any]:
-    """gain.<target>, drop.<task>, retained_min, noise_drop: finite; the undefined is left out."""
+def headline(case: Case, ran: Ran) -> dict[str, Any]:
+    """gain.<target>, drop.<task>, retained_min, noise_drop: finite; the undefined is left out.
+
+    `retained_min` is over the tasks that the run's methods have not seen.
+    """
+    run = ran.result
     kept: dict[str, Any] = {"gain": {}, "drop": {}}
     shares = []
     for task, change in run.changes.items():
         role = case.tasks[task].role
         kept["gain" if role == "target" else "drop"][task] = _rounded(change.interval.value)
-        if role == "retain" and isinstance(change.retained, float):
+        unseen = role == "retain" and task not in ran.seen
+        if unseen and isinstance(change.retained, float):
             shares.append(change.retained)
     if shares:
         kept["retained_min"] = _rounded(min(shares))
@@ -32,8 +37,18 @@ def scores_of(measured: Measured, confidence: float) -> dict[str, Any]:
     case = measured.case
     return {
         "base": everything(case, case.base, confidence),
-        **{run: everything(case, ran.result, confidence) for run, ran in measured.runs.items()},
+        **{run: _of_run(case, ran, confidence) for run, ran in measured.runs.items()},
     }
+
+
+def _of_run(case: Case, ran: Ran, confidence: float) -> dict[str, dict[str, Any]]:
+    found = everything(case, ran.result, confidence)
+    for of_task in found.values():
+        if "drop" in of_task:
+            of_task["drop"]["seen"] = False
+    for task in ran.seen:
+        found[task]["drop"]["seen"] = True
+    return found
 
 
 def everything(
