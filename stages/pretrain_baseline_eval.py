@@ -22,7 +22,7 @@ def _shift(
     case: str, loaded: EncoderModel | CausalModel, evaluation: EvaluationConfig, seed: int
 ) -> dict[str, Any]:
     """`loaded`: as it was scored."""
-    ((train,), (target,)) = (read_role(case, "target", split) for split in ("train", "test"))
+    train, target = (read_role(case, "target", split) for split in ("train", "test"))
     retain = read_role(case, "retain", "test")
     found = data_shift(loaded, train, target, retain, evaluation.batch_tokens, seed)
     if isinstance(loaded, CausalModel):

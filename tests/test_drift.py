@@ -200,5 +200,6 @@ def test_the_data_shift_of_a_case(walked: tiny.Walk) -> None:
         assert other[figure] > same[figure]
     assert other["words"] == 8
     assert other["words_there"] == 14
-    assert found["labels"]["train"]["evenness"] > 0.95
-    assert 0 <= found["labels"]["moved"] < 0.3
+    labels = found["labels"][tiny.TARGET]
+    assert labels["train"]["evenness"] > 0.95
+    assert 0 <= labels["moved"] < 0.3

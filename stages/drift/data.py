@@ -20,25 +20,24 @@ DECIMALS = 4
 
 def data_shift(
     loaded: EncoderModel | CausalModel,
-    train: Examples,
-    target: Examples,
+    train: Sequence[Examples],
+    target: Sequence[Examples],
     retain: Sequence[Examples],
     batch_tokens: int,
     seed: int,
 ) -> dict[str, Any]:
-    """The target's training texts against those of every task's test split.
+    """The targets' training texts against those of every task's test split.
 
     `comparisons`, by task, GENERAL and SAME, whose figures are what no difference looks like: see
-    stages/statistics/shift.py. `labels`: the target's, where it has any.
+    stages/statistics/shift.py. `labels`: of each target that has any.
     """
-    both = [text for _, text in texts_of(train, 2 * TEXTS)]
-    # Ids are hashes: one half is as good as the other.
-    ours, other_half = both[: (len(both) + 1) // 2], both[(len(both) + 1) // 2 :]
+    # Ids are hashes: every other text is as good a half as the rest.
+    both = [text for part in train for text in _texts(part, 2 * TEXTS // len(train))]
+    ours, other_half = both[::2], both[1::2]
     share = max(1, TEXTS // len(retain))
     others = {
         SAME: other_half,
-        target.task.name: _texts(target, TEXTS),
-        **{test.task.name: _texts(test, TEXTS) for test in retain},
+        **{test.task.name: _texts(test, TEXTS) for test in (*target, *retain)},
         GENERAL: [text for test in retain for text in _texts(test, share)],
     }
     embedded = _embedded(loaded, [ours, *others.values()], batch_tokens)
@@ -47,10 +46,12 @@ def data_shift(
         for name, texts in others.items()
         if len(texts) >= shift.FOLDS
     }
-    found: dict[str, Any] = {"texts": len(ours), "comparisons": compared}
-    if train.task.labelled:
-        found["labels"] = dict(_labels({"train": train, "test": target}))
-    return found
+    labels = {
+        part.task.name: dict(_labels({"train": part, "test": test}))
+        for part, test in zip(train, target, strict=True)
+        if part.task.labelled
+    }
+    return {"texts": len(ours), "comparisons": compared, "labels": labels}
 
 
 def _texts(examples: Examples, most: int) -> list[str]:

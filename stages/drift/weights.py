@@ -17,10 +17,13 @@ def weight_drift(base: Any, tuned: Any) -> Iterator[dict[str, Any]]:
     measure `weight`: |w1 - w0| / |w0| (Frobenius) of all parameters of a module kind in a layer;
     `spectral`: the same in the largest singular value, of its matrices, the largest of them. A
     low-rank change is small in the first and not in the second. `layer` is -1 outside the layers.
+    Parameters that one of the two lacks are left out.
     """
     after = dict(tuned.named_parameters())
     moved: dict[tuple[int, str], list[tuple[Tensor, Tensor]]] = {}
     for name, before in base.named_parameters():
+        if name not in after:
+            continue
         pair = (before.detach().float().cpu(), after[name].detach().float().cpu())
         moved.setdefault(place_of(name), []).append(pair)
     for (layer, module), pairs in sorted(moved.items()):
