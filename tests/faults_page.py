@@ -23,6 +23,8 @@ outcome is what the test saw after its assertions held.
 """
 ROW = re.compile(r"\| (?P<fault>.*) \| `(?P<test>.*)` \| (?P<outcome>.*) \|")
 
+FAILED = "**the test failed**"
+
 Fault = Callable[[str, str], None]
 """fault(what was injected, what came of it)"""
 Rows = dict[tuple[str, str], str]
@@ -81,13 +83,17 @@ class FaultsPage:
         report = (yield).get_result()
         if report.when == "call":
             self.ran.add(_name(item))
-            if report.failed:
+            if report.failed and "fault" in getattr(item, "fixturenames", ()):
                 call = getattr(item, "callspec", None)
-                self.broken[_name(item), _cell(call.id if call else "-")] = "**the test failed**"
+                self.broken[_name(item), _cell(call.id if call else "-")] = FAILED
 
     @pytest.hookimpl
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        rows = read(PAGE)
+        rows = {
+            (test, fault): outcome
+            for (test, fault), outcome in read(PAGE).items()
+            if outcome != FAILED or test not in self.ran
+        }
         whole = not session.config.getoption("keyword") and session.config.args == ["tests"]
         if whole:
             # Parametrised tests say all their faults in a session over all tests.

@@ -1,6 +1,5 @@
 """Each bad input, through the real stage: one line, nothing written; and then all is well again."""
 
-import importlib
 import re
 import shutil
 from collections.abc import Iterator
@@ -9,13 +8,17 @@ from pathlib import Path
 import pytest
 import tiny
 from bad_inputs.bad import Bad
+from bad_inputs.models import MODELS
+from bad_inputs.params import PARAMS
+from bad_inputs.records import RECORDS
 from bad_inputs.tables import TABLES
 from faults_page import Fault
 
 from stages import errors, storage
 from stages.storage import hash_files
 
-CASES = [*TABLES]
+CASES = [*TABLES, *MODELS, *PARAMS, *RECORDS]
+FIRST = {bad.stage: bad for bad in reversed(CASES)}
 
 
 def test_the_table_is_long() -> None:
@@ -43,9 +46,11 @@ def project(ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def outs_of(stage: tuple[str, ...]) -> list[str]:
+    """Of a stage with a hostile name there are none."""
     dvc_yaml = (tiny.ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    stages = tiny.expand(dvc_yaml, tiny.read_params(Path()))
     name = "@".join([stage[0].replace("_", "-"), *stage[1:]])
-    return tiny.outs(tiny.expand(dvc_yaml, tiny.read_params(Path()))[name])
+    return tiny.outs(stages[name]) if name in stages else []
 
 
 def remove(path: Path) -> None:
@@ -96,11 +101,19 @@ def test_a_bad_input_is_one_line(
     assert "Traceback" not in printed.out + printed.err
     assert everything(project) == before, "something was written"
 
-    shutil.copytree(ready / tiny.OWN, project / tiny.OWN, dirs_exist_ok=True)
+    remove(project / tiny.OWN)
+    shutil.copytree(ready / tiny.OWN, project / tiny.OWN)
     shutil.copy2(ready / "params.yaml", project)
     restore(project, ready, outs)
-    assert run(bad.stage) is None, "it does not go on once the fault is removed"
-    assert {out: storage.sha256_path(project / out) for out in outs} == expected
+    assert hash_files(project) == {
+        name: sha256
+        for name, sha256 in hash_files(ready).items()
+        if not any(Path(out) in (Path(name), *Path(name).parents) for out in outs)
+    }
+    # From here on one case is like another, so each stage is run once.
+    if bad is FIRST[bad.stage] and outs:
+        assert run(bad.stage) is None, "it does not go on once the fault is removed"
+        assert {out: storage.sha256_path(project / out) for out in outs} == expected
     fault(bad.name, shown(said, project))
 
 
@@ -116,8 +129,4 @@ def restore(project: Path, ready: Path, outs: list[str]) -> None:
 
 def shown(said: str, project: Path) -> str:
     """Without what differs from one machine to the next."""
-    said = said.replace(str(project), "…")
-    return f"exit 1, {said}; then a sound rerun"
-
-
-assert importlib
+    return f"exit 1, {said.replace(str(project), '…')}"

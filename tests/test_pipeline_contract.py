@@ -21,6 +21,7 @@ import yaml
 
 from stages import check
 from stages.config import reading, seed
+from stages.errors import UserError
 
 SCRIPTS = ("prepare", "pretrain_baseline_eval", "finetune", "retention_eval", "compare")
 FLOORS = (
@@ -491,5 +492,5 @@ def test_a_stage_without_one_of_its_deps_fails(
     assert text.count(dep) == 2  # an out of prepare, a dep of pretrain-baseline-eval
     head, tail = text.split("  pretrain-baseline-eval:", 1)
     broken = f"{head}  pretrain-baseline-eval:{tail.replace(dep, '', 1)}"
-    with tiny.one_thread(), pytest.raises(FileNotFoundError, match=r"models/base/tiny\.json"):
+    with tiny.one_thread(), pytest.raises(UserError, match=r"models/base/tiny\.json: not"):
         tiny.walk(tmp_path, own, broken)

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Hashable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
@@ -95,16 +96,7 @@ def load() -> dict[str, Any]:
         raise UserError(f"{PARAMS}: not UTF-8 at byte {error.start}") from None
     except OSError as error:
         raise UserError(f"{PARAMS}: cannot be read: {error.strerror}") from None
-    try:
-        params = yaml.load(text, Loader=_Loader)
-    except RecursionError:
-        raise UserError(f"{PARAMS}: not YAML: nested too deeply") from None
-    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
-        # PyYAML lets out the last four where a value does not fit its tag, such as !!int x.
-        reason = " ".join(str(error).split())
-        raise UserError(one_line(f"{PARAMS}: not YAML: {reason}")) from None
-    if not isinstance(params, dict):
-        raise UserError(f"{PARAMS}: holds no mapping of sections")
+    params = _parsed(text)
     texts = list(islice(_texts(params, ""), MOST_TEXTS))
     if len(texts) == MOST_TEXTS:
         raise UserError(f"{PARAMS}: more than {MOST_TEXTS} texts: aliases of aliases?")
@@ -116,6 +108,22 @@ def load() -> dict[str, Any]:
                 "tokens belong into the environment, such as HF_TOKEN"
             )
         )
+    return params
+
+
+@lru_cache(maxsize=1)
+def _parsed(text: str) -> dict[str, Any]:
+    """A stage looks several sections up, each time in the file; nobody changes what it finds."""
+    try:
+        params = yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise UserError(f"{PARAMS}: not YAML: nested too deeply") from None
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
+        # PyYAML lets out the last four where a value does not fit its tag, such as !!int x.
+        reason = " ".join(str(error).split())
+        raise UserError(one_line(f"{PARAMS}: not YAML: {reason}")) from None
+    if not isinstance(params, dict):
+        raise UserError(f"{PARAMS}: holds no mapping of sections")
     return params
 
 

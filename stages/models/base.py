@@ -11,6 +11,8 @@ from stages.storage import sha256_file
 
 def materialise(manifest: dict[str, Any]) -> Path:
     """A local folder that holds the manifest's files, each verified by its sha256."""
+    if lacking := [key for key in ("source", "path", "kind", "files") if key not in manifest]:
+        raise UserError(f"a manifest under models/base lacks {lacking[0]!r}; run `dvc repro`")
     source = open_source(
         manifest["source"], sha256=manifest.get("sha256"), revision=manifest.get("revision")
     )

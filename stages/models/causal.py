@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from stages.errors import UserError
-from stages.models.encoder import UNLIMITED, TokenIds
+from stages.models.encoder import UNLIMITED, TokenIds, load_tokenizer
 
 PROBE = [[0, 1, 1]]
 """The token ids that every model is tried out on when it is loaded."""
@@ -55,11 +55,8 @@ class CausalTokenizer:
     eos_ids: tuple[int, ...]
 
     def __init__(self, folder: Path, longest: int) -> None:
-        _silence()
         self._folder = folder
-        self._tokenizer = transformers.AutoTokenizer.from_pretrained(
-            folder, use_fast=True, trust_remote_code=False
-        )
+        self._tokenizer = load_tokenizer(folder)
         self.longest = longest
         bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
         self._prefix: int | None = eos if bos is None else bos

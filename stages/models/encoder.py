@@ -66,14 +66,23 @@ def load_encoder(folder: Path, pooling: str) -> Encoder:
     return Encoder(body, pooling).eval()
 
 
+def load_tokenizer(folder: Path) -> Any:
+    """Raises UserError where there is none, or it is damaged."""
+    transformers.logging.set_verbosity_error()
+    try:
+        return transformers.AutoTokenizer.from_pretrained(
+            folder, use_fast=True, trust_remote_code=False
+        )
+    except Exception as error:  # a bare Exception is what the library of tokenizers raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{folder}: the tokenizer cannot be read: {reason}") from None
+
+
 class Tokenizer:
     """Texts to token ids, special tokens included, cut at the model's or the task's length."""
 
     def __init__(self, folder: Path, longest: int) -> None:
-        transformers.logging.set_verbosity_error()
-        self._tokenizer = transformers.AutoTokenizer.from_pretrained(
-            folder, use_fast=True, trust_remote_code=False
-        )
+        self._tokenizer = load_tokenizer(folder)
         self._longest = longest
         self.pad_id = self._tokenizer.pad_token_id or 0
 
