@@ -8,6 +8,7 @@ from stages.config.runs import RunConfig
 from stages.errors import UserError
 from stages.training.methods.distil import Distil
 from stages.training.methods.ewc import Ewc
+from stages.training.methods.fgm import Fgm
 from stages.training.methods.l2_sp import L2SP
 from stages.training.methods.lora import Lora
 from stages.training.methods.lwf import Lwf
