@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import tiny
-import tiny_training as toy
+import tiny_subjects as toy
 import torch
 
 from stages.errors import UserError
@@ -74,7 +74,7 @@ def test_a_target_without_labels_is_refused() -> None:
     assert toy.misfit(methods) == []
     (reason,) = toy.misfit(methods, target="retrieval")
     assert reason == (
-        "tells rows apart by their label, and target has none; "
+        "works on labels, and target has none; "
         "what would fit: targets of the kinds classification, linear-probe"
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tiny
 import tiny_causal
-import tiny_training as toy
+import tiny_subjects as toy
 import torch
 from torch import Tensor, nn
 

@@ -49,32 +49,29 @@ class Subject:
         self.loaded = load(recipe.manifest, recipe.base)
         self.targets: list[Stream] = []
         self.validation: list[Rows] = []
-        self._causal: causal.CausalTrainee | None = None
-        if not isinstance(self.loaded, EncoderModel):
-            model, pad_id = self.loaded.model.to(self.device), self.loaded.tokenizer.pad_id
-            self._causal = causal.CausalTrainee(model, pad_id)
-        else:
+        self._causal: list[causal.CausalTrainee] = []
+        if isinstance(self.loaded, EncoderModel):
             self.loaded.encoder.to(self.device)
+        else:
+            self._model = self.loaded.model.to(self.device)
 
     @property
     def causal(self) -> bool:
-        return self._causal is not None
+        return not isinstance(self.loaded, EncoderModel)
 
     @property
     def body(self) -> Any:
         """What an adapter is put around, and what is saved."""
-        if isinstance(self.loaded, EncoderModel):
-            return self.loaded.encoder.body
-        assert self._causal
-        return self._causal.model
+        return self.loaded.encoder.body if isinstance(self.loaded, EncoderModel) else self._model
 
     @body.setter
     def body(self, body: Any) -> None:
         if isinstance(self.loaded, EncoderModel):
             self.loaded.encoder.body = body
-        else:
-            assert self._causal
-            self._causal.model = body
+            return
+        self._model = body
+        for trainee in self._causal:
+            trainee.model = body
 
     def tokenise(self, examples: Examples) -> Rows:
         if isinstance(self.loaded, EncoderModel):
@@ -95,8 +92,8 @@ class Subject:
             if head == "probe":
                 trainee.start_from_probe(rows)
             return Stream(examples.task.name, trainee, rows, share)
-        assert self._causal
-        return Stream(examples.task.name, self._causal, rows, share)
+        self._causal.append(causal.CausalTrainee(self._model, self.loaded.tokenizer.pad_id))
+        return Stream(examples.task.name, self._causal[-1], rows, share)
 
     def learn_targets(self, rewrite: Callable[[Examples], Examples]) -> None:
         """`rewrite`: what becomes of the train rows before they are tokenised."""

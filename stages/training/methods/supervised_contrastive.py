@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from stages.config.kinds import WITH_HEAD
+from stages.training.methods.labelled import misfit_of_labels
 from stages.training.methods.method import Fit, Method
 from stages.training.objective import Batch, Term
 from stages.training.subject import Subject
@@ -22,13 +22,7 @@ class SupervisedContrastive(Method):
     temperature: Annotated[float, Field(gt=0)]
 
     def misfit(self, fit: Fit) -> str | None:
-        others = [task for task, kind in fit.targets.items() if kind not in WITH_HEAD]
-        if others:
-            return (
-                f"tells rows apart by their label, and {', '.join(others)} has none; "
-                f"what would fit: targets of the kinds {', '.join(WITH_HEAD)}"
-            )
-        return None
+        return misfit_of_labels(fit)
 
     def term(self, subject: Subject) -> Term:
         def term(batch: Batch) -> Tensor:

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from stages.config.reading import mistake, parse, suggestion
 from stages.config.runs import RunConfig
 from stages.errors import UserError
+from stages.training.methods.balance import Balance
 from stages.training.methods.distil import Distil
 from stages.training.methods.ewc import Ewc
 from stages.training.methods.fgm import Fgm
 from stages.training.methods.l2_sp import L2SP
+from stages.training.methods.label_smoothing import LabelSmoothing
 from stages.training.methods.lora import Lora
 from stages.training.methods.lwf import Lwf
 from stages.training.methods.method import Fit, Method
