@@ -4,12 +4,11 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from stages.config.pin import Pin
+from stages.config.pin import PinnedModel
 from stages.config.reading import section
 
 
-class ModelConfig(Pin):
-    path: str = ""
+class ModelConfig(PinnedModel):
     kind: Literal["encoder", "causal"]
     pooling: Literal["mean", "cls"] | None = None
     gguf: str | None = None

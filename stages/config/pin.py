@@ -39,3 +39,9 @@ class Pin(Section):
                 f"{unused} = {getattr(self, unused)!r}: does not apply to a {scheme}: source"
             )
         return self
+
+
+class PinnedModel(Pin):
+    """`path`: the model's folder inside the source."""
+
+    path: str = ""

@@ -11,17 +11,18 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from stages.config.models import ModelConfig
+from stages.config.pin import PinnedModel
 from stages.errors import UserError
 from stages.sources.pinned import Source, open_source
 from stages.storage import sha256_file
 
-KEPT = (".safetensors", ".json", ".txt", ".model", ".jinja")
+KEPT = (".safetensors", ".json", ".txt", ".model", ".spm", ".jinja")
 SETTINGS = ("config.json", "tokenizer_config.json")
 """The files by which transformers would load code."""
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
-def _model_files(config: ModelConfig, source: Source) -> list[str]:
+def _model_files(config: PinnedModel, source: Source) -> list[str]:
     folder = PurePosixPath(config.path)
     inside = [PurePosixPath(name) for name in source.names()]
     names = sorted(name.name for name in inside if name.parent == folder)
@@ -69,18 +70,26 @@ def _check_settings(folder: Path, names: list[str], source: str) -> None:
             )
 
 
-def make_manifest(config: ModelConfig) -> dict[str, Any]:
-    """Fetch a model and write down what it consists of. Raises UserError, see sources."""
+def fetch(config: PinnedModel) -> tuple[Path, list[str]]:
+    """A model's folder and the names of its files, checked. Raises UserError, see sources."""
     source = open_source(config.source, sha256=config.sha256, revision=config.revision)
-    pin = config.model_dump(mode="json", exclude_none=True)
-    if config.gguf:
-        from stages.models.gguf import convert  # torch, which prepare does not need otherwise
-
-        folder = convert(source.folder(config.path, [config.gguf]) / config.gguf)
-        names = sorted(path.name for path in folder.iterdir())
-    else:
-        names = _model_files(config, source)
-        folder = source.folder(config.path, names)
+    names = _model_files(config, source)
+    folder = source.folder(config.path, names)
     _check_settings(folder, names, config.source)
     _check_weights(folder, config.source)
+    return folder, names
+
+
+def make_manifest(config: ModelConfig) -> dict[str, Any]:
+    """Fetch a model and write down what it consists of. Raises UserError, see sources."""
+    pin = config.model_dump(mode="json", exclude_none=True)
+    folder, names = _converted(config, config.gguf) if config.gguf else fetch(config)
     return {**pin, "files": {name: sha256_file(folder / name) for name in names}}
+
+
+def _converted(config: ModelConfig, gguf: str) -> tuple[Path, list[str]]:
+    from stages.models.gguf import convert  # torch, which prepare does not need otherwise
+
+    source = open_source(config.source, sha256=config.sha256, revision=config.revision)
+    folder = convert(source.folder(config.path, [gguf]) / gguf)
+    return folder, sorted(path.name for path in folder.iterdir())

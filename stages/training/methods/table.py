@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from stages.config.reading import mistake, parse, suggestion
 from stages.config.runs import RunConfig
 from stages.errors import UserError
+from stages.training.methods.augment import Augment
 from stages.training.methods.balance import Balance
 from stages.training.methods.distil import Distil
 from stages.training.methods.ewc import Ewc
