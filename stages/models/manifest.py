@@ -16,6 +16,8 @@ from stages.sources.pinned import Source, open_source
 from stages.storage import sha256_file
 
 KEPT = (".safetensors", ".json", ".txt", ".model", ".jinja")
+SETTINGS = ("config.json", "tokenizer_config.json")
+"""The files by which transformers would load code."""
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
@@ -51,7 +53,7 @@ def _check_weights(folder: Path, source: str) -> None:
 
 def _check_settings(folder: Path, names: list[str], source: str) -> None:
     for name in names:
-        if not name.endswith("config.json"):
+        if name not in SETTINGS:
             continue
         try:
             settings = json.loads((folder / name).read_bytes())
