@@ -1,54 +1,97 @@
-"""Stage retention-eval: ask a tuned model everything that the base was asked."""
+"""Stage retention-eval: ask a tuned model everything that the base was asked; how far it has moved,
+and what of its losses comes back by itself."""
 
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
 from stages import errors
-from stages.config.evaluation import read_evaluation
+from stages.config.evaluation import EvaluationConfig, read_evaluation
+from stages.config.kinds import UNTAUGHT
 from stages.config.runs import read_run
 from stages.config.seed import read_seed
 from stages.drift.states import body_of
 from stages.drift.table import drift_table, state_drift
 from stages.drift.weights import weight_drift
 from stages.models.base import materialise
-from stages.models.loading import load
-from stages.records import write_records, write_table
-from stages.scoring.case import score_case
+from stages.models.loading import CausalModel, EncoderModel, load
+from stages.records import read_records, write_records, write_table
+from stages.scoring.case import score_case, scorer_of
+from stages.scoring.splits import Asking, read_splits
+from stages.statistics.lost import clean_test, has_lost
+from stages.statistics.measures import measure_for, values
 from stages.storage import read_json
 from stages.tasks.examples import ROLES, folders, read_role
+from stages.training.relearn import relearn
+
+
+def _relearned(
+    case: str,
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    tuned: Callable[[], EncoderModel | CausalModel],
+    evaluation: EvaluationConfig,
+    seed: int,
+) -> Iterator[dict[str, Any]]:
+    """Rows of the drift table: what each retain task that was lost measures after `relearn`."""
+    for splits in read_splits(case):
+        task = splits.task
+        measure = measure_for(task.kind, task.options.get("metric"))
+        if splits.role == "target" or task.kind in UNTAUGHT:
+            continue
+        if not has_lost(before, after, task.name, measure):
+            continue
+        loaded = tuned()
+        relearn(loaded, splits.train)
+        scored, _ = scorer_of(loaded, evaluation).score(splits, Asking(0, (), seed))
+        found = clean_test(scored, task.name)
+        for example_id, value in zip(found["example_id"], values(found, measure), strict=True):
+            yield {
+                "task": task.name,
+                "example_id": example_id,
+                "measure": "relearned",
+                "value": float(value),
+            }
 
 
 def main(run: str) -> None:
     config, evaluation, asked_with = read_run(run), read_evaluation(), read_seed()
-    manifest_file = Path(f"models/base/{config.case}.json")
+    case, manifest_file = config.case, Path(f"models/base/{config.case}.json")
     manifest = read_json(manifest_file)
     folder = materialise(manifest)
-    tests = [test for role in ROLES for test in read_role(config.case, role, "test")]
+    tests = [test for role in ROLES for test in read_role(case, role, "test")]
+    before, _ = read_records(Path(f"metrics/records/{case}/base.parquet"))
     drifts, parts = [], []
     for seed in config.seeds:
-        base = load(manifest, folder)
-        tuned = load(manifest, folder, Path(f"models/tuned/{run}/seed-{seed}"))
-        rows = list(weight_drift(body_of(base), body_of(tuned)))
+
+        def tuned(seed: int = seed) -> EncoderModel | CausalModel:
+            return load(manifest, folder, Path(f"models/tuned/{run}/seed-{seed}"))
+
+        base, model = load(manifest, folder), tuned()
+        rows = list(weight_drift(body_of(base), body_of(model)))
         records, about = score_case(
-            config.case,
-            tuned,
+            case,
+            model,
             evaluation,
             asked_with,
-            inputs=[manifest_file, *folders(config.case), Path(f"models/tuned/{run}")],
+            inputs=[manifest_file, *folders(case), Path(f"models/tuned/{run}")],
             repeats=0,
             label=f"{run}, seed {seed}",
         )
-        rows += state_drift(base, tuned, tests, evaluation.batch_tokens)
+        rows += state_drift(base, model, tests, evaluation.batch_tokens)
+        del base, model  # memory for the one that is loaded again
+        rows += _relearned(case, before, records, tuned, evaluation, asked_with)
         parts.append(records.assign(seed=seed))
         drifts.append(drift_table(rows).assign(seed=seed))
-    path = Path(f"metrics/records/{config.case}/{run}.parquet")
+    path = Path(f"metrics/records/{case}/{run}.parquet")
     write_records(path, pd.concat(parts, ignore_index=True), about)
     moved = pa.Table.from_pandas(pd.concat(drifts, ignore_index=True), preserve_index=False)
     told = {"run": run, "provenance": about["provenance"]}
-    write_table(Path(f"metrics/drift/{config.case}/{run}.parquet"), moved, told)
+    write_table(Path(f"metrics/drift/{case}/{run}.parquet"), moved, told)
 
 
 if __name__ == "__main__":

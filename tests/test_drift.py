@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 import tiny_causal
@@ -14,9 +15,12 @@ from stages.drift.table import COLUMNS, drift_table, state_drift
 from stages.drift.texts import encode, texts_of
 from stages.drift.weights import place_of, spectral_norm, weight_drift
 from stages.models.loading import CausalModel, EncoderModel, load
-from stages.records import read_table
+from stages.records import read_table, write_records
+from stages.statistics.lost import clean_test, has_lost
+from stages.statistics.measures import measure_for
 from stages.storage import read_json
-from stages.tasks.examples import path_of, read_examples
+from stages.tasks.examples import Examples, Task, identify, path_of, read_examples
+from stages.training.relearn import relearn
 
 ENCODER = {"kind": "encoder", "pooling": "mean"}
 CAUSAL = {"kind": "causal"}
@@ -74,13 +78,15 @@ def test_weight_drift_names_what_moved(own: Path) -> None:
 
 
 def test_a_low_rank_change_shows_in_the_spectral_norm() -> None:
-    base, tuned = nn.Linear(64, 64), nn.Linear(64, 64)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        base, tuned = nn.Linear(64, 64), nn.Linear(64, 64)
     tuned.load_state_dict(base.state_dict())
     with torch.no_grad():
         tuned.weight += 0.05 * torch.outer(torch.ones(64), torch.ones(64)) / 8
     found = {row["measure"]: row["value"] for row in weight_drift(base, tuned)}
     expected = 0.05 * 8 / float(torch.linalg.matrix_norm(base.weight.detach(), 2))
-    assert found["spectral"] == pytest.approx(expected, rel=0.01)
+    assert found["spectral"] == pytest.approx(expected, rel=0.02)
     assert found["spectral"] > 2 * found["weight"]
 
 
@@ -132,7 +138,8 @@ def test_the_drift_table_of_a_run(walked: tiny.Walk) -> None:
         assert set(rows.columns) == {*COLUMNS, "seed"}
         assert about["run"] == run
         assert about["provenance"]["device"]
-        assert set(rows["measure"]) == {"weight", "spectral", "cka", "cosine"}
+        measures = {"weight", "spectral", "cka", "cosine"}
+        assert set(rows["measure"]) - {"relearned"} == measures
         assert np.isfinite(rows["value"]).all()
         cka = rows[rows["measure"] == "cka"].set_index("layer")["value"]
         assert list(cka.index) == [0, 1, 2]
@@ -203,3 +210,81 @@ def test_the_data_shift_of_a_case(walked: tiny.Walk) -> None:
     labels = found["labels"][tiny.TARGET]
     assert labels["train"]["evenness"] > 0.95
     assert 0 <= labels["moved"] < 0.3
+
+
+# What comes back by itself
+
+
+def test_what_was_lost_and_what_was_not() -> None:
+    rows = {"task": "t", "split": "test", "condition": "clean", "bytes": 10}
+    ids = [f"{number:02}" for number in range(20)]
+    base = pd.DataFrame({**rows, "example_id": ids, "group": ids, "score": 1.0, "nll": 10.0})
+    half = base.assign(score=[float(number % 2) for number in range(20)])
+    accuracy, bits = measure_for("retrieval", None), measure_for("language-modelling", None)
+    assert has_lost(base, half, "t", accuracy)
+    assert not has_lost(half, base, "t", accuracy)
+    assert not has_lost(base, base.assign(score=[0.0, *[1.0] * 19]), "t", accuracy)
+    # Of text more bits are worse.
+    assert has_lost(base, base.assign(nll=11.0), "t", bits)
+    assert not has_lost(base, base.assign(nll=9.0), "t", bits)
+
+
+def test_relearning_finds_what_a_turned_layer_hides(causal: Path) -> None:
+    """Ten rows lower the loss on themselves, and the same ten always."""
+    rows = pd.DataFrame({"prompt": "", "text": tiny_causal.texts()})
+    rows = identify(rows, "language-modelling")
+    train = Examples(Task("tales", "language-modelling", 64, (), {}), rows)
+    first = rows.sort_values("example_id").head(10)["text"].to_list()
+    found = []
+    for _ in range(2):
+        loaded = load(CAUSAL, causal)
+        assert isinstance(loaded, CausalModel)
+        before = loss_on(loaded, first)
+        relearn(loaded, train)
+        assert not loaded.model.training
+        found.append(loss_on(loaded, first))
+        assert found[-1] < before
+    assert found[0] == found[1]
+
+
+def loss_on(loaded: CausalModel, texts: list[str]) -> float:
+    total = 0.0
+    for text in texts:
+        context, ids = loaded.tokenizer.pair("", text)
+        given = torch.tensor([context + ids])
+        with torch.no_grad():
+            total += loaded.model(input_ids=given, labels=given).loss.item()
+    return total
+
+
+@pytest.mark.parametrize("task", [*tiny.RETAIN])
+def test_relearning_of_an_encoders_tasks(walked: tiny.Walk, own: Path, task: str) -> None:
+    train = read_examples(walked.path / path_of(tiny.CASE, "retain", "train", task))
+    base, tuned = encoder_pair(own)
+    relearn(tuned, train)
+    moved = [row["value"] for row in weight_drift(body_of(base), body_of(tuned))]
+    assert max(moved) > 0
+    assert all(np.isfinite(moved))
+
+
+def test_lost_tasks_are_relearned_and_others_are_not(bench: Path) -> None:
+    """A base that answered everything of one task: then that is lost, and nothing else is."""
+    path = Path(f"metrics/records/{tiny.CASE}/base.parquet")
+    base, told = read_table(path)
+    base.loc[base["task"] == "shape-topics", "score"] = 1.0
+    write_records(path, base, told)
+    tiny.run_stage("retention_eval", "full")
+    rows, _ = read_table(Path(f"metrics/drift/{tiny.CASE}/full.parquet"))
+    run, _ = read_table(Path(f"metrics/records/{tiny.CASE}/full.parquet"))
+    kinds = {"shape-topics": "linear-probe", "mood-words": "classification"}
+    lost = {
+        task
+        for task in tiny.RETAIN
+        if has_lost(base, run, task, measure_for(kinds.get(task, "retrieval"), None))
+    }
+    assert "shape-topics" in lost
+    relearned = rows[rows["measure"] == "relearned"]
+    assert set(relearned["task"]) == lost
+    found = relearned[relearned["task"] == "shape-topics"]
+    assert set(found["example_id"]) == set(clean_test(run, "shape-topics")["example_id"])
+    assert set(found["value"]) <= {0.0, 1.0}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
-_ITERATIONS = 30
+_ITERATIONS = 50
 
 
 def weight_drift(base: Any, tuned: Any) -> Iterator[dict[str, Any]]:

@@ -39,16 +39,7 @@ def score_case(
     keep_freed_memory()
     where = device()
     used = dtype(evaluation.precision, where)
-    scorer: EncoderScorer | CausalCaseScorer
-    if isinstance(loaded, EncoderModel):
-        encoder = loaded.encoder.to(where, used)
-        pack(encoder)
-        scorer = EncoderScorer(encoder, loaded.tokenizer, loaded.heads, evaluation.batch_tokens)
-    else:
-        shared = reads_trees(loaded.model)  # in fp32: bf16 rounds more than a wrong mask may do
-        model = loaded.model.to(where, used)
-        pack(model)
-        scorer = CausalCaseScorer(model, loaded.tokenizer, evaluation.batch_tokens, shared)
+    scorer = scorer_of(loaded, evaluation)
     records, tasks = [], {}
     for splits in tqdm(read_splits(case), desc=label, unit="task", disable=None):
         conditions = _conditions(splits, evaluation)
@@ -64,6 +55,22 @@ def score_case(
     made_with = provenance(inputs, **describe(where, used))
     about = {"case": case, "tasks": tasks, "provenance": made_with}
     return pd.concat(records, ignore_index=True), about
+
+
+def scorer_of(
+    loaded: EncoderModel | CausalModel, evaluation: EvaluationConfig
+) -> EncoderScorer | CausalCaseScorer:
+    """Moves the model to its device and precision, for good."""
+    where = device()
+    used = dtype(evaluation.precision, where)
+    if isinstance(loaded, EncoderModel):
+        encoder = loaded.encoder.to(where, used)
+        pack(encoder)
+        return EncoderScorer(encoder, loaded.tokenizer, loaded.heads, evaluation.batch_tokens)
+    shared = reads_trees(loaded.model)  # in fp32: bf16 rounds more than a wrong mask may do
+    model = loaded.model.to(where, used)
+    pack(model)
+    return CausalCaseScorer(model, loaded.tokenizer, evaluation.batch_tokens, shared)
 
 
 def _conditions(splits: TaskSplits, evaluation: EvaluationConfig) -> tuple[str, ...]:

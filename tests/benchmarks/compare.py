@@ -52,7 +52,7 @@ def examples(name: str, kind: str, n: int) -> Examples:
     elif kind == "retrieval":
         rows = rows.assign(query=text, document="document " + numbers)
     elif kind == "multiple-choice":
-        choices = [[f"right {number}", "wrong", "other", "none"] for number in range(n)]
+        choices = pd.Series([[f"right {number}", "wrong", "other", "none"] for number in range(n)])
         rows = rows.assign(context=text, choices=choices, answer=0)
     else:
         rows = rows.assign(prompt=text, text="body " + numbers)

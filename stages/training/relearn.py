@@ -1,0 +1,42 @@
+"""A few steps on a few examples of a task that was lost: what comes back so soon was not gone.
+
+As in Qi et al. 2023 (arXiv 2310.03693), the other way round: there, so few undo an alignment.
+"""
+
+import torch
+
+from stages.models.loading import CausalModel, EncoderModel
+from stages.tasks.examples import Examples
+from stages.training import causal, encoder
+from stages.training.trainee import Rows, Trainee
+
+EXAMPLES, STEPS, RATE = 10, 10, 1e-4
+
+
+def relearn(loaded: EncoderModel | CausalModel, train: Examples) -> None:
+    """Train `loaded` in place: STEPS of AdamW at a constant RATE, in fp32, without dropout, each on
+    the first EXAMPLES of `train` in order of their ids, by the task's own loss.
+
+    A task with labels gets a head fitted on those alone, which is thrown away after.
+    """
+    first = train.rows.sort_values("example_id", ignore_index=True).head(EXAMPLES)
+    trainee, rows = _subject(loaded, Examples(train.task, first))
+    optimizer = torch.optim.AdamW(trainee.parameters(), lr=RATE, weight_decay=0.0)
+    chosen = list(range(len(rows)))
+    for _ in range(STEPS):
+        loss = trainee(rows, chosen).losses.sum() / rows.weight(chosen)
+        torch.autograd.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def _subject(loaded: EncoderModel | CausalModel, examples: Examples) -> tuple[Trainee, Rows]:
+    if isinstance(loaded, CausalModel):
+        model = causal.CausalTrainee(loaded.model, loaded.tokenizer.pad_id)
+        return model.eval(), causal.tokenise(examples, loaded.tokenizer)
+    rows = encoder.tokenise(examples, loaded.tokenizer)
+    classes = len(examples.task.labels)
+    trainee = encoder.EncoderTrainee(loaded.encoder, classes, loaded.tokenizer.pad_id).eval()
+    if len(set(rows.labels or [])) > 1:
+        trainee.start_from_probe(rows)
+    return trainee, rows
