@@ -10,8 +10,9 @@ import pandas as pd
 from stages import errors
 from stages.config.cases import read_cases
 from stages.config.compare import read_compare
-from stages.config.runs import read_runs
+from stages.config.runs import RunConfig, read_runs
 from stages.config.seed import read_seed
+from stages.diagnosis.diagnosis import Given, diagnose
 from stages.errors import UserError
 from stages.leftovers import remove_leftovers
 from stages.records import read_records, read_table
@@ -27,7 +28,8 @@ from stages.statistics.results import About, Settings
 from stages.statistics.whole import check_whole
 from stages.storage import atomic_file, read_json, write_json
 
-TABLES = ("records", "training")
+FIGURES = ("cards", "shift")
+TABLES = ("records", "training", "drift")
 
 
 def _tasks(about: Mapping[str, Any]) -> dict[str, About]:
@@ -52,18 +54,46 @@ def _ran(case: Case, name: str, run: str, seeds: tuple[int, ...]) -> Ran:
     _check_seeds(run, records.rows, seeds)
     check_whole(f"run {run}", records.rows, case.tasks, ("clean",))
     training = Told(*read_table(Path(f"metrics/training/{name}/{run}.parquet")))
-    return Ran(records, training, case.compare(records.rows))
+    drift, _ = read_table(Path(f"metrics/drift/{name}/{run}.parquet"))
+    return Ran(records, training, drift, case.compare(records.rows))
 
 
 def _measured(name: str, runs: Mapping[str, tuple[int, ...]], settings: Settings) -> Measured:
     """`runs`: the seeds of each run of the case."""
     base = Told(*read_records(Path(f"metrics/records/{name}/base.parquet")))
-    card = read_json(Path(f"metrics/cards/{name}.json"))
+    card, shift = (read_json(Path(f"metrics/{kind}/{name}.json")) for kind in FIGURES)
     tasks = _tasks(base.about)
     check_whole(f"the base of {name}", base.rows, tasks, ("clean", RESCORED))
     case = Case(base.rows, tasks, settings)
     ran = {run: _ran(case, name, run, seeds) for run, seeds in runs.items()}
-    return Measured(name, case, base, card, ran)
+    return Measured(name, case, base, card, shift, ran)
+
+
+def _diagnosis(
+    measured: Measured, runs: Mapping[str, RunConfig], settings: Settings
+) -> dict[str, Any]:
+    """By run."""
+    return {
+        run: diagnose(
+            Given(
+                run=run,
+                config=runs[run],
+                tasks=measured.case.tasks,
+                base=measured.base.rows,
+                records=ran.records.rows,
+                training=ran.training.rows,
+                best_steps=ran.training.about["best_step"],
+                seen=tuple(ran.seen),
+                drift=ran.drift,
+                shift=measured.shift,
+                card=measured.card,
+                before=measured.case.base,
+                result=ran.result,
+            ),
+            settings,
+        )
+        for run, ran in measured.runs.items()
+    }
 
 
 def _write(path: Path, text: str) -> None:
@@ -75,7 +105,7 @@ def main() -> None:
     cases, runs, config, seed = read_cases(), read_runs(), read_compare(), read_seed()
     limits = config.gate.model_dump(mode="json")
     settings = Settings(config.confidence, config.resamples, seed, Limits(**limits))
-    tables = {Path(f"metrics/cards/{name}.json") for name in cases}
+    tables = {Path(f"metrics/{kind}/{name}.json") for kind in FIGURES for name in cases}
     tables |= {Path(f"metrics/records/{name}/base.parquet") for name in cases}
     for run, told in runs.items():
         tables |= {Path(f"metrics/{kind}/{told.case}/{run}.parquet") for kind in TABLES}
@@ -89,7 +119,10 @@ def main() -> None:
     ]
     scores = {one.name: scores_of(one, config.confidence) for one in measured}
     gate = {one.name: gate_of(one) for one in measured}
-    reports = [case_report(one, scores[one.name], gate[one.name]) for one in measured]
+    diagnosis = {one.name: _diagnosis(one, runs, settings) for one in measured}
+    reports = [
+        case_report(one, scores[one.name], gate[one.name], diagnosis[one.name]) for one in measured
+    ]
     pages = {
         "html": html.render(reports, settings),
         "md": markdown.render(reports, settings),
@@ -98,6 +131,7 @@ def main() -> None:
         write_json(Path(f"metrics/plots/{plot}.json"), rows)
     write_json(Path("metrics/scores.json"), scores)
     write_json(Path("metrics/gate.json"), {"limits": limits, "cases": gate})
+    write_json(Path("metrics/diagnosis.json"), diagnosis)
     retention = {
         one.name: {run: headline(one.case, ran) for run, ran in one.runs.items()}
         for one in measured

@@ -7,7 +7,7 @@ stand in its hash, and no other clone could ever be up to date.
 from collections.abc import Collection
 from pathlib import Path
 
-FOLDERS = ("metrics/cards", "metrics/records", "metrics/training")
+FOLDERS = tuple(f"metrics/{kind}" for kind in ("cards", "drift", "records", "shift", "training"))
 
 
 def remove_leftovers(owned: Collection[Path]) -> list[Path]:

@@ -40,6 +40,7 @@ OUTS = (
     "retention.json",
     "scores.json",
     "gate.json",
+    "diagnosis.json",
     "report.md",
     "report.html",
     "plots/changes.json",
@@ -255,6 +256,8 @@ def write_case(name: str, run: str, tasks: dict[str, Examples], seeds: Sequence[
         about(name, tasks, {**MADE_WITH, "libraries": {**LIBRARIES, "torch": "2.14.0"}}),
     )
     write_training(name, run, seeds)
+    write_drift(name, run, tasks, seeds)
+    write_shift(name, tasks)
     write_card(name, tasks)
 
 
@@ -273,6 +276,39 @@ def write_training(name: str, run: str, seeds: Sequence[int]) -> None:
     table = pa.Table.from_pandas(pd.DataFrame(curves), preserve_index=False)
     told = {"seen": [], "best_step": {str(seed): 4 for seed in seeds}, "provenance": MADE_WITH}
     write_table(Path(f"metrics/training/{name}/{run}.parquet"), table, told)
+
+
+def write_drift(name: str, run: str, tasks: dict[str, Examples], seeds: Sequence[int]) -> None:
+    rows = [
+        {"layer": 0, "module": "attention.query", "measure": "weight", "value": 0.125},
+        {"layer": 0, "module": "attention.query", "measure": "spectral", "value": 0.25},
+        *({"layer": layer, "measure": "cka", "value": 1 - layer / 4} for layer in range(3)),
+    ]
+    for task, asked in tasks.items():
+        for place, one in enumerate(asked.column("example_id")[:4]):
+            told = {"task": task, "example_id": one, "measure": "cosine", "value": 0.1 + place / 50}
+            rows.append(told)
+            if task in ("twins", "capitals"):
+                rows.append({**told, "measure": "relearned", "value": float(place > 0)})
+    empty = {"layer": -1, "module": "", "task": "", "example_id": ""}
+    table = pd.concat([pd.DataFrame([empty | row for row in rows]).assign(seed=s) for s in seeds])
+    path = Path(f"metrics/drift/{name}/{run}.parquet")
+    write_table(path, pa.Table.from_pandas(table, preserve_index=False), {"run": run})
+
+
+def write_shift(name: str, tasks: dict[str, Examples]) -> None:
+    figures = {"n": 20, "n_grams": 0.5, "embeddings": 0.25, "auc": 0.95, "auc_error": 0.01}
+    apart = {**figures, "unknown_words": 0.5, "words": 9.0, "words_there": 40.0}
+    compared = {"same source": {**apart, "auc": 0.5}, **dict.fromkeys(tasks, apart)}
+    target = next(task for task in tasks if role(task) == "target")
+    compared[target] = {**apart, "auc": 0.5}
+    even = {"evenness": 1.0, "rarest": 0.5, "commonest": 0.5}
+    labels = {target: {"train": even, "test": even, "moved": 0.0}} if name == "enc" else {}
+    own = {"bits": [20.0, 22.0, 24.0], "bytes": [20.0, 20.0, 20.0]}
+    told = {"texts": 20, "comparisons": compared, "labels": labels}
+    write_json(
+        Path(f"metrics/shift/{name}.json"), told if name == "enc" else {**told, "own_text": own}
+    )
 
 
 def write_card(name: str, tasks: dict[str, Examples]) -> None:

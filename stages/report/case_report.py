@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.report.answer import answer
+from stages.report.diagnosed import Apart, Diagnosed, apart, diagnosed
 from stages.report.figures import Bar, Chart, bars, chart
 from stages.report.gate import GateLine, gate_lines, summary
 from stages.report.generated import Written, written
@@ -53,6 +54,7 @@ class RunReport:
     answer: str
     verdict: str
     summary: str
+    diagnosis: Diagnosed
     gate: tuple[GateLine, ...]
     lines: tuple[Line, ...]
     flips: tuple[Flips, ...]
@@ -73,6 +75,7 @@ class CaseReport:
     writing: tuple[Row, ...]
     noisy: tuple[Row, ...]
     floors: tuple[Floor, ...]
+    apart: tuple[Apart, ...]
     data: tuple[DataRow, ...]
     model: Pinned
     files: Mapping[str, str]
@@ -93,9 +96,12 @@ class CaseReport:
 
 
 def case_report(
-    measured: Measured, scores: Mapping[str, Any], gate: Mapping[str, Any]
+    measured: Measured,
+    scores: Mapping[str, Any],
+    gate: Mapping[str, Any],
+    diagnosis: Mapping[str, Any],
 ) -> CaseReport:
-    """`scores` and `gate`: the case's parts of scores.json and gate.json.
+    """`scores`, `gate`, `diagnosis`: the case's parts of those files.
 
     Raises UserError where its data is not there.
     """
@@ -117,12 +123,20 @@ def case_report(
         lines=tuple(listed),
         bars=tuple(bars(listed)),
         runs=tuple(
-            _run(measured, run, [line for line in listed if line.run == run], gate[run], examples)
+            _run(
+                measured,
+                run,
+                [line for line in listed if line.run == run],
+                gate[run],
+                diagnosis[run],
+                examples,
+            )
             for run in measured.runs
         ),
         writing=tuple(_writing(measured, scores)),
         noisy=tuple(_noisy(scores)),
         floors=tuple(_floors(scores)),
+        apart=tuple(apart(measured.shift)),
         data=tuple(data_rows(measured.card, cut)),
         model=pinned(measured.card["model"]),
         files=measured.card["model"]["files"],
@@ -136,6 +150,7 @@ def _run(
     name: str,
     of_run: list[Line],
     gate: Mapping[str, Any],
+    diagnosis: Mapping[str, Any],
     examples: list[Examples],
 ) -> RunReport:
     ran, judged = measured.runs[name], tuple(gate_lines(name, gate))
@@ -147,6 +162,7 @@ def _run(
         verdict=gate["verdict"],
         summary=summary(judged, gate["verdict"]),
         gate=judged,
+        diagnosis=diagnosed(diagnosis, {line.task: line.unit for line in of_run}),
         lines=tuple(of_run),
         flips=tuple(found for found in turned if found),
         written=tuple(text for asked in examples for text in written(asked, base, records)),

@@ -29,6 +29,7 @@ class Ran:
 
     records: Told
     training: Told
+    drift: pd.DataFrame
     result: RunResult
 
     @property
@@ -40,10 +41,12 @@ class Ran:
 
 @dataclass(frozen=True)
 class Measured:
-    """A case: its base, its runs by name, and the card of its data and model."""
+    """A case: its base, its runs by name, the card of its data and model, and how far its target's
+    data is from what it is to keep."""
 
     name: str
     case: Case
     base: Told
     card: Mapping[str, Any]
+    shift: Mapping[str, Any]
     runs: Mapping[str, Ran]

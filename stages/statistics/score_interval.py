@@ -64,7 +64,7 @@ def paired_interval(
     example each. Never more than n: seeds are no more examples.
     Raises ValueError for fewer than 2 groups and for differences outside [-1, 1].
     """
-    values, codes = _checked(differences, groups)
+    values, codes = checked(differences, groups)
     if np.abs(values).max() > 1 + _ROUNDING:
         raise ValueError(f"differences of scores in [0, 1] reach {np.abs(values).max()}")
     lost, won = float(values.clip(min=0).sum()), float(-values.clip(max=0).sum())
@@ -72,7 +72,7 @@ def paired_interval(
     if count == n:
         return tango(lost, won, n, float(norm.ppf((1 + confidence) / 2)))
     of_examples = ((lost + won) / n - values.mean() ** 2) / n
-    of_groups = _variance_of_mean(values, codes)
+    of_groups = variance_of_mean(values, codes)
     share = of_examples / of_groups if of_groups > _ROUNDING * of_examples else count / n
     share = min(1.0, share)
     z = float(t.ppf((1 + confidence) / 2, count - 1))
@@ -90,9 +90,9 @@ def mean_interval(
     that lost much are the rule. A difference of bits is never bounded or tied, so its spread shows.
     Raises ValueError for fewer than 2 groups.
     """
-    values, codes = _checked(differences, groups)
+    values, codes = checked(differences, groups)
     value, count = float(values.mean()), int(codes.max()) + 1
-    error = math.sqrt(_variance_of_mean(values, codes))
+    error = math.sqrt(variance_of_mean(values, codes))
     if error <= _ROUNDING * float(np.abs(values).max()):
         return Interval(value, value, value)
     reach = float(t.ppf((1 + confidence) / 2, count - 1))
@@ -101,7 +101,8 @@ def mean_interval(
     return Interval(value, min(low, value), max(high, value))
 
 
-def _checked(differences: ArrayLike, groups: Iterable[Hashable]) -> tuple[Floats, Integers]:
+def checked(differences: ArrayLike, groups: Iterable[Hashable]) -> tuple[Floats, Integers]:
+    """Values [n] and their groups as codes [n]. Raises ValueError for fewer than 2 groups."""
     (values,) = vectors(differences=differences)
     codes = group_codes(groups)
     if len(codes) != len(values):
@@ -111,7 +112,8 @@ def _checked(differences: ArrayLike, groups: Iterable[Hashable]) -> tuple[Floats
     return values, codes
 
 
-def _variance_of_mean(values: Floats, codes: Integers) -> float:
+def variance_of_mean(values: Floats, codes: Integers) -> float:
+    """Of the mean of values [n], from the spread of their groups' sums (Cochran, see above)."""
     residuals = _residuals(values, codes)
     groups = len(residuals)
     return float((residuals**2).sum() * groups / (groups - 1) / len(values) ** 2)

@@ -141,9 +141,38 @@ def write_project(total: int) -> int:
     about = {"run": RUN, "best_step": {"0": 20}, "provenance": MADE_WITH}
     table = pa.Table.from_pandas(curve, preserve_index=False)
     write_table(Path(f"metrics/training/{CASE}/{RUN}.parquet"), table, about)
+    write_movement(tasks)
     write_card(tasks)
     write_params(roles)
     return len(before) + len(after)
+
+
+def write_movement(tasks: dict[str, Examples]) -> None:
+    """Drift table and shift, whose size the records do not change."""
+    weights = [
+        {"layer": layer, "module": "any", "task": "", "example_id": "", "measure": m, "value": 0.01}
+        for layer in range(6)
+        for m in ("weight", "spectral", "cka")
+    ]
+    texts = [
+        {
+            "layer": -1,
+            "module": "",
+            "task": name,
+            "example_id": one,
+            "measure": "cosine",
+            "value": v,
+        }
+        for name, asked in tasks.items()
+        for one, v in zip(asked.column("example_id")[:32], np.linspace(0, 0.1, 32), strict=False)
+    ]
+    drift = pa.Table.from_pandas(pd.DataFrame(weights + texts).assign(seed=0), preserve_index=False)
+    write_table(Path(f"metrics/drift/{CASE}/{RUN}.parquet"), drift, {"run": RUN})
+    figures = {"n": 200, "n_grams": 0.5, "embeddings": 0.2, "auc": 0.9, "auc_error": 0.01}
+    apart = {**figures, "unknown_words": 0.5, "words": 9.0, "words_there": 40.0}
+    compared = dict.fromkeys(("same source", *tasks), apart)
+    shift = {"texts": 200, "comparisons": compared, "labels": {}}
+    write_json(Path(f"metrics/shift/{CASE}.json"), shift)
 
 
 def write_card(tasks: dict[str, Examples]) -> None:

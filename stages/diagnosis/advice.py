@@ -1,0 +1,113 @@
+"""What to try next: changes of a run's recipe, each for a finding, as commands."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from stages.config.kinds import UNTAUGHT
+from stages.diagnosis.evidence import Evidence
+from stages.diagnosis.verdict import Finding
+
+REPLAYED = 0.05
+"""Share of replayed rows: 1 to 5 % already helps (Scialom et al. 2022, arXiv 2205.12393)."""
+GENTLER = 4
+POOL = "retain/train"
+
+
+@dataclass(frozen=True)
+class Advice:
+    """`changes`: of keys under the run. `expected`: the effect that is hoped for, from 0 to 1."""
+
+    changes: Mapping[str, Any]
+    because: str
+    expected: float
+
+    def command(self, run: str) -> str:
+        """For a shell, from the project's top folder."""
+        given = " ".join(f"-S {_quoted(one)}" for one in self.settings(run))
+        return f"dvc exp run {given}"
+
+    def settings(self, run: str) -> list[str]:
+        """As `dvc exp run -S` takes them: ++ sets a key whether it is there or not."""
+        return [f"++runs.{run}.{key}={_value(value)}" for key, value in self.changes.items()]
+
+    def told(self, run: str) -> dict[str, Any]:
+        return {**asdict(self), "settings": self.settings(run), "command": self.command(run)}
+
+
+def advice(found: Evidence, causes: Sequence[Finding]) -> list[Advice]:
+    """Greatest effect first; nothing that the run does already, nothing twice."""
+    named = {finding.cause for finding in causes}
+    wanted = [*_against_loss(found, named), *_for_target(found, named)]
+    kept: dict[str, Advice] = {}
+    for one in sorted(wanted, key=lambda one: -one.expected):
+        kept.setdefault(json.dumps(dict(one.changes), sort_keys=True), one)
+    return list(kept.values())
+
+
+def _against_loss(found: Evidence, named: set[str]) -> Iterator[Advice]:
+    config = found.config
+    replayable = sorted(
+        one.task for one in found.lost if one.kind not in UNTAUGHT and one.task not in found.seen
+    )
+    if replayable and "replay" not in config.methods:
+        methods = {**config.methods, "replay": {"fraction": REPLAYED, "tasks": replayable}}
+        yield Advice(
+            {"pool": POOL, "methods": methods},
+            f"rows of {', '.join(replayable)} among the target's keep what they ask for; these "
+            "tasks then count as seen",
+            0.9,
+        )
+    if found.lost:
+        rate = config.learning_rate / GENTLER
+        sure = "step size too large" in named
+        yield Advice(
+            {"learning_rate": float(f"{rate:.2g}")},
+            "smaller steps move the weights less; the target may need more of them",
+            0.8 if sure else 0.4,
+        )
+    if found.lost and "lwf" not in config.methods and "lora" not in config.methods:
+        settings: dict[str, float] = {"weight": 1.0}
+        if found.causal:
+            settings["temperature"] = 2.0
+        yield Advice(
+            {"methods": {**config.methods, "lwf": settings}},
+            "holding its answers on the target's inputs near the base's needs no old data",
+            0.5,
+        )
+    if found.lost and "trained too long" in named:
+        best = max(one.best for one in found.curves)
+        yield Advice(
+            {"steps": max(1, best)}, f"nothing was gained on validation after step {best}", 0.3
+        )
+
+
+def _for_target(found: Evidence, named: set[str]) -> Iterator[Advice]:
+    config = found.config
+    best = max(one.best for one in found.curves)
+    if "over-fitting" in named and 0 < best < config.steps:
+        yield Advice({"steps": best}, f"validation was best at step {best}", 0.7)
+    if "over-fitting" in named and config.weight_decay < 0.1:
+        yield Advice({"weight_decay": 0.1}, "smaller weights know fewer rows by heart", 0.3)
+    if "under-training" in named:
+        yield Advice(
+            {"steps": 2 * config.steps}, "the validation loss had not stopped falling", 0.7
+        )
+    if "head misalignment" in named and config.head == "random":
+        yield Advice(
+            {"head": "probe"}, "a head that starts from the probe starts from right names", 0.8
+        )
+
+
+def _value(value: Any) -> str:
+    """In Hydra's grammar, which DVC reads: mappings and lists without quotes or spaces."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_value(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_value, value)) + "]"
+    return json.dumps(value) if not isinstance(value, str) else value
+
+
+def _quoted(text: str) -> str:
+    return f"'{text}'" if any(sign in text for sign in "{}[],") else text

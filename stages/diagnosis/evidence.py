@@ -1,0 +1,157 @@
+"""What the rules of a verdict look at: plain figures of one run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.config.runs import RunConfig
+from stages.diagnosis.five_errors import Error
+from stages.diagnosis.rows import rows_of
+from stages.statistics.relabelling import Relabelled, relabel
+from stages.statistics.results import About, RunResult
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A seed's training. `best`: the step that was kept. Losses in evaluation mode at the first
+    look, the kept one and the last; `worst`: the largest batch loss by that of the first step."""
+
+    seed: int
+    steps: int
+    best: int
+    train_first: float
+    train_best: float
+    train_last: float
+    validation_first: float
+    validation_best: float
+    validation_before: float
+    """At the look before the last."""
+    validation_last: float
+    worst: float
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A retain task that surely lost. `drop` in its own unit, positive = worse."""
+
+    task: str
+    drop: float
+    of_text: bool
+    kind: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    run: str
+    config: RunConfig
+    causal: bool
+    train_rows: int
+    target: str
+    gained: bool
+    """Surely better on the target."""
+    lost: tuple[Lost, ...]
+    kept: tuple[str, ...]
+    """Retain tasks without a sure loss."""
+    seen: tuple[str, ...]
+    """Retain tasks whose train rows the run used."""
+    errors: tuple[Error, ...]
+    curves: tuple[Curve, ...]
+    moved: Mapping[str, Any]
+    """See `movement`."""
+    shift: Mapping[str, Any]
+    """The case's, see stages/drift/data.py."""
+    renamed: Mapping[str, Relabelled]
+    """Of a target with labels, by split."""
+    by_label: tuple[tuple[str, int, float], ...]
+    """Of a target with labels: label, its test examples, accuracy after."""
+
+    @property
+    def epochs(self) -> float:
+        return self.config.steps * self.config.batch_size / self.train_rows
+
+    def error(self, name: str, unit: str) -> Error | None:
+        """The mean over seeds of an error that is defined in each; its ends likewise."""
+        found = [
+            one
+            for one in self.errors
+            if (one.error, one.unit, one.task) == (name, unit, self.target)
+        ]
+        if not found or any(one.value is None or one.low is None for one in found):
+            return None
+        value, low, high = (
+            float(np.mean([getattr(one, end) for one in found])) for end in ("value", "low", "high")
+        )
+        first = found[0]
+        return Error(
+            name, first.task, first.seed, unit, first.formula, value, low, high, first.says
+        )
+
+
+def curves(training: pd.DataFrame, best: Mapping[str, int]) -> tuple[Curve, ...]:
+    return tuple(
+        _curve(int(str(seed)), rows, best[str(seed)]) for seed, rows in training.groupby("seed")
+    )
+
+
+def _curve(seed: int, rows: pd.DataFrame, best: int) -> Curve:
+    looks = rows[rows["validation_loss"].notna()].set_index("step")
+    train, validation = looks["train_loss"], looks["validation_loss"]
+    batches = rows["batch_loss"].dropna()
+    return Curve(
+        seed=seed,
+        steps=int(rows["step"].max()),
+        best=best,
+        train_first=float(train.iloc[0]),
+        train_best=float(train[best]),
+        train_last=float(train.iloc[-1]),
+        validation_first=float(validation.iloc[0]),
+        validation_best=float(validation[best]),
+        validation_before=float(validation.iloc[-2 if len(validation) > 1 else -1]),
+        validation_last=float(validation.iloc[-1]),
+        worst=float(batches.max() / batches.iloc[0]) if len(batches) else 1.0,
+    )
+
+
+def losses(
+    tasks: Mapping[str, About], result: RunResult, confidence: float
+) -> tuple[tuple[Lost, ...], tuple[str, ...]]:
+    """Retain tasks that surely lost, largest drop first, text last; and the others."""
+    lost, kept = [], []
+    for task, change in result.changes.items():
+        about = tasks[task]
+        if about.role != "retain":
+            continue
+        if change.is_real(confidence) and change.interval.value > 0:
+            lost.append(Lost(task, change.interval.value, about.measure.of_text, about.kind))
+        else:
+            kept.append(task)
+    return tuple(sorted(lost, key=lambda one: (one.of_text, -one.drop))), tuple(kept)
+
+
+def labelled(
+    run: pd.DataFrame, task: str, labels: Sequence[str], confidence: float
+) -> tuple[dict[str, Relabelled], tuple[tuple[str, int, float], ...]]:
+    """See Evidence.renamed and .by_label; empty for a target without labels."""
+    if not labels:
+        return {}, ()
+    index = {label: place for place, label in enumerate(labels)}
+    renamed = {}
+    for split in ("train", "test"):
+        rows = rows_of(run, task, split)
+        if len(rows) < 2:
+            continue
+        targets, answers = (
+            np.asarray(rows[column].map(index), dtype=np.int64)
+            for column in ("target", "prediction")
+        )
+        renamed[split] = relabel(targets, answers, len(labels), confidence)
+    test = rows_of(run, task)
+    accuracy = test.groupby("target")["score"].agg(["size", "mean"])
+    by_label = tuple(
+        (str(label), int(n), float(mean))
+        for label, n, mean in zip(accuracy.index, accuracy["size"], accuracy["mean"], strict=True)
+    )
+    return renamed, by_label

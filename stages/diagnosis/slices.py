@@ -1,0 +1,106 @@
+"""Which parts of a task lost most, of all the ways to cut it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.diagnosis.rows import rows_of
+from stages.statistics.arrays import Floats
+from stages.statistics.intervals import Interval
+from stages.statistics.measures import Measure, values
+from stages.statistics.paired import holm, sign_flip
+from stages.statistics.score_interval import mean_interval, paired_interval
+
+FEWEST = 10
+"""Examples of a slice that is looked at."""
+MOST_NAMES = 50
+"""Names of a cut: one that has more cuts too finely to show anything."""
+SHOWN = 12
+LENGTHS = ("short", "middling", "long")
+
+
+@dataclass(frozen=True)
+class Slice:
+    """`drop` and its ends: positive = worse. `p`: Holm's, over all slices of all tasks of a run."""
+
+    task: str
+    cut: str
+    name: str
+    n: int
+    drop: float
+    low: float
+    high: float
+    p: float
+
+    def told(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def cuts(rows: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
+    """The ways to cut a task's examples: by slice, label, length in bytes, frequency of answers."""
+    yield "slice", rows["slice"]
+    labels = rows["target"]
+    counts = labels.value_counts()
+    if 1 < len(counts) <= MOST_NAMES and not labels.equals(rows["slice"]):
+        yield "answer", labels
+    if rows["bytes"].nunique() >= len(LENGTHS):
+        ranks = rows["bytes"].rank(method="first")
+        yield "length", pd.qcut(ranks, len(LENGTHS), labels=list(LENGTHS)).astype(str)
+    if 1 < len(counts) < len(rows) and counts.max() > counts.min():
+        often = labels.map(counts)
+        common = (often > often.median()).map({True: "common", False: "rare"})
+        yield "answer frequency", common
+
+
+def lost_slices(
+    base: pd.DataFrame,
+    run: pd.DataFrame,
+    measures: Mapping[str, Measure],
+    confidence: float,
+    draws: int,
+    seed: int,
+) -> list[Slice]:
+    """The slices that lost surely, by size of the drop; SHOWN at most. Seeds are averaged."""
+    found: dict[tuple[str, str, str], tuple[int, Interval]] = {}
+    raw: dict[str, float] = {}
+    keys: dict[str, tuple[str, str, str]] = {}
+    for task, measure in measures.items():
+        rows = rows_of(base, task)
+        worse = _worse(rows, run, task, measure)
+        interval = mean_interval if measure.of_text else paired_interval
+        for cut, names in cuts(rows):
+            parts = names.groupby(names.to_numpy()).indices
+            if not 1 < len(parts) <= MOST_NAMES:
+                continue
+            for name, chosen in parts.items():
+                groups = list(rows["group"].iloc[chosen])
+                if len(chosen) < FEWEST or len(set(groups)) < 2:
+                    continue
+                key = (task, cut, str(name))
+                text = "\x1f".join(key)
+                keys[text] = key
+                raw[text] = sign_flip(worse[chosen], groups, draws, seed)
+                found[key] = (len(chosen), interval(worse[chosen], groups, confidence))
+    adjusted = holm(raw)
+    slices = [
+        Slice(*key, found[key][0], *_ends(found[key][1]), adjusted[text])
+        for text, key in keys.items()
+        if found[key][1].value > 0 and adjusted[text] < 1 - confidence
+    ]
+    return sorted(slices, key=lambda one: (-one.drop, one.task, one.cut, one.name))[:SHOWN]
+
+
+def _worse(rows: pd.DataFrame, run: pd.DataFrame, task: str, measure: Measure) -> Floats:
+    seeds = sorted(set(run["seed"]))
+    after = np.mean(
+        [values(rows_of(run[run["seed"] == seed], task), measure) for seed in seeds], axis=0
+    )
+    worse: Floats = values(rows, measure) - after
+    return -worse if measure.of_text else worse
+
+
+def _ends(interval: Interval) -> tuple[float, float, float]:
+    return interval.value, interval.low, interval.high

@@ -1,0 +1,238 @@
+"""Why a run lost what it lost: rules over figures, each with the figures that speak for it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.diagnosis.evidence import Evidence
+
+GAP = 0.15
+"""Over-fitting: validation loss above train loss, as a share of the validation loss."""
+RISEN = 1.03
+"""Validation loss at the end by its lowest, from where it has risen."""
+STILL_FALLING = 0.98
+"""Validation loss at the last look by that before, up to where it falls still."""
+STEP = 0.05
+"""Relative change of the median weight matrix from where a step was large."""
+SPIKE = 1.5
+"""The largest batch loss by the first, from where training was unstable."""
+FEW_ROWS, MANY_EPOCHS = 1000, 5
+APART = 0.6
+"""AUC between a target's training and test texts from where they are of two sources."""
+UNEVEN, UNEQUAL = 0.85, 0.2
+"""Evenness of labels up to where they are imbalanced, and the accuracy that the rare ones lack."""
+RENAMED = 0.1
+"""Accuracy that a renaming of answers gains, from where names are the fault."""
+HIDDEN = 0.5
+"""Share of a loss that comes back with ten examples, from where it was hidden, not gone."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`cause`, and the sentence with the figures that speak for it."""
+
+    cause: str
+    evidence: str
+
+
+Rule = Callable[[Evidence], Finding | None]
+
+
+def findings(found: Evidence) -> list[Finding]:
+    """Surest first: rules that see a fault itself before those that see what goes with it. Empty:
+    nothing was surely lost, and nothing in the training stands out."""
+    return [finding for rule in RULES if (finding := rule(found))]
+
+
+def _names(found: Evidence) -> Finding | None:
+    """Answers that are right under other names: on train rows too, the head is at fault; on test
+    rows only, the labels mean something else there."""
+    test, train = found.renamed.get("test"), found.renamed.get("train")
+    if test is None or test.low <= 0 or test.renamed - test.accuracy < RENAMED:
+        return None
+    told = (
+        f"{_percent(test.accuracy)} of {found.target} is right, and {_percent(test.renamed)} where "
+        f"{len(test.moved)} answers change names (chosen on other rows than those)"
+    )
+    if train is not None and train.renamed - train.accuracy < RENAMED:
+        return Finding(
+            "label definitions that shifted",
+            f"{told}; of the training rows {_percent(train.accuracy)} are right as they are",
+        )
+    return Finding("head misalignment", f"{told}; on the training rows it is the same")
+
+
+def _target_shift(found: Evidence) -> Finding | None:
+    there = found.shift.get("comparisons", {})
+    own, same = there.get(found.target), there.get("same source")
+    if not own or not same:
+        return None
+    reach = 1.645 * float(np.hypot(own["auc_error"], same["auc_error"]))
+    if own["auc"] < APART or own["auc"] - same["auc"] < reach:
+        return None
+    return Finding(
+        "distribution shift",
+        f"a classifier tells the training texts of {found.target} from its test texts with an AUC "
+        f"of {own['auc']:.2f}; two halves of the training texts with {same['auc']:.2f}",
+    )
+
+
+def _over_fitting(found: Evidence) -> Finding | None:
+    unit = "loss" if found.error("over-fitting", "loss") else "bits/byte"
+    gap = found.error("over-fitting", unit)
+    last = [one.validation_last - one.train_last for one in found.curves]
+    share = float(np.mean(last) / np.mean([one.validation_last for one in found.curves]))
+    risen = all(one.validation_last >= RISEN * one.validation_best for one in found.curves)
+    sure = gap is not None and gap.low is not None and gap.low > 0
+    if share < GAP or not (risen or (sure and found.epochs >= MANY_EPOCHS)):
+        return None
+    told = (
+        f"at the last step the loss is {_mean(found, 'train_last'):.3g} on training rows and "
+        f"{_mean(found, 'validation_last'):.3g} on validation, whose lowest was "
+        f"{_mean(found, 'validation_best'):.3g}, after {found.epochs:.3g} epochs"
+    )
+    return Finding("over-fitting", told)
+
+
+def _too_little_data(found: Evidence) -> Finding | None:
+    if not _over_fitting(found) or found.train_rows >= FEW_ROWS or found.epochs < MANY_EPOCHS:
+        return None
+    return Finding(
+        "too little data",
+        f"{found.train_rows} training rows, each seen {found.epochs:.3g} times",
+    )
+
+
+def _step_size(found: Evidence) -> Finding | None:
+    spike = max(one.worst for one in found.curves)
+    large = found.moved["weight"] >= STEP and bool(found.lost)
+    wild = spike >= SPIKE or all(one.validation_last > one.validation_first for one in found.curves)
+    if not large and not wild:
+        return None
+    told = (
+        f"at a learning rate of {found.config.learning_rate:g} the median weight matrix moved by "
+        f"{_percent(found.moved['weight'])} of its size"
+    )
+    if found.moved["cka"]:
+        told += (
+            f", and the last layer's states kept a likeness (CKA) of {found.moved['cka'][-1]:.2f}"
+        )
+    if wild:
+        told += f"; the loss of a batch rose to {spike:.1f} times that of the first"
+    return Finding("step size too large", told)
+
+
+def _too_long(found: Evidence) -> Finding | None:
+    late = [
+        one
+        for one in found.curves
+        if one.best <= 0.75 * one.steps and one.validation_last >= RISEN * one.validation_best
+    ]
+    if not late or len(late) < len(found.curves):
+        return None
+    return Finding(
+        "trained too long",
+        f"validation was best at step {late[0].best} of {late[0].steps} and "
+        f"{_percent(_mean(found, 'validation_last') / _mean(found, 'validation_best') - 1)} worse "
+        "at the end",
+    )
+
+
+def _under_training(found: Evidence) -> Finding | None:
+    falling = [
+        one
+        for one in found.curves
+        if one.best == one.steps and one.validation_last <= STILL_FALLING * one.validation_before
+    ]
+    if found.gained or len(falling) < len(found.curves):
+        return None
+    return Finding(
+        "under-training",
+        f"no sure gain on {found.target}, and its validation loss still fell at the last look, "
+        f"from {_mean(found, 'validation_before'):.3g} to {_mean(found, 'validation_last'):.3g}",
+    )
+
+
+def _imbalance(found: Evidence) -> Finding | None:
+    labels = found.shift.get("labels", {}).get(found.target)
+    if not labels or labels["train"]["evenness"] > UNEVEN or not found.by_label:
+        return None
+    ranked = sorted(found.by_label, key=lambda one: one[1])
+    half = len(ranked) // 2
+    rare, common = (
+        sum(n * accuracy for _, n, accuracy in part) / sum(n for _, n, _ in part)
+        for part in (ranked[:half] or ranked[:1], ranked[half:])
+    )
+    if common - rare < UNEQUAL:
+        return None
+    return Finding(
+        "class imbalance",
+        f"the commonest label has {_percent(labels['train']['commonest'])} of the training rows, "
+        f"the rarest {_percent(labels['train']['rarest'])}; of the rarer half of labels "
+        f"{_percent(rare)} is right, of the commoner {_percent(common)}",
+    )
+
+
+def _hidden(found: Evidence) -> Finding | None:
+    back = {task: one for task, one in found.moved["relearned"].items() if one["share"] >= HIDDEN}
+    told = [
+        f"{_percent(min(one['share'], 1))} of the loss on {task} came back with ten examples"
+        for task, one in back.items()
+        if task in {lost.task for lost in found.lost}
+    ]
+    return Finding("hidden rather than lost", "; ".join(told)) if told else None
+
+
+def _format(found: Evidence) -> Finding | None:
+    broken = [one for one in found.lost if one.kind == "instruction-following"]
+    others = [one for one in found.lost if one.kind != "instruction-following"]
+    if not broken or others:
+        return None
+    return Finding(
+        "format drift",
+        f"{', '.join(one.task for one in broken)} lost {_percent(broken[0].drop)} of its answers, "
+        f"and nothing else was lost: {', '.join(found.kept)}",
+    )
+
+
+def _unlike(found: Evidence) -> Finding | None:
+    """The usual one: what was lost is unlike what was learned, and nothing kept it."""
+    there = found.shift.get("comparisons", {})
+    same = there.get("same source")
+    told = [
+        f"{one.task} (AUC {there[one.task]['auc']:.2f}, "
+        f"{_percent(there[one.task]['unknown_words'])} of its words unknown)"
+        for one in found.lost
+        if one.task in there and one.task not in found.seen and there[one.task]["auc"] > APART
+    ]
+    if not told or not same:
+        return None
+    return Finding(
+        "learned from other data only",
+        f"the training texts are unlike those of {', '.join(told)}, of which it saw none; two "
+        f"halves of the training texts: AUC {same['auc']:.2f}",
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    _names,
+    _target_shift,
+    _over_fitting,
+    _too_little_data,
+    _step_size,
+    _too_long,
+    _under_training,
+    _imbalance,
+    _hidden,
+    _format,
+    _unlike,
+)
+
+
+def _mean(found: Evidence, figure: str) -> float:
+    return float(np.mean([getattr(one, figure) for one in found.curves]))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
