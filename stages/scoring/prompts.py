@@ -24,7 +24,7 @@ def advance(
     the cache with them. `mask` [rows, all tokens]: 0 where one is padding."""
     body = decoder(model)
     given = {}
-    if _takes_positions(type(body)):
+    if _takes_positions(body.__class__):
         given["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     outputs = body(
         input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **given
