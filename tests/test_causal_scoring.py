@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from stages.errors import UserError
+from stages.models import attention
 from stages.models.causal import (
     CausalTokenizer,
     head_logits,
@@ -397,6 +398,42 @@ def test_only_bf16_is_packed(llama: Any) -> None:
     assert not any(isinstance(one, PackedLinear) for one in llama.modules())
 
 
+# --- attention in blocks
+
+
+@pytest.fixture
+def in_blocks(model: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A model in fp32 that attends in blocks of 3 queries."""
+    if model.config._attn_implementation != "sdpa":
+        pytest.skip("it has an attention of its own")
+    monkeypatch.setattr(attention, "BLOCK", 3)
+    model.set_attn_implementation(attention.NAME)
+    return model
+
+
+def test_attention_in_blocks_is_attention(in_blocks: Any) -> None:
+    pairs = [pair for of_kind in alike().values() for pair in of_kind]
+    found = log_likelihoods(in_blocks, pairs, PAD, 60, LONGEST, shared=True).logprobs
+    prompts = [tokens(length, length) for length in (3, 14, 1, 9, 6)]
+    written = generate(in_blocks, prompts, PAD, [], 8, batch_size=3, shared=True)
+    in_blocks.set_attn_implementation("sdpa")
+    expected = [plain(in_blocks, *_cut(pair)) for pair in pairs]
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert written == one_by_one(in_blocks, prompts, [NEVER], 8)
+
+
+@pytest.mark.parametrize("tiles", [True, False])
+def test_attention_is_in_blocks_in_bf16_without_tiles(
+    tiles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: tiles)
+    exact, rounded = make(CONFIGS["llama"]()), make(CONFIGS["llama"]()).bfloat16()
+    for one in (exact, rounded):
+        attention.attend_in_blocks(one)
+    assert exact.config._attn_implementation == "sdpa"
+    assert rounded.config._attn_implementation == ("sdpa" if tiles else attention.NAME)
+
+
 # --- common beginnings
 
 
@@ -458,10 +495,13 @@ def test_common_beginnings_are_read_once(llama: Any) -> None:
     # Three contexts of 6 tokens, each with what the choices add: 0, 2 and 1.
     assert (read["choices", True], read["choices", False]) == (27, 63)
     assert read["few shots", True] == 17 + 27
-    # Each pair of sentences: BOS, 5 tokens, 1 and 3 of their own.
-    assert (read["sentence pairs", True], read["sentence pairs", False]) == (40, 64)
-    # A preamble up to the last token, which is read with each choice in a row padded to 3.
-    assert read["one context", True] == 17 + 5 + 3 * 3
+    # BOS, and for each pair of sentences 5 tokens, 1 and 3 of their own; two first words are one.
+    sentences = [[*context, *rest] for context, rest in alike()["sentence pairs"]]
+    beginnings = {tuple(one[:end]) for one in sentences for end in range(1, len(one))}
+    assert read["sentence pairs", True] == len(beginnings) == 36
+    assert read["sentence pairs", False] == 64
+    # A preamble up to the last token; that token, and what the choices add: 0, 2 and 1.
+    assert read["one context", True] == 17 + 5 + 1 + 3
     assert read["cut on the left", True] == read["cut on the left", False]
 
 
@@ -474,17 +514,28 @@ def test_trees_are_not_for_every_model() -> None:
         assert not reads_trees(make(counting))
 
 
-def test_grow_joins_neighbours_that_begin_alike() -> None:
-    rows = [[9, 1, 2, 3], [9, 1, 2, 4, 5], [9, 7], [9, 8], [9, 6, 6, 6], [9, 6, 6]]
+def test_grow_joins_what_begins_alike() -> None:
+    rows = [[9, 1, 2, 3], [8, 7], [9, 1, 2, 4, 5], [9, 1, 6], [9, 1, 2, 4]]
     trees = grow(rows, 100)
-    assert [tree.members for tree in trees] == [(0, 1), (2,), (3,), (4, 5)]
-    assert trees[0].ids == [9, 1, 2, 3, 4, 5]
-    assert trees[0].positions().tolist() == [0, 1, 2, 3, 3, 4]
-    assert trees[0].owners().tolist() == [0, 0, 0, 1, 2, 2]
-    assert trees[0].places(1, np.arange(5)).tolist() == [0, 1, 2, 4, 5]
-    assert trees[3].trunk == [9, 6, 6]
-    assert [tree.members for tree in grow(rows, 5)] == [(0,), (1,), (2,), (3,), (4, 5)]
-    assert [tree.members for tree in alone(rows)] == [(n,) for n in range(6)]
+    assert [tree.members for tree in trees] == [(1,), (0, 4, 2, 3)]
+    assert trees[1].ids == [9, 1, 2, 3, 4, 5, 6]
+    assert trees[1].positions == [0, 1, 2, 3, 3, 4, 2]
+    assert trees[1].ends == [7, 7, 6, 4, 6, 6, 7]
+    assert [there.tolist() for there in trees[1].places] == [
+        [0, 1, 2, 3],
+        [0, 1, 2, 4],
+        [0, 1, 2, 4, 5],
+        [0, 1, 6],
+    ]
+    assert [tree.members for tree in grow(rows, 5)] == [(1,), (0, 4), (2,), (3,)]
+    assert [tree.members for tree in alone(rows)] == [(n,) for n in range(5)]
+
+
+def test_grow_joins_only_what_is_worth_a_longer_row() -> None:
+    begun = list(range(300))
+    first, second = ([*begun, 1000 + side, *range(100)] for side in range(2))
+    assert len(grow([first, second], 10_000)) == 1
+    assert len(grow([first, [0, *second[1:][::-1]]], 10_000)) == 2
 
 
 @given(
@@ -493,14 +544,15 @@ def test_grow_joins_neighbours_that_begin_alike() -> None:
 )
 def test_trees_hold_their_sequences(rows: list[list[int]], longest: int) -> None:
     trees = grow(rows, longest)
-    assert [member for tree in trees for member in tree.members] == list(range(len(rows)))
+    assert sorted(member for tree in trees for member in tree.members) == list(range(len(rows)))
     for tree in trees:
         assert len(tree.members) == 1 or len(tree) <= longest
-        for branch, member in enumerate(tree.members):
-            places = tree.places(branch, np.arange(len(rows[member])))
-            assert [tree.ids[place] for place in places] == rows[member]
-            assert tree.positions()[places].tolist() == list(range(len(rows[member])))
-            assert set(tree.owners()[places]) <= {0, branch + 1}
+        for member, there in zip(tree.members, tree.places, strict=True):
+            assert [tree.ids[place] for place in there] == rows[member]
+            assert [tree.positions[place] for place in there] == list(range(len(there)))
+            # What the last token sees are the tokens before it in its sequence, and no others.
+            last = there[-1]
+            assert [n for n in range(last + 1) if tree.ends[n] > last] == there.tolist()
 
 
 # --- generation

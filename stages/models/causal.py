@@ -1,5 +1,6 @@
 """A causal language model: its tokens, its hidden states, and the vocabulary head."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ class CausalTokenizer:
         self.eos_ids = tuple(sorted({*_generation_ends(folder), *([] if eos is None else [eos])}))
         padding = (self._tokenizer.pad_token_id, eos, 0)
         self.pad_id = next(token for token in padding if token is not None)
+        # The continuations of a context come one after the other.
+        self._encode = lru_cache(maxsize=2)(self.encode)
 
     def encode(self, text: str) -> TokenIds:
         """Special tokens as the tokenizer says, but no second BOS where the text has one."""
@@ -88,8 +91,8 @@ class CausalTokenizer:
         """
         context, continuation = shift_space(context, continuation)
         if context:
-            ids = self.encode(context)
-            return ids, self.encode(context + continuation)[len(ids) :]
+            ids = self._encode(context)
+            return ids, self._encode(context + continuation)[len(ids) :]
         if self._prefix is None:
             raise UserError(
                 f"{self._folder}: an empty context needs a BOS or EOS token; the tokenizer has none"
@@ -171,12 +174,18 @@ def head_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
 
 
 def apply_head(head: nn.Module, config: PreTrainedConfig, hidden: Tensor) -> Tensor:
-    """The same by the `head` alone of a model with this `config`.
+    """The same by the `head` alone of a model with this `config`; the product is taken in the
+    head's dtype."""
+    return finished(config, head(hidden))
 
-    The product is taken in the head's dtype; scale and soft cap, where the model has them
-    (Cohere and Granite; Gemma), in fp32.
+
+def finished(config: PreTrainedConfig, product: Tensor) -> Tensor:
+    """What a head makes of states, or any part of it -> logits in fp32.
+
+    Scale and soft cap, where the model has them (Cohere and Granite; Gemma), are taken in fp32,
+    element by element.
     """
-    logits: Tensor = head(hidden).float()
+    logits = product.float()
     config = config.get_text_config()
     if scale := getattr(config, "logit_scale", None):
         logits = logits * scale

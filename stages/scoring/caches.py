@@ -1,7 +1,6 @@
 """Keys and values of what was read before."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -36,9 +35,9 @@ class Preamble(DynamicCache):  # type: ignore[misc]
         keys = torch.cat([layer.keys.expand(rows), key_states], dim=-2)
         return keys, torch.cat([layer.values.expand(rows), value_states], dim=-2)
 
-    @property
-    def tokens(self) -> int:
-        return int(self.get_seq_length())
+
+def tokens_of(preamble: Preamble | None) -> int:
+    return 0 if preamble is None else int(preamble.get_seq_length())
 
 
 def read_preamble(model: PreTrainedModel, ids: TokenIds) -> Preamble:
@@ -58,12 +57,20 @@ def read_beginning(model: PreTrainedModel, sequences: Sequence[TokenIds]) -> Pre
 
 
 class Buffer(DynamicLayer):  # type: ignore[misc]
-    """One layer's keys and values in room that is taken once: a token more copies nothing."""
+    """One layer's keys and values, [rows, heads, room, size], in memory that is taken once."""
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, rows: int, room: int) -> None:
         super().__init__()
-        self._room = room
+        self._shape = (rows, room)
         self._whole: list[Tensor] = []
+        self.aim(slice(rows), 0)
+
+    def aim(self, rows: slice, end: int) -> None:
+        """What comes next belongs to `rows` and follows their first `end` tokens. Zeros are where
+        nothing was written."""
+        self._rows, self._end = rows, end
+        if self._whole:
+            self.keys, self.values = (whole[rows, :, :end] for whole in self._whole)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_: object, **__: object
@@ -71,56 +78,29 @@ class Buffer(DynamicLayer):  # type: ignore[misc]
         states = (key_states, value_states)
         if not self._whole:
             self.lazy_initialization(*states)
-            self._whole = [
-                new.new_empty(*new.shape[:2], self._room, new.shape[-1]) for new in states
-            ]
-        start = self.get_seq_length()
-        end = start + key_states.shape[-2]
+            rows, room = self._shape
+            self._whole = [new.new_zeros(rows, new.shape[1], room, new.shape[3]) for new in states]
+        end = self._end + key_states.shape[-2]
         for whole, new in zip(self._whole, states, strict=True):
-            whole[:, :, start:end] = new
-        return self._show(end)
+            whole[self._rows, :, self._end : end] = new
+        self.aim(self._rows, end)
+        return self.keys, self.values
 
-    @classmethod
-    def joined(cls, parts: Sequence[DynamicLayer], begun: int, room: int) -> "Buffer":
-        """The rows of all parts. The first `begun` tokens stay where they are; what follows them
-        ends at the same place in every row, and zeros stand between."""
-        buffer = cls(room)
-        buffer.lazy_initialization(parts[0].keys, parts[0].values)
-        longest = max(part.get_seq_length() for part in parts)
-        for states in ([part.keys for part in parts], [part.values for part in parts]):
-            rows = sum(map(len, states))
-            whole = states[0].new_zeros(rows, states[0].shape[1], room, states[0].shape[3])
-            for own, there in zip(states, whole.split([len(own) for own in states]), strict=True):
-                there[:, :, :begun] = own[:, :, :begun]
-                there[:, :, longest - own.shape[2] + begun : longest] = own[:, :, begun:]
-            buffer._whole.append(whole)
-        buffer._show(longest)
-        return buffer
+    def get_seq_length(self) -> int:
+        return self._end
 
     def batch_select_indices(self, indices: Tensor) -> None:
         self._whole = [whole[indices] for whole in self._whole]
-        self._show(self.get_seq_length())
-
-    def _show(self, end: int) -> tuple[Tensor, Tensor]:
-        self.keys, self.values = (whole[:, :, :end] for whole in self._whole)
-        return self.keys, self.values
+        self.aim(slice(len(indices)), self._end)
 
 
-def buffers(room: int, rows: int, preamble: Preamble | None) -> Cache:
+def buffers(model: PreTrainedModel, rows: int, room: int, preamble: Preamble | None) -> Cache:
     """A cache for `rows` sequences of `room` tokens at most, which begin with `preamble`."""
-    cache = Cache(layer_class_to_replicate=partial(Buffer, room))
+    layers = model.config.get_text_config().num_hidden_layers
+    cache = Cache(layers=[Buffer(rows, room) for _ in range(layers)])
     for index, layer in enumerate(preamble.layers if preamble is not None else []):
         cache.update(*(kept.expand(rows, -1, -1, -1) for kept in (layer.keys, layer.values)), index)
     return cache
-
-
-def joined(caches: Sequence[Cache], begun: int, room: int) -> Cache:
-    """One cache for the rows of several, see `Buffer.joined`. They are used up: of no more than
-    one layer there are two copies at once."""
-    layers = []
-    for _ in range(len(caches[0].layers)):
-        layers.append(Buffer.joined([cache.layers.pop(0) for cache in caches], begun, room))
-    return Cache(layers=layers)
 
 
 def sees_all(model: PreTrainedModel, tokens: int) -> bool:

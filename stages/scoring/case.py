@@ -8,6 +8,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from stages.config.evaluation import EvaluationConfig
+from stages.models.attention import attend_in_blocks
 from stages.models.device import describe, device, dtype
 from stages.models.loading import CausalModel, EncoderModel
 from stages.models.memory import keep_freed_memory
@@ -70,6 +71,7 @@ def scorer_of(
     shared = reads_trees(loaded.model)  # in fp32: bf16 rounds more than a wrong mask may do
     model = loaded.model.to(where, used)
     pack(model)
+    attend_in_blocks(model)
     return CausalCaseScorer(model, loaded.tokenizer, evaluation.batch_tokens, shared)
 
 

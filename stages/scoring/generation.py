@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from stages.errors import UserError
 from stages.models.causal import head_logits, longest_input
 from stages.models.encoder import TokenIds
-from stages.scoring.caches import read_beginning, sees_all
+from stages.scoring.caches import read_beginning, sees_all, tokens_of
 from stages.scoring.prompts import advance, read_prompts
 
 NUCLEUS = 1024
@@ -66,7 +66,7 @@ def generate(
     near = sees_all(model, max(map(len, cut)) + max_new_tokens)
     before = [prompt[:-1] for prompt in cut]
     preamble = read_beginning(model, before) if shared and near else None
-    begun = 0 if preamble is None else preamble.tokens
+    begun = tokens_of(preamble)
     rest = [prompt[begun:] for prompt in cut]
     answers: list[TokenIds] = [[] for _ in prompts]
     order = np.argsort([-len(prompt) for prompt in rest], kind="stable")
@@ -74,8 +74,15 @@ def generate(
         batch = order[start : start + batch_size]
         asked = [rest[index] for index in batch]
         whole = len(cut[batch[0]]) + max_new_tokens if shared else None
-        prompted = read_prompts(model, asked, pad_id, preamble, whole)
-        written = _continue(model, prompted, eos_ids, draws[batch], sample, stop)
+        # Nothing here holds on to a batch's cache while the next is filled.
+        written = _continue(
+            model,
+            read_prompts(model, asked, pad_id, preamble, whole),
+            eos_ids,
+            draws[batch],
+            sample,
+            stop,
+        )
         for index, tokens in zip(batch, written, strict=True):
             answers[index] = tokens
     return answers

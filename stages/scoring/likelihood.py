@@ -10,14 +10,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stages.errors import UserError
-from stages.models.causal import head_logits
+from stages.models.causal import finished
 from stages.models.encoder import TokenIds, batches_by_tokens
-from stages.scoring.caches import Preamble, read_beginning, sees_all
+from stages.scoring.caches import Preamble, read_beginning, sees_all, tokens_of
 from stages.scoring.trees import Tree, alone, grow, read_trees
 
 Pair = tuple[TokenIds, TokenIds]
-HEAD_LOGITS = 2**24
-"""Logits made at once: 64 MB in fp32. A batch's logits at all positions would be gigabytes."""
+HEAD_LOGITS = 2**23
+"""Logits made at once. A batch's logits at all positions would be hundreds of megabytes."""
+NORMALISED = 2**20
+"""Logits in fp32 at once: 4 MB stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def log_likelihoods(
     A context that does not fit into `longest` tokens beside its continuation loses its
     beginning, as in lm-evaluation-harness. With `overlap` (1 or more) such a pair is read in
     windows instead: see `windows`. A batch has at most `batch_tokens`, padding included.
-    `shared`: neighbours that begin alike are read as trees, and what all begin with is read
+    `shared`: those that begin alike are read as trees, and what all begin with is read
     once; to be had where `reads_trees` holds.
 
     Raises UserError where a continuation is empty or, without `overlap`, longer than `longest`,
@@ -82,7 +84,7 @@ def log_likelihoods(
     shared = shared and sees_all(model, max(len(window.read) for window in asked))
     before = [window.read[: window.first] for window in asked]
     preamble = read_beginning(model, before) if shared else None
-    begun = 0 if preamble is None else preamble.tokens
+    begun = tokens_of(preamble)
     rest = [window.read[begun:] for window in asked]
     trees = grow(rest, batch_tokens) if shared else alone(rest)
     sums, greedy = np.zeros(len(asked)), np.zeros(len(asked), dtype=bool)
@@ -135,13 +137,12 @@ def _read(
     """Of each member of each tree: the summed log-likelihood of its scored tokens, in float64,
     and whether all of them are the likeliest."""
     hidden = read_trees(model, rows, pad_id, preamble)
-    begun = 0 if preamble is None else preamble.tokens
+    begun = tokens_of(preamble)
     places, targets, counts = [], [], []
     for row, tree in enumerate(rows):
-        for branch, member in enumerate(tree.members):
+        for member, there in zip(tree.members, tree.places, strict=True):
             window = asked[member]
-            scored = np.arange(window.first, len(window.read)) - begun
-            places.append(tree.places(branch, scored) + row * hidden.shape[1])
+            places.append(there[window.first - begun :] + row * hidden.shape[1])
             targets.append(window.ids[-window.scored :])
             counts.append(window.scored)
     starts = np.cumsum([0, *counts[:-1]])
@@ -164,22 +165,30 @@ def _logprobs(
     """
     states, of_state = np.unique(places, return_inverse=True)
     order = np.argsort(of_state, kind="stable")
-    size = max(1, HEAD_LOGITS // model.get_output_embeddings().out_features)
+    head = model.get_output_embeddings()
+    size = max(1, HEAD_LOGITS // head.out_features)
     found, likeliest = np.empty(len(places)), np.empty(len(places), dtype=bool)
     for start in range(0, len(states), size):
         part = hidden[torch.from_numpy(states[start : start + size]).to(hidden.device)]
         ends = np.searchsorted(of_state[order], [start, start + size])
         chosen = order[ends[0] : ends[1]]
-        logits = head_logits(model, part)
+        product: Tensor = head(part)
         rows = torch.from_numpy(of_state[chosen] - start).to(hidden.device)
         wanted = torch.from_numpy(targets[chosen]).to(hidden.device)
-        of_wanted = logits[rows, wanted]
-        most = logits.amax(1)
-        # In place: a second array of this size would cost more to fill than to compute.
-        total = most + logits.sub_(most[:, None]).exp_().sum(1).log()
+        of_wanted = finished(model.config, product[rows, wanted])
+        at_once = max(1, NORMALISED // product.shape[1])
+        pieces = [
+            _most_and_total(finished(model.config, few)) for few in torch.split(product, at_once)
+        ]
+        most, total = map(torch.cat, zip(*pieces, strict=True))
         found[chosen] = (of_wanted - total[rows]).double().cpu().numpy()
         likeliest[chosen] = (of_wanted == most[rows]).cpu().numpy()
     return found, likeliest
+
+
+def _most_and_total(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each row: the largest logit, and the log of the sum of all exponentials."""
+    return logits.amax(1), logits.logsumexp(1)
 
 
 def _check(pairs: Sequence[Pair], longest: int, overlap: int | None) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from transformers import Cache, PreTrainedModel
 
 from stages.models.causal import decoder
 from stages.models.encoder import TokenIds, batches_by_tokens, pad
-from stages.scoring.caches import Preamble, buffers, joined
+from stages.scoring.caches import Preamble, buffers, tokens_of
 
 AT_ONCE = 1024
 """Tokens, padding included. What is read with prompts of other lengths is mostly padding."""
@@ -23,13 +24,18 @@ def advance(
     the cache with them. `mask` [rows, all tokens]: 0 where one is padding."""
     body = decoder(model)
     given = {}
-    # Models without position embeddings (ALiBi) take none.
-    if "position_ids" in inspect.signature(body.forward).parameters:
+    if _takes_positions(body.__class__):
         given["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     outputs = body(
         input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **given
     )
     return outputs.last_hidden_state[:, -1], outputs.past_key_values
+
+
+@cache
+def _takes_positions(body: Any) -> bool:
+    """Models without position embeddings (ALiBi) take none."""
+    return "position_ids" in inspect.signature(body.forward).parameters
 
 
 def read_prompts(
@@ -42,24 +48,28 @@ def read_prompts(
     """Last states, mask and cache of prompts that follow `preamble`, the longest first.
 
     Padding stands on the left. `room`: tokens that each row will have at most; None where the
-    model must keep its own cache, which cannot be put together from parts.
+    model must keep its own cache, which cannot be filled in parts.
     """
+    ids, mask = _padded(prompts, pad_id, model.device)
     if room is None:
-        ids, mask = _padded(prompts, pad_id, model.device)
         state, cache = advance(model, ids, mask, None)
         return state, mask, cache
-    begun, longest = 0 if preamble is None else preamble.tokens, len(prompts[0])
-    states, masks, caches = [], [], []
+    begun, longest = tokens_of(preamble), ids.shape[1]
+    cache = buffers(model, len(prompts), room, preamble)
+    mask = torch.cat([mask.new_ones(len(prompts), begun), mask], dim=1)
+    states = []
     for part in batches_by_tokens([len(prompt) for prompt in prompts], AT_ONCE):
-        ids, mask = _padded([prompts[row] for row in part], pad_id, model.device)
-        mask = torch.cat([mask.new_ones(len(part), begun), mask], dim=1)
-        own = buffers(mask.shape[1], len(part), preamble)
-        state, cache = advance(model, ids, mask, own)
-        states.append(state)
-        caches.append(cache)
-        gap = mask.new_zeros(len(part), longest - ids.shape[1])
-        masks.append(torch.cat([mask[:, :begun], gap, mask[:, begun:]], dim=1))
-    return torch.cat(states), torch.cat(masks), joined(caches, begun, room)
+        # Rows that are short begin further on, so that all end at the same place.
+        rows, gap = slice(part[0], part[-1] + 1), longest - len(prompts[part[0]])
+        _aim(cache, rows, begun + gap)
+        states.append(advance(model, ids[rows, gap:], mask[rows], cache)[0])
+    _aim(cache, slice(len(prompts)), begun + longest)
+    return torch.cat(states), mask, cache
+
+
+def _aim(cache: Cache, rows: slice, end: int) -> None:
+    for layer in cache.layers:
+        layer.aim(rows, end)
 
 
 def _padded(

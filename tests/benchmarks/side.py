@@ -17,6 +17,7 @@ from lm_eval.tasks import TaskManager
 from torch import Tensor, nn
 
 from stages.models import device
+from stages.models.attention import attend_in_blocks
 from stages.models.causal import CausalTokenizer, decoder, load_causal, longest_input
 from stages.models.memory import keep_freed_memory
 from stages.models.packed import PackedLinear, pack
@@ -27,7 +28,7 @@ from stages.scoring.trees import reads_trees
 from .exchange import About, Outcome, Settings
 from .host import matrix_rate, peak_memory, reset_peak
 
-BATCH_TOKENS, WRITTEN_AT_ONCE = 1024, 32
+BATCH_TOKENS, WRITTEN_AT_ONCE = 1024, 24
 """As the pipeline has them."""
 FEWSHOT_SEED = 1234
 """lm-eval's own, for tasks that draw their shots."""
@@ -101,6 +102,7 @@ def _ours(folder: Path, dtype: torch.dtype) -> tuple[LM, Any]:
     model = model.to(dtype)
     keep_freed_memory()
     pack(model)
+    attend_in_blocks(model)
     tokenizer = CausalTokenizer(folder, longest_input(model))
     scorer = CausalScorer(model, tokenizer, BATCH_TOKENS, WRITTEN_AT_ONCE, shared)
     return LMEvalModel(scorer, seed=0), model
