@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint clean
+.PHONY: run test faults lint clean
 
 run: .venv/installed
 	@$(BIN)/python -m stages.check
@@ -10,7 +10,11 @@ run: .venv/installed
 	@$(BIN)/python -m stages.report.headline
 
 test: .venv/installed
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow and not faults"
+
+# Interruptions at many random moments; about ten minutes alone on two cores.
+faults: .venv/installed
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m faults
 
 lint: .venv/installed
 	@$(BIN)/ruff check .

@@ -26,7 +26,7 @@ from stages.statistics.comparison import RESCORED, Case
 from stages.statistics.gate import Limits
 from stages.statistics.results import About, Settings
 from stages.statistics.whole import check_whole
-from stages.storage import atomic_file, read_json, write_json
+from stages.storage import atomic_directory, atomic_file, read_json, write_json
 
 FIGURES = ("cards", "shift")
 TABLES = ("records", "training", "drift")
@@ -127,8 +127,9 @@ def main() -> None:
         "html": html.render(reports, settings),
         "md": markdown.render(reports, settings),
     }
-    for plot, rows in plots(measured).items():
-        write_json(Path(f"metrics/plots/{plot}.json"), rows)
+    with atomic_directory(Path("metrics/plots")) as folder:
+        for plot, rows in plots(measured).items():
+            write_json(folder / f"{plot}.json", rows)
     write_json(Path("metrics/scores.json"), scores)
     write_json(Path("metrics/gate.json"), {"limits": limits, "cases": gate})
     write_json(Path("metrics/diagnosis.json"), diagnosis)

@@ -365,11 +365,13 @@ def run_stage(name: str, *arguments: str) -> None:
 def one_thread() -> Iterator[None]:
     """As in `environment`, for what runs in this process."""
     import torch
+    from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1):
+            yield
     finally:
         torch.set_num_threads(before)
 
