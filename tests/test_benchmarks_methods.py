@@ -17,7 +17,12 @@ EWC = {"strength": 1.0, "tasks": ["mood-words"], "rows": 40}
 def test_a_method_beside_full(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     methods = {"full": {}, "ewc": {"ewc": EWC}, "fgm": {"fgm": {"epsilon": 0.1}}}
-    run: dict[str, Any] = {"pool": "retain/train", "steps": 8, "validate_every": 8, "checkpoint_every": 8}
+    run: dict[str, Any] = {
+        "pool": "retain/train",
+        "steps": 8,
+        "validate_every": 8,
+        "checkpoint_every": 8,
+    }
     recipes = {
         name: toy.subject(own / "model", methods=of_run, **run).recipe
         for name, of_run in methods.items()
