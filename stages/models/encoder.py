@@ -33,6 +33,7 @@ class Encoder(nn.Module):
         hidden: Tensor = self.body(
             input_ids=input_ids, attention_mask=attention_mask
         ).last_hidden_state
+        hidden = hidden[:, -input_ids.shape[1] :]  # virtual tokens stand in front, and stay out
         if self.pooling == "cls":
             return hidden[:, 0]
         mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
@@ -98,13 +99,16 @@ class Tokenizer:
 
 
 def longest_input(encoder: Encoder) -> int:
-    """Tokens that the positions of the model reach, special ones included."""
+    """Tokens that the positions of the model reach, special ones included, virtual ones not."""
     config = encoder.body.config
     longest = getattr(config, "max_position_embeddings", None)
     if not isinstance(longest, int):
         return UNLIMITED
+    adapter = getattr(encoder.body, "active_peft_config", None)
+    virtual: int = getattr(adapter, "num_virtual_tokens", 0)
     # RoBERTa's positions start after the padding id.
-    return longest - (config.pad_token_id + 1 if config.model_type in OFFSET_POSITIONS else 0)
+    offset = config.pad_token_id + 1 if config.model_type in OFFSET_POSITIONS else 0
+    return longest - offset - virtual
 
 
 def pad(rows: Sequence[TokenIds], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:

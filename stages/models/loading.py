@@ -14,7 +14,7 @@ from stages.models.encoder import Encoder, Tokenizer, load_encoder
 from stages.models.encoder import longest_input as longest_encoder
 from stages.models.finite import first_wrong
 from stages.models.probe import Probe
-from stages.models.tuned import has_adapter, load_heads, merge_adapter
+from stages.models.tuned import apply_adapter, has_adapter, load_heads
 
 
 @dataclass(frozen=True)
@@ -35,21 +35,21 @@ def load(
 ) -> EncoderModel | CausalModel:
     """The model of `manifest`, whose files are in `base`, or what a run made of it in `tuned`.
 
-    In fp32, on the CPU, in evaluation mode; an adapter is merged. Raises UserError where it cannot
-    be loaded, or a weight is not finite.
+    In fp32, on the CPU, in evaluation mode; an adapter is merged where it can be. Raises UserError
+    where it cannot be loaded, or a weight is not finite.
     """
     whole = tuned if tuned and not has_adapter(tuned) else base
     adapter = tuned if tuned and has_adapter(tuned) else None
     if manifest["kind"] == "encoder":
         encoder = load_encoder(whole, manifest["pooling"])
         if adapter:
-            encoder.body = merge_adapter(encoder.body, adapter)
+            encoder.body = apply_adapter(encoder.body, adapter)
         tokenizer = Tokenizer(base, longest_encoder(encoder))
         check_finite(encoder, whole)
         return EncoderModel(encoder.eval(), tokenizer, load_heads(tuned) if tuned else {})
     model = load_causal(whole)
     if adapter:
-        model = merge_adapter(model, adapter)
+        model = apply_adapter(model, adapter)
     check_finite(model, whole)
     return CausalModel(model.eval(), CausalTokenizer(base, longest_causal(model)))
 

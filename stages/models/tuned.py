@@ -27,6 +27,10 @@ def save_tuned(
 
     An adapter names the source of its base, rather than a local path.
     """
+    for settings in getattr(body, "peft_config", {}).values():
+        if settings.peft_type == "ADALORA":
+            # Ranks cut by the last step would be cut out of the weights of the best one.
+            settings.rank_pattern = None
     body.save_pretrained(folder)
     if (folder / ADAPTER).exists():
         settings = read_json(folder / ADAPTER)
@@ -51,14 +55,17 @@ def has_adapter(folder: Path) -> bool:
     return (folder / ADAPTER).exists()
 
 
-def merge_adapter(body: Any, folder: Path) -> Any:
-    """The base's `body` with the adapter in `folder` added to its weights."""
+def apply_adapter(body: Any, folder: Path) -> Any:
+    """The base's `body` with the adapter in `folder` added to its weights; virtual tokens, which
+    are no change of weights, in PEFT's wrapper."""
     import peft  # seconds to import, so only where an adapter needs it
 
     with warnings.catch_warnings(), _told(folder):
         # PEFT asks transformers by a name that transformers is about to drop.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
-        return peft.PeftModel.from_pretrained(body, folder).merge_and_unload()
+        wrapped = peft.PeftModel.from_pretrained(body, folder)
+    prompted = wrapped.active_peft_config.is_prompt_learning
+    return wrapped if prompted else wrapped.merge_and_unload()
 
 
 def load_heads(folder: Path) -> dict[str, Probe]:

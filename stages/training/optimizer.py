@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 HEAD = re.compile(r"(trainees\.\d+\.)?head\.")
-LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
+LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
 EMBEDDING = re.compile(r"embed|wte|wpe")
 
 
@@ -25,8 +25,7 @@ def make_optimizer(
     lying below all (Howard and Ruder 2018, arXiv 1801.06146, section 3.2).
     """
     named = [(name, p) for name, p in trainee.named_parameters() if p.requires_grad]
-    depths = [int(found[1]) for name, _ in named if (found := LAYER.search(name))]
-    top = max(depths, default=0)
+    top = max((layer_of(name) or 0 for name, _ in named), default=0)
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in named:
         decay = weight_decay if parameter.ndim > 1 else 0.0
@@ -43,9 +42,21 @@ def make_optimizer(
 
 def _below(name: str, top: int) -> int:
     """How many layers lie above that of a parameter."""
-    if found := LAYER.search(name):
-        return top - int(found[1])
-    return top + 1 if EMBEDDING.search(name) else 0
+    layer = layer_of(name)
+    if layer is not None:
+        return top - layer
+    return top + 1 if is_embedding(name) else 0
+
+
+def layer_of(name: str) -> int | None:
+    """The layer that a parameter is in, by its name, counted from 0; None of what is in none."""
+    found = LAYER.search(name)
+    return int(found[1]) if found else None
+
+
+def is_embedding(name: str) -> bool:
+    """Whether a parameter that is in no layer lies below them all."""
+    return bool(EMBEDDING.search(name))
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -1,11 +1,12 @@
-"""LoRA through PEFT (Hu et al. 2021, arXiv 2106.09685): low-rank additions to all linear layers."""
+"""LoRA through PEFT (Hu et al. 2021, arXiv 2106.09685): low-rank additions to all linear layers;
+DoRA (arXiv 2402.09353) and rsLoRA (arXiv 2312.03732) are settings of it."""
 
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from stages.training.methods.method import Method
-from stages.training.methods.peft_wrapper import wrap
+from stages.training.methods.method import Fit, Method
+from stages.training.methods.peft_wrapper import misfit_of_adapter, wrap
 from stages.training.subject import Subject
 
 
@@ -19,7 +20,10 @@ class Lora(Method):
     use_dora: bool = False
     use_rslora: bool = False
 
+    def misfit(self, fit: Fit) -> str | None:
+        return misfit_of_adapter(self.name, fit)
+
     def adapt(self, subject: Subject) -> None:
         """Freeze the body and add adapters; alpha is 2r unless given."""
         settings = self.model_dump() | {"lora_alpha": self.lora_alpha or 2 * self.r}
-        wrap(subject, "LORA", settings)
+        wrap(subject, self.name, "LORA", settings)

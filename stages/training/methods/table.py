@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from stages.config.reading import mistake, parse, suggestion
 from stages.config.runs import RunConfig
 from stages.errors import UserError
+from stages.training.methods.adalora import AdaLora
+from stages.training.methods.adapter import Adapter
 from stages.training.methods.augment import Augment
 from stages.training.methods.balance import Balance
+from stages.training.methods.block_expansion import BlockExpansion
 from stages.training.methods.distil import Distil
+from stages.training.methods.dropout import Dropout
 from stages.training.methods.ewc import Ewc
 from stages.training.methods.fgm import Fgm
+from stages.training.methods.freeze import Freeze
 from stages.training.methods.l2_sp import L2SP
 from stages.training.methods.label_smoothing import LabelSmoothing
 from stages.training.methods.lora import Lora
