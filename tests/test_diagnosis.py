@@ -392,7 +392,9 @@ def test_movement_by_hand() -> None:
 
 
 def test_curves_are_read_from_the_training_table() -> None:
-    table = LOOKS.assign(validation_loss=[2.0, 1.5, 1.2, 1.4], batch_loss=[float("nan"), 1.8, 2.7, 0.9])
+    table = LOOKS.assign(
+        validation_loss=[2.0, 1.5, 1.2, 1.4], batch_loss=[float("nan"), 1.8, 2.7, 0.9]
+    )
     (found,) = curves(table, {"0": 20})
     assert (found.best, found.steps, found.validation_best) == (20, 30, 1.2)
     assert (found.validation_before, found.validation_last) == (1.2, 1.4)
