@@ -2,12 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test faults lint clean
+.PHONY: run improve test faults lint clean
 
 run: .venv/installed
 	@$(BIN)/python -m stages.check
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 	@$(BIN)/python -m stages.report.headline
+
+# CASE: of params.yaml. ROUNDS: experiments at most. RUN: where to start, the case's first if not given.
+ROUNDS ?= 1
+improve: .venv/installed
+	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m stages.improve "$(CASE)" "$(ROUNDS)" $(RUN)
 
 test: .venv/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow and not faults"

@@ -47,3 +47,17 @@ def bench(walked: tiny.Walk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def one_thread() -> Iterator[None]:
     with tiny.one_thread():
         yield
+
+
+@pytest.fixture(scope="session")
+def reproduced(
+    tmp_path_factory: pytest.TempPathFactory, own: Path, environment: dict[str, str]
+) -> tiny.Project:
+    """A project in which `dvc repro` ran once. A test that changes it leaves it as it found it."""
+    folder = tmp_path_factory.mktemp("reproduced")
+    project = tiny.make_project(folder / "project", own, environment)
+    project.dvc("remote", "add", "--default", "shelf", str(tmp_path_factory.mktemp("remote")))
+    output = project.dvc("repro")
+    (folder / "output.txt").write_text(output, encoding="utf-8")
+    project.commit("Results")
+    return project

@@ -102,8 +102,9 @@ def run(project: Path, stage: tuple[str, ...], plan: Plan | None = None) -> Ende
     if process.exitcode is None:
         process.kill()
     assert process.exitcode is not None, f"{stage} hangs under {plan}"
-    said, counted, events = log.read_text(encoding="utf-8").partition(EVENTS)
-    log.unlink()
+    told = log.read_text(encoding="utf-8") if log.exists() else ""  # killed before it was opened
+    log.unlink(missing_ok=True)
+    said, counted, events = told.partition(EVENTS)
     return Ended(process.exitcode, said, time.monotonic() - began, int(events) if counted else 0)
 
 

@@ -203,6 +203,7 @@ def _params(project: Path) -> dict[str, Any]:
             "full": {
                 **recipe,
                 "case": CASE,
+                "teacher": f"models/base/{CASE}.json",
                 "methods": {},
                 "learning_rate": 0.01,
                 "steps": 10,

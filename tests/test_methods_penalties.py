@@ -128,6 +128,16 @@ def test_what_is_frozen_has_no_distance(model: Path) -> None:
     assert not any(name.startswith("embeddings.") for name in found)
 
 
+@pytest.mark.parametrize("methods", [{"l2-sp": {"alpha": 1.0}}, {"l2-sp": FREE}])
+def test_where_only_the_head_trains(model: Path, methods: dict[str, Any]) -> None:
+    subject = toy.subject(model, methods=methods)
+    penalty = toy.composed(subject).penalties["l2-sp"]
+    subject.body.requires_grad_(False)
+    beta = methods["l2-sp"].get("beta", 0.0)
+    expected = beta / 2 * whole(toy.head(subject).parameters()).square().sum().item()
+    assert penalty().item() == pytest.approx(expected)
+
+
 SIZES: dict[str, Callable[[Tensor], Tensor]] = {
     "l1": lambda matrix: 0.01 * matrix.abs().sum(),
     "l2": lambda m: 0.005 * m.square().sum(),

@@ -31,7 +31,7 @@ FLOORS = (
     ("sources", "records", "provenance"),
     ("models", "tasks", "statistics"),
     ("drift", "scoring", "training", "variants", "diagnosis", "report"),
-    (*SCRIPTS, "check", "gate", "verify"),
+    (*SCRIPTS, "check", "gate", "improve", "verify"),
 )
 """From the ground up. A room imports its own modules and those of lower floors, nothing else."""
 

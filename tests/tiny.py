@@ -197,6 +197,15 @@ def edit_params(project: Path, **values: Any) -> None:
     write_params(project, params)
 
 
+SECRETS = {
+    "HF_TOKEN": "hf_" + "Zq7" * 12,
+    "MY_API_KEY": "opaque-but-secret-value",
+    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    "GITHUB_TOKEN": "ghp_" + "aB3d" * 9,
+}
+"""In the environment of every project, where no file and no output may show them."""
+
+
 def environment(home: Path) -> dict[str, str]:
     """For subprocesses: this interpreter's programs, and nothing of the user's settings."""
     kept = {
@@ -224,6 +233,7 @@ def environment(home: Path) -> dict[str, str]:
     }
     return {
         **kept,
+        **SECRETS,
         **{name: str(home / folder) for name, folder in folders.items()},
         **who,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),

@@ -1,7 +1,7 @@
 """Prompts are read before a model goes on from them."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -24,7 +24,7 @@ def advance(
     the cache with them. `mask` [rows, all tokens]: 0 where one is padding."""
     body = decoder(model)
     given = {}
-    if _takes_positions(body.__class__):
+    if _takes_positions(type(body).forward):
         given["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     outputs = body(
         input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **given
@@ -33,9 +33,9 @@ def advance(
 
 
 @cache
-def _takes_positions(body: Any) -> bool:
+def _takes_positions(forward: Callable[..., Any]) -> bool:
     """Models without position embeddings (ALiBi) take none."""
-    return "position_ids" in inspect.signature(body.forward).parameters
+    return "position_ids" in inspect.signature(forward).parameters
 
 
 def read_prompts(

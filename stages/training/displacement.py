@@ -1,8 +1,9 @@
 """How far the body's weights have moved from the base, whatever it is that trains."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from stages.training.encoder import EncoderTrainee
@@ -53,6 +54,11 @@ def matrices(subject: Subject) -> list[Tensor]:
         for parameter, delta in moving(subject.body)
     )
     return [weight for weight in (*body, *heads(subject)) if weight.ndim > 1]
+
+
+def summed(subject: Subject, parts: Iterable[Tensor]) -> Tensor:
+    """The sum of scalars; 0 where nothing is left to train but what they do not count."""
+    return torch.stack([torch.zeros((), device=subject.device), *parts]).sum()
 
 
 def heads(subject: Subject) -> list[nn.Parameter]:

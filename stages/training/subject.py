@@ -13,6 +13,7 @@ from stages.models.loading import EncoderModel, load
 from stages.models.probe import Probe
 from stages.tasks.examples import Examples
 from stages.training import causal, encoder
+from stages.training.causal import CausalTrainee
 from stages.training.stream import Stream
 from stages.training.trainee import Rows, Trainee
 
@@ -49,7 +50,7 @@ class Subject:
         self.loaded = load(recipe.manifest, recipe.base)
         self.targets: list[Stream] = []
         self.validation: list[Rows] = []
-        self._causal: list[causal.CausalTrainee] = []
+        self._causal: list[CausalTrainee] = []
         if isinstance(self.loaded, EncoderModel):
             self.loaded.encoder.to(self.device)
         else:
@@ -92,8 +93,12 @@ class Subject:
             if head == "probe":
                 trainee.start_from_probe(rows)
             return Stream(examples.task.name, trainee, rows, share)
-        self._causal.append(causal.CausalTrainee(self._model, self.loaded.tokenizer.pad_id))
-        return Stream(examples.task.name, self._causal[-1], rows, share)
+        return Stream(examples.task.name, self.causal_trainee(), rows, share)
+
+    def causal_trainee(self) -> CausalTrainee:
+        """Another one around the causal model."""
+        self._causal.append(CausalTrainee(self._model, self.loaded.tokenizer.pad_id))
+        return self._causal[-1]
 
     def learn_targets(self, rewrite: Callable[[Examples], Examples]) -> None:
         """`rewrite`: what becomes of the train rows before they are tokenised."""

@@ -8,16 +8,20 @@ import numpy as np
 from .exchange import Answer, Outcome
 
 
+def farthest(one: Outcome, other: Outcome) -> float | None:
+    """The largest absolute difference in log-likelihood, in nats, of a choice or of a whole text;
+    None where texts are written."""
+    pairs = zip(_likelihoods(one), _likelihoods(other), strict=True)
+    return max((abs(mine - theirs) for mine, theirs in pairs), default=None)
+
+
 def difference(ours: Outcome, theirs: Outcome) -> dict[str, Any]:
-    """`log_likelihood`: the largest absolute difference in nats, of a choice or of a whole text;
-    None where texts are written. `metrics`: absolute differences. `predictions`: the examples in
+    """`log_likelihood`: see `farthest`. `metrics`: absolute differences. `predictions`: examples in
     which another choice is likelier or another text is written; None where there are none."""
-    pairs = zip(_likelihoods(ours), _likelihoods(theirs), strict=True)
-    apart = [abs(one - other) for one, other in pairs]
     predicted = [[_prediction(row) for row in side.answers] for side in (ours, theirs)]
     unlike = sum(one != other for one, other in zip(*predicted, strict=True))
     return {
-        "log_likelihood": max(apart, default=None),
+        "log_likelihood": farthest(ours, theirs),
         "metrics": {
             name: abs(value - theirs.metrics[name]) for name, value in ours.metrics.items()
         },

@@ -10,7 +10,7 @@ log-likelihood of a whole text, or a text that was written."""
 
 @dataclass(frozen=True)
 class Settings:
-    """`ours`, or else lm-eval; `tasks`: a folder of YAML; `precision`: fp32, bf16 or auto."""
+    """`ours`, or else lm-eval; `tasks`: a folder of YAML; `precision`: fp64, fp32, bf16 or auto."""
 
     ours: bool
     model: Path
@@ -40,3 +40,11 @@ class Outcome:
     peak: int  # bytes resident
     metrics: dict[str, float]
     answers: list[list[Answer]]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Of one task: seconds that each operator of torch took itself, on the thread that calls."""
+
+    operators: dict[str, float]
+    operations: int  # as in Outcome

@@ -5,7 +5,7 @@ from functools import cache
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
-from .exchange import About, Outcome, Settings
+from .exchange import About, Outcome, Profile, Settings
 
 if TYPE_CHECKING:
     from .side import Side
@@ -35,6 +35,10 @@ class Remote:
     def score(self, task: str, limit: int | None, batch_size: int | None = None) -> Outcome:
         outcome: Outcome = self._call("score", task, limit, batch_size)
         return outcome
+
+    def profile(self, task: str, limit: int | None) -> Profile:
+        profile: Profile = self._call("profile", task, limit)
+        return profile
 
     def close(self) -> None:
         self._process.shutdown(cancel_futures=True)

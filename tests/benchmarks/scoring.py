@@ -9,7 +9,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from stages.errors import UserError
 from stages.storage import write_json
 
 from . import table
-from .differences import difference
+from .differences import difference, farthest
 from .exchange import Outcome, Settings
 from .remote import Remote
 
@@ -26,8 +26,10 @@ WARM = 2
 """Examples that are scored before a task is timed: what comes first pays for what is set up."""
 
 
-def compare(ours: Remote, theirs: Remote, asked: argparse.Namespace) -> dict[str, Any]:
-    """Both sides in turn, never at once."""
+def compare(
+    ours: Remote, theirs: Remote, exact: Remote | None, asked: argparse.Namespace
+) -> dict[str, Any]:
+    """Both sides in turn, never at once. `exact`: lm-eval in float64, asked once."""
     loaded = {"ours": ours.about().loaded, "lm-eval": theirs.about().loaded}
     found = {**_about(ours, asked), "loaded": loaded, "tasks": {}}
     for name in _tasks(ours, asked):
@@ -47,6 +49,10 @@ def compare(ours: Remote, theirs: Remote, asked: argparse.Namespace) -> dict[str
             "ratio": sides[1]["seconds"] / sides[0]["seconds"],
             "difference": difference(*rounds[0]),
         }
+        if exact is not None:
+            reference = exact.score(name, asked.limit, 1)
+            for side, outcome in zip(("ours", "lm-eval"), rounds[0], strict=True):
+                found["tasks"][name][side]["error"] = farthest(outcome, reference)
         _say(f"{name}: {sides[0]['seconds']:.2f} s, lm-eval {sides[1]['seconds']:.2f} s")
     return found
 
@@ -68,6 +74,16 @@ def scale(ours: Remote, asked: argparse.Namespace) -> dict[str, Any]:
         ratio = sides[1]["seconds"] / sides[0]["seconds"]
         found["tasks"][name] = {"few": sides[0], "many": sides[1], "ratio": ratio}
         _say(f"{name}: {ratio:.2f}x for 4x")
+    return found
+
+
+def profile(ours: Remote, asked: argparse.Namespace) -> dict[str, Any]:
+    """Where our side's time goes."""
+    found = {**_about(ours, asked), "tasks": {}}
+    for name in _tasks(ours, asked):
+        ours.score(name, WARM)
+        watched = ours.profile(name, asked.limit)
+        found["tasks"][name] = {"operators": watched.operators, "operations": watched.operations}
     return found
 
 
@@ -128,6 +144,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     mode = parser.add_mutually_exclusive_group(required=True)
     mode.add_argument("--against", choices=["lm-eval"], help="beside lm-eval's hf")
     mode.add_argument("--scaling", action="store_true", help="ours, at n and 4n examples")
+    mode.add_argument("--profile", action="store_true", help="ours, by operator of torch")
+    parser.add_argument("--exact", action="store_true", help="lm-eval in float64 too, for errors")
     parser.add_argument("--dtype", choices=["fp32", "bf16", "auto"], default="fp32")
     parser.add_argument("--threads", type=_positive, default=os.cpu_count())
     parser.add_argument(
@@ -166,16 +184,27 @@ def main(*arguments: str) -> None:
     for option in ("model", "tasks"):
         if not getattr(asked, option).is_dir():
             raise UserError(f"--{option} {getattr(asked, option)}: no such folder")
-    given = (asked.model.resolve(), asked.tasks.resolve(), asked.dtype, asked.threads)
-    with tempfile.TemporaryDirectory() as cache:
+    if asked.exact and not asked.against:
+        raise UserError("--exact goes with --against lm-eval")
+    given = (asked.model.resolve(), asked.tasks.resolve())
+    with tempfile.TemporaryDirectory() as cache, ExitStack() as stack:
         os.environ.update(_environment(cache, asked.threads))
-        with closing(Remote(Settings(True, *given))) as ours:
-            if asked.scaling:
-                found = scale(ours, asked)
-            else:
-                with closing(Remote(Settings(False, *given))) as theirs:
-                    found = compare(ours, theirs, asked)
-    print(table.scaling(found) if asked.scaling else table.comparison(found))
+
+        def side(ours: bool, precision: str) -> Remote:
+            return stack.enter_context(
+                closing(Remote(Settings(ours, *given, precision, asked.threads)))
+            )
+
+        ours = side(True, asked.dtype)
+        if asked.scaling:
+            found, shown = scale(ours, asked), table.scaling
+        elif asked.profile:
+            found, shown = profile(ours, asked), table.profile
+        else:
+            exact = side(False, "fp64") if asked.exact else None
+            found = compare(ours, side(False, asked.dtype), exact, asked)
+            shown = table.comparison
+    print(shown(found))
     if asked.json:
         write_json(asked.json, found)
 

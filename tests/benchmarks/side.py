@@ -25,11 +25,12 @@ from stages.scoring.causal import CausalScorer
 from stages.scoring.lm_eval_model import LMEvalModel
 from stages.scoring.trees import reads_trees
 
-from .exchange import About, Outcome, Settings
+from .exchange import About, Outcome, Profile, Settings
 from .host import matrix_rate, peak_memory, reset_peak
 
 BATCH_TOKENS, WRITTEN_AT_ONCE = 1024, 24
 """As the pipeline has them."""
+EXACT = "fp64"
 FEWSHOT_SEED = 1234
 """lm-eval's own, for tasks that draw their shots."""
 
@@ -40,7 +41,9 @@ class Side:
     def __init__(self, settings: Settings) -> None:
         torch.set_num_threads(settings.threads)
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
-        self._dtype = device.dtype(settings.precision, torch.device("cpu"))
+        self._dtype = torch.float64
+        if settings.precision != EXACT:
+            self._dtype = device.dtype(settings.precision, torch.device("cpu"))
         make = _ours if settings.ours else _lm_eval
         self._lm, model = make(settings.model, self._dtype)
         self._work = Work(model)
@@ -89,6 +92,13 @@ class Side:
             },
             answers=[sample["filtered_resps"] for sample in found["samples"][name]],
         )
+
+    def profile(self, name: str, limit: int | None) -> Profile:
+        """Of `score`, which takes longer while it is watched."""
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as watched:
+            outcome = self.score(name, limit, None)
+        operators = {one.key: one.self_cpu_time_total / 1e6 for one in watched.key_averages()}
+        return Profile(operators, outcome.operations)
 
     def _task(self, name: str) -> Any:
         if name not in self._tasks:

@@ -4,27 +4,31 @@ from collections.abc import Sequence
 from typing import Any
 
 MIB = 2**20
+MATRIX = {"mkldnn::_linear_pointwise", "aten::addmm", "aten::mm"}
+"""Operators that multiply states with the model's matrices. Attention's products are aten::bmm."""
 
 
 def comparison(found: dict[str, Any]) -> str:
     """Two lines a task: ours, and lm-eval with its batch size."""
+    exact = any("error" in task["ours"] for task in found["tasks"].values())
     rows: list[tuple[str, ...]] = [
         (
             *("task", "examples", "side", "seconds", "ratio", "tokens", "peak MiB", "utilisation"),
-            *("metrics", "|d log p|", "unlike"),
+            *("metrics", "|d log p|", "unlike", "from float64" if exact else ""),
         )
     ]
     for name, task in found["tasks"].items():
         apart = task["difference"]
         likelihood, unlike = apart["log_likelihood"], apart["predictions"]
         differing = (
-            "" if likelihood is None else f"{likelihood:.1e}",
+            _nats(likelihood),
             "" if unlike is None else str(unlike),
         )
         ratio, side = f"{task['ratio']:.2f}x", f"lm-eval, {task['batch_size']}"
         examples = str(task["examples"])
-        rows.append((name, examples, "ours", *_costs(task["ours"], ratio), *differing))
-        rows.append(("", "", side, *_costs(task["lm-eval"], ""), "", ""))
+        errors = [_nats(task[one].get("error")) for one in ("ours", "lm-eval")]
+        rows.append((name, examples, "ours", *_costs(task["ours"], ratio), *differing, errors[0]))
+        rows.append(("", "", side, *_costs(task["lm-eval"], ""), "", "", errors[1]))
     loaded = ", ".join(f"{side} {_mib(size)} MiB" for side, size in found["loaded"].items())
     return "\n".join([*_head(found), f"resident with the model loaded: {loaded}", *_aligned(rows)])
 
@@ -47,6 +51,25 @@ def scaling(found: dict[str, Any]) -> str:
     return "\n".join([*_head(found), *_aligned(rows)])
 
 
+def profile(found: dict[str, Any]) -> str:
+    """A line an operator that takes a hundredth of the time or more."""
+    rows = [("task", "operator", "seconds", "share", "of the rate")]
+    for name, task in found["tasks"].items():
+        operators = task["operators"]
+        whole, products = sum(operators.values()), sum(map(operators.get, MATRIX & {*operators}))
+        rate = task["operations"] / products / found["matrix_rate"]
+        rows.append((name, "all", f"{whole:.2f}", "100.0%", ""))
+        rows.append(("", "products with matrices", *_share(products, whole), f"{rate:.1%}"))
+        for one in sorted({*operators} - MATRIX, key=operators.get, reverse=True):
+            if operators[one] * 100 >= whole:
+                rows.append(("", one, *_share(operators[one], whole), ""))
+    return "\n".join([*_head(found), *_aligned(rows)])
+
+
+def _share(seconds: float, whole: float) -> tuple[str, str]:
+    return f"{seconds:.2f}", f"{seconds / whole:.1%}"
+
+
 def _head(found: dict[str, Any]) -> list[str]:
     rate = f"{found['matrix_rate'] / 1e9:.1f} GFLOP/s"
     lines = [f"{found['dtype']}, {found['threads']} threads, matrix products {rate}"]
@@ -61,6 +84,10 @@ def _costs(side: dict[str, Any], ratio: str) -> tuple[str, ...]:
         *(f"{side['seconds']:.2f}", ratio, str(side["tokens"]), _mib(side["peak"])),
         *(f"{side['utilisation']:.1%}", metrics),
     )
+
+
+def _nats(difference: float | None) -> str:
+    return "" if difference is None else f"{difference:.1e}"
 
 
 def _mib(size: int) -> str:

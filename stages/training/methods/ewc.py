@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stages.config.reading import Names
 from stages.errors import UserError
 from stages.training import order
-from stages.training.displacement import Displacement
+from stages.training.displacement import Displacement, summed
 from stages.training.methods.displaced import misfit_of_displacement
 from stages.training.methods.method import Fit, Method
 from stages.training.methods.retained import misfit_of_retained
@@ -48,7 +48,7 @@ class Ewc(Method):
             held = [
                 (information[name] * delta.square()).sum() for name, delta in displacement().items()
             ]
-            return self.strength / 2 * torch.stack(held).sum()
+            return self.strength / 2 * summed(subject, held)
 
         return penalty
 

@@ -2,12 +2,11 @@
 
 from typing import Annotated, ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from stages.config.kinds import WITH_HEAD
-from stages.training.displacement import Displacement, heads
+from stages.training.displacement import Displacement, heads, summed
 from stages.training.methods.displaced import misfit_of_displacement
 from stages.training.methods.method import Fit, Method
 from stages.training.objective import Penalty
@@ -37,6 +36,6 @@ class L2SP(Method):
         def penalty() -> Tensor:
             moved = [self.alpha / 2 * delta.square().sum() for delta in displacement().values()]
             grown = [self.beta / 2 * weight.square().sum() for weight in new]
-            return torch.stack([*moved, *grown]).sum()
+            return summed(subject, [*moved, *grown])
 
         return penalty

@@ -6,11 +6,10 @@ Part of the loss, and so scaled by AdamW like any gradient, which weight decay i
 from collections.abc import Callable
 from typing import Annotated, ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from stages.training.displacement import matrices
+from stages.training.displacement import matrices, summed
 from stages.training.methods.displaced import misfit_of_displacement
 from stages.training.methods.method import Fit, Method
 from stages.training.objective import Penalty
@@ -44,4 +43,4 @@ class L2(Method):
 
 
 def _summed(subject: Subject, size: Callable[[Tensor], Tensor]) -> Penalty:
-    return lambda: torch.stack([size(matrix) for matrix in matrices(subject)]).sum()
+    return lambda: summed(subject, map(size, matrices(subject)))

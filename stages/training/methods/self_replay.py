@@ -32,7 +32,7 @@ class SelfReplay(Method):
         return None
 
     def streams(self, subject: Subject) -> list[Stream]:
-        trainee = subject.targets[0].trainee
+        trainee = subject.causal_trainee()
         stream = Stream(self.name, trainee, CausalRows([], []), self.fraction / (1 - self.fraction))
         wanted = stream.drawn(subject.config.batch_size, subject.config.steps)
         return [Stream(self.name, trainee, self._write(subject, wanted), stream.share)]

@@ -1,0 +1,51 @@
+"""The benchmark of methods, on a tiny model."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_subjects as toy
+from benchmarks.methods import compare, main, table
+from benchmarks.tried import TRIED
+
+from stages.errors import UserError
+
+EWC = {"strength": 1.0, "tasks": ["mood-words"], "rows": 40}
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_method_beside_full(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    methods = {"full": {}, "ewc": {"ewc": EWC}, "fgm": {"fgm": {"epsilon": 0.1}}}
+    run: dict[str, Any] = {
+        "pool": "retain/train",
+        "steps": 8,
+        "validate_every": 8,
+        "checkpoint_every": 8,
+    }
+    recipes = {
+        name: toy.subject(own / "model", methods=of_run, **run).recipe
+        for name, of_run in methods.items()
+    }
+    found = compare(recipes, 2)
+    assert list(found) == list(methods)
+    for method in found.values():
+        assert 0 < method["lowest"] <= method["ratio"] <= method["highest"]
+        assert 0 < method["step"] < 5
+    assert found["fgm"]["ratio"] > 1.3, "two forward passes more, and two backward"
+    assert found["ewc"]["once"] > 0.05 > found["full"]["once"], "forty rows, one by one"
+
+    lines = table(found, "tiny", 8, 2).splitlines()
+    assert lines[0] == "tiny, 8 steps, 2 rounds"
+    assert [line.split("|")[1].strip() for line in lines[4:]] == list(methods)
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_each_method_tried_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for case, tried in TRIED.items():
+        for name, (methods, settings) in tried.items():
+            headless = {"head": None, "head_learning_rate": None} if case == "news-gpt" else {}
+            found = toy.methods(toy.config(methods, **settings, **headless))
+            assert len(found) == len(methods), name
+    with pytest.raises(UserError, match="--only none: give some of full, "):
+        main("--only=none")

@@ -1,0 +1,400 @@
+"""What the rules see in figures made by hand: each fault named, and nothing where there is none."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+import yaml
+
+from stages.config.runs import RunConfig
+from stages.diagnosis.advice import advice
+from stages.diagnosis.evidence import Curve, Evidence, Lost, curves
+from stages.diagnosis.five_errors import Error, FiveErrors
+from stages.diagnosis.movement import movement
+from stages.diagnosis.slices import lost_slices
+from stages.diagnosis.verdict import findings
+from stages.statistics.measures import measure_for
+from stages.statistics.relabelling import Relabelled
+
+ACCURACY, BITS = measure_for("linear-probe", None), measure_for("language-modelling", None)
+N = 60
+
+
+def config(**changes: Any) -> RunConfig:
+    real = yaml.safe_load((tiny.ROOT / "params.yaml").read_text(encoding="utf-8"))
+    recipe = next(iter(real["runs"].values()))
+    told = {**recipe, "steps": 100, "batch_size": 10, "learning_rate": 1e-4, "methods": {}}
+    return RunConfig.model_validate({**told, "seeds": (0,), **changes})
+
+
+CURVE = Curve(
+    seed=0,
+    steps=100,
+    best=100,
+    train_first=2.0,
+    train_best=1.0,
+    train_last=1.0,
+    validation_first=2.0,
+    validation_best=1.05,
+    validation_before=1.06,
+    validation_last=1.05,
+    worst=1.1,
+)
+FIGURES = {"n": 200, "auc": 0.5, "auc_error": 0.03, "unknown_words": 0.2}
+EVEN = {"evenness": 0.99, "rarest": 0.24, "commonest": 0.26}
+CLEAN = Evidence(
+    run="run",
+    config=config(),
+    causal=False,
+    train_rows=1000,
+    target="goal",
+    gained=True,
+    lost=(),
+    kept=("kept", "other"),
+    seen=(),
+    errors=(),
+    curves=(CURVE,),
+    moved={"weight": 0.01, "cka": [1.0, 0.99], "relearned": {}},
+    shift={
+        "comparisons": {
+            "same source": FIGURES,
+            "goal": FIGURES,
+            "kept": {**FIGURES, "auc": 0.99, "unknown_words": 0.7},
+        },
+        "labels": {"goal": {"train": EVEN, "test": EVEN, "moved": 0.01}},
+    },
+    renamed={"train": Relabelled(0.9, 0.9, -0.02, ()), "test": Relabelled(0.8, 0.8, -0.02, ())},
+    by_label=(("a", 50, 0.8), ("b", 50, 0.8)),
+)
+LOST = (Lost("kept", 0.3, of_text=False, kind="linear-probe"),)
+GAP = Error("over-fitting", "goal", 0, "loss", "validation - train", 0.6, 0.4, 0.8, "")
+
+
+def causes(found: Evidence) -> list[str]:
+    return [one.cause for one in findings(found)]
+
+
+def test_nothing_is_named_where_nothing_is_wrong() -> None:
+    assert findings(CLEAN) == []
+    assert advice(CLEAN, []) == []
+
+
+TURNED = Relabelled(0.1, 0.8, 0.6, ((0, 1), (1, 0)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause", "said"),
+    [
+        (
+            {"renamed": {"train": TURNED, "test": TURNED}},
+            "head misalignment",
+            "10.0 % of goal is right, and 80.0 % where 2 answers change names",
+        ),
+        (
+            {"renamed": {**CLEAN.renamed, "test": TURNED}},
+            "label definitions that shifted",
+            "of the training rows 90.0 % are right as they are",
+        ),
+        (
+            {
+                "shift": {
+                    **CLEAN.shift,
+                    "comparisons": {**CLEAN.shift["comparisons"], "goal": {**FIGURES, "auc": 0.9}},
+                }
+            },
+            "distribution shift",
+            "AUC of 0.90; two halves of the training texts with 0.50",
+        ),
+        (
+            {
+                "errors": (GAP,),
+                "train_rows": 500,
+                "curves": (replace(CURVE, best=40, train_last=0.1, validation_last=1.5),),
+            },
+            "over-fitting",
+            "the loss is 0.1 on training rows and 1.5 on validation, whose lowest was 1.05",
+        ),
+        (
+            {"lost": LOST, "moved": {**CLEAN.moved, "weight": 0.08}},
+            "step size too large",
+            "at a learning rate of 0.0001 the median weight matrix moved by 8.0 %",
+        ),
+        (
+            {"curves": (replace(CURVE, worst=4.0),)},
+            "step size too large",
+            "rose to 4.0 times that of the first",
+        ),
+        (
+            {"curves": (replace(CURVE, best=40, train_last=1.1, validation_last=1.2),)},
+            "trained too long",
+            "best at step 40 of 100 and 14.3 % worse at the end",
+        ),
+        (
+            {"gained": False, "curves": (replace(CURVE, validation_before=1.3),)},
+            "under-training",
+            "still fell at the last look, from 1.3 to 1.05",
+        ),
+        (
+            {
+                "shift": {
+                    **CLEAN.shift,
+                    "labels": {
+                        "goal": {"train": {"evenness": 0.3, "rarest": 0.02, "commonest": 0.9}}
+                    },
+                },
+                "by_label": (("a", 90, 0.95), ("b", 10, 0.2)),
+            },
+            "class imbalance",
+            "of the rarer half of labels 20.0 % is right, of the commoner 95.0 %",
+        ),
+        (
+            {
+                "lost": LOST,
+                "moved": {**CLEAN.moved, "relearned": {"kept": {"share": 0.75}}},
+            },
+            "hidden rather than lost",
+            "75.0 % of the loss on kept came back",
+        ),
+        (
+            {"lost": (Lost("rules", 0.2, of_text=False, kind="instruction-following"),)},
+            "format drift",
+            "rules lost 20.0 % of its answers, and nothing else was lost: kept, other",
+        ),
+        (
+            {"lost": LOST},
+            "learned from other data only",
+            "kept (AUC 0.99, 70.0 % of its words unknown), of which it saw none",
+        ),
+    ],
+)
+def test_each_fault_is_named_with_its_figures(
+    changes: dict[str, Any], cause: str, said: str
+) -> None:
+    found = {one.cause: one.evidence for one in findings(replace(CLEAN, **changes))}
+    assert said in found[cause]
+    others = set(found) - {cause}
+    assert others <= {"trained too long", "learned from other data only"}
+
+
+def test_few_rows_seen_often_are_too_few() -> None:
+    over = replace(
+        CLEAN,
+        errors=(GAP,),
+        train_rows=64,
+        curves=(replace(CURVE, best=40, train_last=0.1, validation_last=1.5),),
+    )
+    assert causes(over)[:2] == ["over-fitting", "too little data"]
+
+
+def test_seen_tasks_are_no_other_data() -> None:
+    assert causes(replace(CLEAN, lost=LOST, seen=("kept",))) == []
+
+
+# Advice
+
+
+def commands(found: Evidence) -> list[str]:
+    return [one.command("run") for one in advice(found, findings(found))]
+
+
+def test_advice_is_ready_to_run() -> None:
+    found = replace(CLEAN, lost=LOST, moved={**CLEAN.moved, "weight": 0.08})
+    assert commands(found) == [
+        "dvc exp run -S ++runs.run.pool=retain/train -S "
+        "'++runs.run.methods={replay:{fraction:0.05,tasks:[kept]}}'",
+        "dvc exp run -S ++runs.run.learning_rate=2.5e-05",
+        "dvc exp run -S '++runs.run.methods={lwf:{weight:1.0}}'",
+    ]
+
+
+def test_advice_goes_on_from_what_the_run_does() -> None:
+    found = replace(
+        CLEAN,
+        lost=LOST,
+        causal=True,
+        config=config(methods={"replay": {"fraction": 0.1, "tasks": ["other"]}}),
+    )
+    assert commands(found) == [
+        "dvc exp run -S '++runs.run.methods={replay:{fraction:0.1,tasks:[other]},"
+        "lwf:{weight:1.0,temperature:2.0}}'",
+        "dvc exp run -S ++runs.run.learning_rate=2.5e-05",
+    ]
+
+
+def test_what_cannot_be_taught_is_not_replayed() -> None:
+    lost = (Lost("rules", 0.2, of_text=False, kind="instruction-following"),)
+    assert not any("replay" in one for one in commands(replace(CLEAN, lost=lost)))
+
+
+def test_advice_for_a_target() -> None:
+    short = replace(CLEAN, gained=False, curves=(replace(CURVE, validation_before=1.3),))
+    assert commands(short) == ["dvc exp run -S ++runs.run.steps=200"]
+    over = replace(
+        CLEAN,
+        errors=(GAP,),
+        curves=(replace(CURVE, best=40, train_last=0.1, validation_last=1.5),),
+    )
+    assert "dvc exp run -S ++runs.run.steps=40" in commands(over)
+
+
+# The five errors
+
+
+def records(split: str, score: list[float], nll: list[float]) -> pd.DataFrame:
+    ids = [f"{split}{number:03}" for number in range(len(score))]
+    return pd.DataFrame(
+        {
+            "task": "goal",
+            "split": split,
+            "condition": "clean",
+            "example_id": ids,
+            "group": ids,
+            "slice": "all",
+            "seed": 0,
+            "bytes": 8,
+            "score": score,
+            "nll": nll,
+        }
+    )
+
+
+def model(train: float, validation: float, test: float) -> pd.DataFrame:
+    """Accuracies by split; a wrong answer costs 2 nats more than a right one."""
+    parts = []
+    for split, accuracy in (("train", train), ("validation", validation), ("test", test)):
+        score = [float(place < accuracy * N) for place in range(N)]
+        parts.append(records(split, score, [2.5 - 2 * one for one in score]))
+    return pd.concat(parts, ignore_index=True)
+
+
+LOOKS = pd.DataFrame({"step": [0, 10, 20, 30], "train_loss": [2.0, 1.0, 0.5, 0.4], "seed": 0})
+
+
+def errors_of(base: pd.DataFrame, run: pd.DataFrame, measure: Any = ACCURACY) -> dict[Any, Error]:
+    own = {"bits": [16.0, 24.0], "bytes": [10.0, 10.0]}
+    found = FiveErrors(base, run, "goal", measure, 0, 0.95).all(LOOKS, 20, own)
+    return {(one.error, one.unit): one for one in found}
+
+
+def test_the_five_errors_by_hand() -> None:
+    found = errors_of(model(0.7, 0.7, 0.7), model(0.9, 0.6, 0.5))
+    expected = {"generalisation": 0.4, "specific-task": 0.2, "over-fitting": 0.3}
+    for error, value in expected.items():
+        for unit, scale in (("error rate", 1), ("loss", 2)):
+            one = found[error, unit]
+            assert one.value == pytest.approx(scale * value)
+            assert one.value is not None
+            assert one.low is not None
+            assert one.high is not None
+            assert 0 < one.low < one.value < one.high
+    adjustment = found["weight-adjustment", "loss"]
+    assert adjustment.value == pytest.approx(0.1)
+    assert adjustment.low is None
+    assert found["distribution", "loss"].value is None
+    assert "undefined" in found["distribution", "loss"].says
+    assert "unseen rows are answered worse" in found["generalisation", "loss"].says
+    assert "worse than the base" in found["specific-task", "loss"].says
+
+
+def test_what_is_not_sure_is_not_said() -> None:
+    found = errors_of(model(0.7, 0.7, 0.7), model(0.72, 0.7, 0.7))
+    assert found["generalisation", "error rate"].says == (
+        "what it learned holds for unseen rows as well"
+    )
+    assert "no sign" in found["over-fitting", "loss"].says
+
+
+def test_the_errors_of_text_are_in_bits_per_byte() -> None:
+    base, run = model(0.7, 0.7, 0.7), model(0.9, 0.6, 0.5)
+    found = errors_of(base, run, BITS)
+    assert {unit for _, unit in found} == {"bits/byte", "loss"}
+    per_nat = 1 / math.log(2) / 8
+    assert found["generalisation", "bits/byte"].value == pytest.approx(0.8 * per_nat)
+    # 1.5 nats on 8 bytes against 20 bits on 10.
+    assert found["distribution", "bits/byte"].value == pytest.approx(1.5 * per_nat - 2.0)
+
+
+def test_errors_that_cannot_be_told() -> None:
+    run = model(0.9, 0.6, 0.5)
+    found = errors_of(run, run[run["split"] != "train"])
+    assert found["generalisation", "loss"].says == "undefined: no train rows were scored"
+    shorter = run.drop(run[run["split"] == "train"].index[:10])
+    hits = errors_of(run, shorter, measure_for("retrieval", None))
+    assert "more documents" in hits["generalisation", "error rate"].says
+    assert hits["over-fitting", "error rate"].value is None
+
+
+# Slices and movement
+
+
+def sliced(lost: Callable[[int], bool]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    base = records("test", [1.0] * 120, [0.5] * 120).assign(
+        slice=[("arts", "sport")[place % 2] for place in range(120)],
+        target=[f"label{place % 3}" for place in range(120)],
+    )
+    return base, base.assign(score=[float(not lost(place)) for place in range(120)])
+
+
+def test_the_slice_that_lost_is_found() -> None:
+    base, run = sliced(lambda place: place % 2 == 1 and place % 4 == 1)
+    found = lost_slices(base, run, {"goal": ACCURACY}, 0.95, 500, 0)
+    assert [(one.cut, one.name, one.n) for one in found[:1]] == [("slice", "sport", 60)]
+    assert found[0].drop == 0.5
+    assert found[0].p < 0.001
+    assert ("slice", "arts") not in {(one.cut, one.name) for one in found}
+
+
+def test_chance_finds_no_slice() -> None:
+    """A claim in any slice of a run that lost and won alike: in 5 % of runs at most, by Holm."""
+    generator = np.random.default_rng(0)
+    claims = 0
+    for _ in range(60):
+        base, run = sliced(lambda place: False)
+        before, after = (generator.random((2, 120)) < 0.7).astype(float)
+        found = lost_slices(
+            base.assign(score=before), run.assign(score=after), {"goal": ACCURACY}, 0.95, 200, 0
+        )
+        claims += bool(found)
+    assert claims <= 7
+
+
+def test_movement_by_hand() -> None:
+    base = records("test", [1.0] * 4, [0.5] * 4)
+    run = base.assign(score=[1.0, 0.0, 0.0, 0.0])
+    ids = base["example_id"].to_list()
+    places = [(0, "query", 0.1), (1, "query", 0.3), (1, "key", 0.2)]
+    rows = [
+        *({"layer": la, "module": mo, "measure": "weight", "value": v} for la, mo, v in places),
+        {"layer": 1, "module": "query", "measure": "spectral", "value": 0.5},
+        *({"layer": layer, "measure": "cka", "value": 1 - layer / 10} for layer in range(3)),
+        *({"task": "goal", "example_id": i, "measure": "kl", "value": 0.2} for i in ids),
+        *(
+            {"task": "goal", "example_id": i, "measure": "relearned", "value": v}
+            for i, v in zip(ids, (1.0, 1.0, 1.0, 0.0), strict=True)
+        ),
+    ]
+    empty = {"layer": -1, "module": "", "task": "", "example_id": "", "seed": 0}
+    found = movement(
+        pd.DataFrame([empty | row for row in rows]), base, run, {"goal": ACCURACY}, 0.95
+    )
+    assert found["weight"] == 0.2
+    assert found["spectral"] == 0.5
+    assert found["largest"][0] == {"layer": 1, "module": "query", "value": 0.3}
+    assert found["cka"] == [1.0, 0.9, 0.8]
+    assert found["outputs"]["goal"]["value"] == pytest.approx(0.2)
+    # 1 before, 1/4 after, 3/4 relearned: two thirds of the loss.
+    assert found["relearned"]["goal"]["share"] == pytest.approx(2 / 3)
+
+
+def test_curves_are_read_from_the_training_table() -> None:
+    table = LOOKS.assign(validation_loss=[2.0, 1.5, 1.2, 1.4], batch_loss=[float("nan"), 1.8, 2.7, 0.9])
+    (found,) = curves(table, {"0": 20})
+    assert (found.best, found.steps, found.validation_best) == (20, 30, 1.2)
+    assert (found.validation_before, found.validation_last) == (1.2, 1.4)
+    assert (found.train_best, found.train_last) == (0.5, 0.4)
+    assert found.worst == pytest.approx(1.5)

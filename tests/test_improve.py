@@ -1,0 +1,135 @@
+"""make improve: tries advice as DVC experiments, keeps what is better, touches nothing else."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import yaml
+
+from stages import improve
+from stages.diagnosis.attempt import Attempt
+from stages.errors import UserError
+
+COMPARE = """
+import json, yaml
+from pathlib import Path
+
+run = yaml.safe_load(Path("params.yaml").read_text())["runs"]["first"]
+rate, replays = float(run["learning_rate"]), "replay" in run["methods"]
+# A tenth of the rate halves the drop, at no cost; replay loses the gain.
+drop = 0.4 if rate > 1e-4 else 0.04
+gain = 0.0 if replays else 0.1
+status = "pass" if drop < 0.05 else "degraded"
+tasks = {
+    "goal": {"role": "target", "change": gain, "limit": 0.0},
+    "kept": {"role": "retain", "change": -drop, "limit": -0.05},
+}
+advice = [
+    {"settings": ["++runs.first.methods={replay:{fraction:0.05}}"], "because": "it helps"},
+    {"settings": ["++runs.first.learning_rate=1e-05"], "because": "gentler"},
+]
+told_gain = {"value": gain, "low": gain - 0.02}
+told = [{**one, "command": str(one["settings"])} for one in advice]
+files = {
+    "gate": {"cases": {"case": {"first": {"verdict": status, "tasks": tasks}}}},
+    "scores": {"case": {"first": {"goal": {"gain": told_gain}, "kept": {}}}},
+    "diagnosis": {"case": {"first": {"advice": told}}},
+}
+Path("metrics").mkdir(exist_ok=True)
+for name, text in files.items():
+    Path(f"metrics/{name}.json").write_text(json.dumps(text))
+"""
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> tiny.Project:
+    """A pipeline of one stage that says how a run would do."""
+    real = yaml.safe_load((tiny.ROOT / "params.yaml").read_text(encoding="utf-8"))
+    recipe = {**next(iter(real["runs"].values())), "case": "case", "methods": {}}
+    case = {"model": "minilm", "targets": ["goal"], "retain": ["kept", "other"]}
+    params = {"cases": {"case": case}, "runs": {"first": recipe}}
+    tiny.write_params(tmp_path, params)
+    (tmp_path / "compare.py").write_text(COMPARE, encoding="utf-8")
+    stage = {
+        "cmd": f"{sys.executable} compare.py",
+        "deps": ["compare.py"],
+        "params": ["runs"],
+        "outs": [{f"metrics/{name}.json": {"cache": False}} for name in improve.FILES],
+    }
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"compare": stage}}))
+    project = tiny.Project(tmp_path, environment)
+    project.git("init", "--quiet", "--initial-branch=main")
+    project.dvc("init", "--quiet")
+    project.dvc("repro", "--quiet")
+    project.commit("A run")
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return project
+
+
+def test_the_first_advice_fails_and_the_second_passes(
+    project: tiny.Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    improve.main("case", "5")
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        "first: gate degraded, gain +0.1000 (at least +0.0800), drops of 8.00 margins",
+        "first-try-1: ++runs.first.methods={replay:{fraction:0.05}}: it helps",
+        "first-try-1: gate degraded, gain +0.0000 (at least -0.0200), drops of 8.00 margins",
+        "first-try-2: ++runs.first.learning_rate=1e-05: gentler",
+        "first-try-2: gate pass, gain +0.1000 (at least +0.0800), drops of 0.80 margins",
+        "the gate passes",
+        "best: first-try-2; take it with `dvc exp apply first-try-2`",
+    ]
+    # Every attempt is kept, and the workspace is as it was.
+    assert {"first-try-1", "first-try-2"} <= set(project.dvc("exp", "list", "--name-only").split())
+    assert project.git("status", "--porcelain") == ""
+    project.dvc("exp", "apply", "first-try-2")
+    gate = json.loads((project.path / "metrics/gate.json").read_text())
+    assert gate["cases"]["case"]["first"]["verdict"] == "pass"
+
+
+def test_rounds_are_kept_to(project: tiny.Project, capsys: pytest.CaptureFixture[str]) -> None:
+    improve.main("case", "1", "first")
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 4
+    assert said[-1] == "best: first, as it is"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("cas", "1"), "cas: no such case; did you mean case?"),
+        (("case", "0"), "ROUNDS=0: give a whole number from 1"),
+        (("case", "x"), "ROUNDS=x: give a whole number from 1"),
+        (("case", "1", "frist"), "frist: no run of case; did you mean first?"),
+    ],
+)
+def test_what_it_refuses(project: tiny.Project, arguments: Any, said: str) -> None:
+    with pytest.raises(UserError) as error:
+        improve.main(*arguments)
+    assert str(error.value) == said
+
+
+def test_it_needs_results(project: tiny.Project) -> None:
+    (project.path / "metrics/gate.json").unlink()
+    with pytest.raises(UserError, match=r"metrics/gate\.json: not there; run `dvc repro`"):
+        improve.main("case", "1")
+
+
+def attempt(gain: float, burden: float) -> Attempt:
+    return Attempt("degraded", gain, gain - 0.02, burden)
+
+
+def test_better_is_less_lost_for_as_much_gained() -> None:
+    before = attempt(0.1, 4.0)
+    assert attempt(0.1, 3.9).is_better_than(before)
+    assert attempt(0.09, 1.0).is_better_than(before)
+    assert not attempt(0.07, 1.0).is_better_than(before)
+    assert not attempt(0.3, 4.0).is_better_than(before)
