@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stages.models.causal import decoder, head_logits
 from stages.models.encoder import TokenIds, batches_by_tokens, pad
+from stages.models.expanded import copies_of
 from stages.models.loading import CausalModel, EncoderModel
 
 Floats = NDArray[np.floating]
@@ -24,7 +25,8 @@ class Batch:
     ids: Tensor
     mask: Tensor
     layers: tuple[Tensor, ...]
-    """Embeddings and each layer's output, [rows, length, hidden]; the last is the model's."""
+    """Embeddings and each layer's output, [rows, length, hidden]; the last is the model's. A copied
+    layer's output stands for the layer that it copies."""
 
 
 def body_of(loaded: EncoderModel | CausalModel) -> Any:
@@ -38,13 +40,15 @@ def read(
     """Batches of at most `batch_tokens`, padding included; the same ones for models of one kind."""
     body = body_of(loaded)
     model = body if isinstance(loaded, EncoderModel) else decoder(body)
-    where = next(body.parameters()).device
+    where, copies = next(body.parameters()).device, copies_of(body)
     for rows in batches_by_tokens([len(ids) for ids in texts], batch_tokens):
         ids, mask = pad([texts[row] for row in rows], loaded.tokenizer.pad_id, where)
         found = model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
         # transformers' last entry is before the final norm in some models and after it in others.
         layers = (*found.hidden_states[:-1], found.last_hidden_state)
-        yield Batch(rows, ids, mask, layers)
+        # Virtual tokens stand in front of the text's own.
+        own = (layer[:, -ids.shape[1] :] for at, layer in enumerate(layers) if at not in copies)
+        yield Batch(rows, ids, mask, tuple(own))
 
 
 @torch.inference_mode()

@@ -1,13 +1,13 @@
 """How far training moved the weights, layer by layer and module by module."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_LAYER = re.compile(r"(?:^|\.)(\d+)\.")
+from stages.models.expanded import LAYER, copies_of, name_in_base
+
 _ITERATIONS = 50
 
 
@@ -19,7 +19,7 @@ def weight_drift(base: Any, tuned: Any) -> Iterator[dict[str, Any]]:
     low-rank change is small in the first and not in the second. `layer` is -1 outside the layers.
     Parameters that one of the two lacks are left out.
     """
-    after = dict(tuned.named_parameters())
+    after = dict(_by_base_name(tuned))
     moved: dict[tuple[int, str], list[tuple[Tensor, Tensor]]] = {}
     for name, before in base.named_parameters():
         if name not in after:
@@ -41,10 +41,19 @@ def weight_drift(base: Any, tuned: Any) -> Iterator[dict[str, Any]]:
             yield {**place, "measure": "spectral", "value": max(spectral)}
 
 
+def _by_base_name(tuned: Any) -> Iterator[tuple[str, Tensor]]:
+    copies = copies_of(tuned)
+    for name, parameter in tuned.named_parameters():
+        # PEFT's wrapper, where an adapter is not merged, puts a word before each name.
+        own = name_in_base(name.removeprefix("base_model."), copies)
+        if own is not None:
+            yield own, parameter
+
+
 def place_of(name: str) -> tuple[int, str]:
     """A parameter's layer, -1 outside of them, and its module's name in the layer."""
     module = name.removesuffix(".weight").removesuffix(".bias")
-    found = _LAYER.search(module)
+    found = LAYER.search(module)
     return (int(found[1]), module[found.end() :]) if found else (-1, module)
 
 

@@ -65,7 +65,8 @@ def apply_adapter(body: Any, folder: Path) -> Any:
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
         wrapped = peft.PeftModel.from_pretrained(body, folder)
     prompted = wrapped.active_peft_config.is_prompt_learning
-    return wrapped if prompted else wrapped.merge_and_unload()
+    applied = wrapped if prompted else wrapped.merge_and_unload()
+    return applied.requires_grad_(True)  # PEFT has frozen the base
 
 
 def load_heads(folder: Path) -> dict[str, Probe]:

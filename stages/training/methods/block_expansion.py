@@ -11,6 +11,7 @@ from torch import nn
 
 from stages.errors import UserError
 from stages.models.causal import decoder, hidden_states
+from stages.models.expanded import COPIES
 from stages.training.methods.method import Fit, Method
 from stages.training.methods.peft_wrapper import METHODS as ADAPTERS
 from stages.training.subject import Subject
@@ -94,6 +95,7 @@ def expand(model: Any, blocks: int) -> None:
     layers.extend(expanded)
     config = model.config.get_text_config()
     config.num_hidden_layers = len(order)
+    model.config.update({COPIES: [at for at in range(1, len(order)) if order[at] == order[at - 1]]})
     # Some models say of each layer which attention it has.
     if getattr(config, "layer_types", None):
         config.layer_types = [config.layer_types[source] for source in order]
