@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tiny
 import tiny_training
@@ -13,18 +12,8 @@ import transformers
 from tiny_training import LABELLED, PAIRED, TALES, composed, parts
 from torch import Tensor, nn
 
-from stages.drift.states import body_of, read
-from stages.drift.table import state_drift
-from stages.drift.weights import weight_drift
 from stages.errors import UserError
-from stages.models.causal import hidden_states
-from stages.models.loading import CausalModel, load
-from stages.models.tuned import save_tuned
-from stages.scoring.generation import generate
-from stages.scoring.likelihood import log_likelihoods
-from stages.scoring.trees import reads_trees
-from stages.storage import read_json
-from stages.training.methods.block_expansion import BlockExpansion, expand
+from stages.training.methods.block_expansion import expand
 from stages.training.methods.dropout import Dropout, set_dropout
 from stages.training.methods.freeze import Freeze
 from stages.training.methods.lora import Lora
@@ -110,7 +99,9 @@ def test_freezing_beside_lora(models: dict[str, Path]) -> None:
 
 
 def test_more_layers_than_the_model_has(models: dict[str, Path]) -> None:
-    message = r"^runs\.tiny-run\.methods\.freeze\.layers = 3: the model has 2 layers: give 2 or less$"
+    message = (
+        r"^runs\.tiny-run\.methods\.freeze\.layers = 3: the model has 2 layers: give 2 or less$"
+    )
     with pytest.raises(UserError, match=message):
         composed(models["encoder"], [Freeze(layers=3)])
 
@@ -154,8 +145,10 @@ def test_dropout_is_set_everywhere_attention_included(kind: str, models: dict[st
 
     def read_twice(body: Any) -> tuple[Tensor, Tensor]:
         body.train()
-        run = (lambda: body(ids).last_hidden_state) if kind == "encoder" else lambda: body(ids).logits
-        first, second = run(), run()
+        run = (
+            (lambda: body(ids).last_hidden_state) if kind == "encoder" else lambda: body(ids).logits
+        )
+        first, second = run(), run()  # type: ignore[no-untyped-call]
         return first, second
 
     assert torch.equal(*read_twice(still.body))
@@ -174,11 +167,11 @@ def test_dropout_is_set_everywhere_attention_included(kind: str, models: dict[st
 @pytest.mark.parametrize(
     ("config", "count"),
     [
-        # of each layer: attention, its output, the MLP's; and that of the embeddings
+        # of each layer: attention, its output, the MLP; DistilBERT: attention and MLP; embeddings
         (transformers.BertConfig(num_hidden_layers=2), 2 * 3 + 1),
         (transformers.GPT2Config(n_layer=2), 2 * 3 + 1),
         (transformers.LlamaConfig(num_hidden_layers=2), 2),
-        (transformers.DistilBertConfig(n_layers=2), 2 * 4 + 1),
+        (transformers.DistilBertConfig(n_layers=2), 2 * 2 + 1),
     ],
 )
 def test_dropouts_are_found_in_other_models(config: Any, count: int) -> None:
@@ -194,7 +187,9 @@ def test_a_model_without_dropout(models: dict[str, Path]) -> None:
     made = tiny_training.subject(models["encoder"])
     made.body = nn.Linear(2, 2)
     made.body.config = transformers.BertConfig()
-    with pytest.raises(UserError, match=r"dropout\.p = 0\.1: a model of type 'bert' has no dropout"):
+    with pytest.raises(
+        UserError, match=r"dropout\.p = 0\.1: a model of type 'bert' has no dropout"
+    ):
         Dropout(p=0.1).shape(made)
 
 
@@ -239,7 +234,10 @@ SIZES = {
 
 def small(config: Any, **settings: Any) -> Any:
     torch.manual_seed(0)
-    made = config(**{k: v for k, v in SIZES.items() if k in config().to_dict() or k in config.attribute_map}, **settings)
+    made = config(
+        **{k: v for k, v in SIZES.items() if k in config().to_dict() or k in config.attribute_map},
+        **settings,
+    )
     return transformers.AutoModelForCausalLM.from_config(made).eval()
 
 
