@@ -10,7 +10,7 @@ LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 
 def copies_of(body: Any) -> tuple[int, ...]:
     """The places of the layers that the base lacks, each right over the layer that it copies."""
-    return tuple(getattr(body.config, COPIES, ()))
+    return tuple(getattr(getattr(body, "config", None), COPIES, ()))
 
 
 def name_in_base(name: str, copies: tuple[int, ...]) -> str | None:
