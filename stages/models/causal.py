@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from stages.errors import UserError
-from stages.models.encoder import UNLIMITED, TokenIds, load_tokenizer
+from stages.models.encoder import UNLIMITED, TokenIds
+from stages.models.pretrained import load_tokenizer, load_weights
 
 PROBE = [[0, 1, 1]]
 """The token ids that every model is tried out on when it is loaded."""
@@ -24,20 +24,8 @@ def load_causal(folder: Path) -> PreTrainedModel:
     Raises UserError where it is none, where weights are missing, and where `head_logits` does
     not reproduce the model's own logits.
     """
-    _silence()
-    try:
-        model, report = transformers.AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{folder}: transformers cannot load this model: {reason}") from None
-    # transformers would fill in random weights, as for the head of an encoder.
-    if missing := sorted(report["missing_keys"]):
+    model, missing = load_weights(transformers.AutoModelForCausalLM, folder)
+    if missing:
         named = ", ".join(missing[:3])
         raise UserError(f"{folder}: no causal model: {len(missing)} weights missing ({named})")
     model.eval()
@@ -212,8 +200,3 @@ def _generation_ends(folder: Path) -> set[int]:
         return set()
     ends = transformers.GenerationConfig.from_pretrained(folder).eos_token_id
     return {ends} if isinstance(ends, int) else set(ends or [])
-
-
-def _silence() -> None:
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()

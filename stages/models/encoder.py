@@ -8,10 +8,10 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from stages.errors import UserError
+from stages.models.pretrained import load_tokenizer, load_weights
 
 TokenIds = list[int]
 UNLIMITED = 131_072
@@ -44,39 +44,14 @@ class Encoder(nn.Module):
 
 def load_encoder(folder: Path, pooling: str) -> Encoder:
     """Load an encoder in fp32, in evaluation mode. Raises UserError where it is none."""
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        body, report = transformers.AutoModel.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{folder}: transformers cannot load this model: {reason}") from None
-    # transformers would fill in random weights.
-    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    body, lacking = load_weights(transformers.AutoModel, folder)
+    missing = [key for key in lacking if not key.startswith("pooler.")]
     if missing:
         named = ", ".join(missing[:3])
         raise UserError(f"{folder}: no whole encoder: {len(missing)} weights missing ({named})")
     if getattr(body, "pooler", None) is not None:
         body.pooler = None  # its output is not used: it would neither train nor be an adapter's
     return Encoder(body, pooling).eval()
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """Raises UserError where there is none, or it is damaged."""
-    transformers.logging.set_verbosity_error()
-    try:
-        return transformers.AutoTokenizer.from_pretrained(
-            folder, use_fast=True, trust_remote_code=False
-        )
-    except Exception as error:  # a bare Exception is what the library of tokenizers raises
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{folder}: the tokenizer cannot be read: {reason}") from None
 
 
 class Tokenizer:

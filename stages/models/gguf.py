@@ -10,6 +10,7 @@ import transformers
 from filelock import FileLock
 
 from stages.errors import UserError
+from stages.models.pretrained import silence
 from stages.storage import atomic_directory, cache_directory, sha256_file
 
 
@@ -29,8 +30,7 @@ def convert(path: Path) -> Path:
 
 
 def _write(path: Path, folder: Path) -> None:
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    silence()
     try:
         model = transformers.AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=torch.float32

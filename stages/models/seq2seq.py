@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 
 from stages.errors import UserError
 from stages.models.encoder import batches_by_tokens
+from stages.models.pretrained import silence
 
 BATCH_TOKENS = 2048
 
@@ -16,8 +17,7 @@ BATCH_TOKENS = 2048
 class Seq2Seq:
     def __init__(self, folder: Path, device: torch.device) -> None:
         """Load in fp32. Raises UserError where the folder holds no such model, or not all of it."""
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
+        silence()
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=False

@@ -60,13 +60,19 @@ def apply_adapter(body: Any, folder: Path) -> Any:
     are no change of weights, in PEFT's wrapper."""
     import peft  # seconds to import, so only where an adapter needs it
 
-    with warnings.catch_warnings(), _told(folder):
-        # PEFT asks transformers by a name that transformers is about to drop.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+    with quiet_peft(), _told(folder):
         wrapped = peft.PeftModel.from_pretrained(body, folder)
     prompted = wrapped.active_peft_config.is_prompt_learning
     applied = wrapped if prompted else wrapped.merge_and_unload()
     return applied.requires_grad_(True)  # PEFT has frozen the base
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """PEFT asks transformers by a name that it is about to drop: no affair of the user."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+        yield
 
 
 def load_heads(folder: Path) -> dict[str, Probe]:

@@ -33,13 +33,16 @@ class Stream:
 
     def batch(self, batch_size: int, seed: int, step: int) -> list[int]:
         """The rows of step `step` (from 0), over all processes; none at some steps."""
-        places = np.arange(len(self.rows)) if self.places is None else np.asarray(self.places)
-        between = (self.drawn(batch_size, step), self.drawn(batch_size, step + 1))
-        return [int(row) for row in places[order.draw(len(places), seed, *between)]]
+        return self._between(batch_size, seed, step, step + 1)
 
     def seen(self, batch_size: int, seed: int, steps: int) -> list[int]:
         """The rows of the first `steps` steps, each once, in order."""
-        return sorted({row for step in range(steps) for row in self.batch(batch_size, seed, step)})
+        return sorted(set(self._between(batch_size, seed, 0, steps)))
+
+    def _between(self, batch_size: int, seed: int, first: int, end: int) -> list[int]:
+        places = np.arange(len(self.rows)) if self.places is None else np.asarray(self.places)
+        drawn = self.drawn(batch_size, first), self.drawn(batch_size, end)
+        return [int(row) for row in places[order.draw(len(places), seed, *drawn)]]
 
     def of(self, places: Sequence[int]) -> "Stream":
         """The same with other rows in an epoch."""

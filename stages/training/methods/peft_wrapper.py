@@ -1,7 +1,6 @@
 """PEFT's adapters, put around the model that a run trains."""
 
 import dataclasses
-import warnings
 from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -10,6 +9,7 @@ from stages.config.reading import suggestion
 from stages.errors import UserError
 from stages.models.encoder import longest_input
 from stages.models.loading import EncoderModel
+from stages.models.tuned import quiet_peft
 from stages.training.methods.method import Fit
 from stages.training.subject import Subject
 
@@ -98,9 +98,7 @@ def wrap(subject: Subject, method: str, peft_type: str, settings: dict[str, Any]
     else:
         _leave_room(subject, where, settings["num_virtual_tokens"])
     try:
-        with warnings.catch_warnings():
-            # PEFT asks transformers by a name that transformers is about to drop.
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+        with quiet_peft():
             subject.body = peft.get_peft_model(subject.body, kind(**{**made, **settings}))
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())

@@ -1,0 +1,45 @@
+"""transformers' own loading, quiet, from safetensors alone, and its failures in one line."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+
+from stages.errors import UserError
+
+
+def silence() -> None:
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def load_weights(auto: Any, folder: Path) -> tuple[Any, list[str]]:
+    """A model in fp32 by one of transformers' Auto classes, and the names of the weights that it
+    lacks, for which transformers would fill in random ones. Raises UserError where it is none."""
+    silence()
+    try:
+        model, report = auto.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{folder}: transformers cannot load this model: {reason}") from None
+    return model, sorted(report["missing_keys"])
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Raises UserError where there is none, or it is damaged."""
+    silence()
+    try:
+        return transformers.AutoTokenizer.from_pretrained(
+            folder, use_fast=True, trust_remote_code=False
+        )
+    except Exception as error:  # a bare Exception is what the library of tokenizers raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{folder}: the tokenizer cannot be read: {reason}") from None
