@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+import tiny_causal
 
 pytest_plugins = ["faults_page"]
 
@@ -23,6 +24,25 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.write_tables(folder)
     tiny.write_model(folder / "model")
     return folder
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny model of each kind, to be read only."""
+    folder = tmp_path_factory.mktemp("models")
+    for kind, module in (("encoder", tiny), ("causal", tiny_causal)):
+        module.write_model(folder / kind)
+    return {kind: folder / kind for kind in ("encoder", "causal")}
+
+
+@pytest.fixture(scope="session")
+def encoder(models: dict[str, Path]) -> Path:
+    return models["encoder"]
+
+
+@pytest.fixture(scope="session")
+def causal(models: dict[str, Path]) -> Path:
+    return models["causal"]
 
 
 @pytest.fixture(scope="session")

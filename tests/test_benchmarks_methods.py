@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_subjects as toy
+import tiny_training as toy
 from benchmarks.methods import compare, main, table
 from benchmarks.tried import TRIED
 

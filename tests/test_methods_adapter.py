@@ -66,14 +66,6 @@ def kind(request: pytest.FixtureRequest) -> str:
     return found
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("models")
-    for kind in TARGETS:
-        tiny_training.write_model(folder / kind, kind)
-    return {kind: folder / kind for kind in TARGETS}
-
-
 def step(subject: Subject, objective: Objective, methods: list[Method], steps: int) -> None:
     """As the loop does it, at a high rate."""
     weights = [weight for weight in objective.parameters() if weight.requires_grad]
@@ -190,7 +182,7 @@ def test_no_adapter_in_what_is_frozen(kind: str, models: dict[str, Path]) -> Non
     assert found
     assert all(layer_of(name + ".") == 1 for name in found)
     step(subject, objective, methods, 2)
-    with pytest.raises(UserError, match=r"runs\.tiny-run\.methods\.adapter: VERA .*freeze.*lora"):
+    with pytest.raises(UserError, match=r"runs\.toy\.methods\.adapter: VERA .*freeze.*lora"):
         composed(models[kind], [Freeze(layers=1), adapter(peft_type="VERA")], targets=TARGETS[kind])
 
 
@@ -404,7 +396,7 @@ def test_a_mistake_in_the_settings_is_one_line(settings: dict[str, Any], line: s
 
 def test_what_peft_can_only_tell_of_the_model_is_one_line(models: dict[str, Path]) -> None:
     method = adapter(peft_type="MISS", r=64)
-    with pytest.raises(UserError, match=r"runs\.tiny-run\.methods\.adapter: PEFT cannot put MISS"):
+    with pytest.raises(UserError, match=r"runs\.toy\.methods\.adapter: PEFT cannot put MISS"):
         composed(models["encoder"], [method])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tiny
 import tiny_seq2seq
-import tiny_subjects as toy
+import tiny_training as toy
 import torch
 import transformers
 from hypothesis import given
@@ -179,7 +179,7 @@ def test_synonyms_that_cannot_be_read(
 
 def test_training_sees_the_new_rows_and_validation_none(own: Path) -> None:
     subject = toy.subject(own / "model", retain=(), methods={"augment": EDITS})
-    toy.composed(subject)
+    toy.objective(subject)
     assert len(subject.targets[0].rows) == len(augmented(EDITS)) > 140
     assert len(subject.validation[0]) == 20
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import tiny
-import tiny_subjects as toy
+import tiny_training as toy
 import torch
 
 from stages.errors import UserError
@@ -54,7 +54,7 @@ def test_it_is_taken_in_fp32() -> None:
 def test_it_stands_beside_the_loss_of_the_head(own: Path) -> None:
     model = own / "model"
     subject = toy.subject(model, retain=(), methods={"supervised-contrastive": SETTINGS})
-    objective = toy.composed(subject).eval()
+    objective = toy.objective(subject).eval()
     (stream,) = subject.targets
     rows = stream.batch(8, 0, 0)
     output = stream.trainee(stream.rows, rows)

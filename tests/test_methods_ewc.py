@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 import tiny_causal
-import tiny_subjects as toy
+import tiny_training as toy
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -116,7 +116,7 @@ def test_the_penalty_against_autograd(own: Path, monkeypatch: pytest.MonkeyPatch
     made = spy(monkeypatch)
     rows = 6  # fewer than a batch, so that the contrastive rows are one
     subject = make(own / "model", TASKS, rows=rows)
-    penalty = toy.composed(subject).penalties["ewc"]
+    penalty = toy.objective(subject).penalties["ewc"]
     target, *old = made
     assert target.task == tiny.TARGET
     assert [stream.task for stream in old] == TASKS
@@ -181,7 +181,7 @@ def test_under_lora_it_is_that_of_the_base_weight(own: Path) -> None:
     subject = make(own / "model", ["mood-words"], lora={"r": 2})
     base = {name: weight.detach().clone() for name, weight in subject.body.named_parameters()}
     held = information(subject)
-    penalty = toy.composed(subject).penalties["ewc"]
+    penalty = toy.objective(subject).penalties["ewc"]
     assert penalty().item() == 0
     with torch.no_grad():
         for weight in subject.body.parameters():
@@ -202,7 +202,7 @@ def test_a_causal_model(tmp_path: Path) -> None:
     subject = toy.subject(
         tmp_path, (toy.TALES,), (toy.CHOICES,), methods={"ewc": ewc}, pool="retain/train"
     )
-    objective = toy.composed(subject)
+    objective = toy.objective(subject)
     assert objective(0, 0)["ewc"].item() == 0
     found = information(subject)
     rows = subject.tokenise(subject.recipe.retain[toy.CHOICES])
@@ -215,7 +215,7 @@ def test_what_is_not_finite_is_named(own: Path) -> None:
     name = "encoder.layer.1.output.dense.weight"
     subject.body.get_parameter(name).register_hook(lambda gradient: gradient * torch.inf)
     with pytest.raises(UserError) as caught:
-        toy.composed(subject)
+        toy.objective(subject)
     assert str(caught.value) == (
         "runs.toy.methods.ewc.tasks = mood-words: mood-words: the Fisher information of "
         f"{name} is not finite; choose other tasks"

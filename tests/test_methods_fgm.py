@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tiny
 import tiny_causal
-import tiny_subjects as toy
+import tiny_training as toy
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +27,7 @@ def make(folder: Path, *targets: str, **methods: Any) -> tuple[Subject, Objectiv
     subject = toy.subject(
         folder, targets or (tiny.TARGET,), (), methods={"fgm": {"epsilon": EPSILON}, **methods}
     )
-    return subject, toy.composed(subject).eval()
+    return subject, toy.objective(subject).eval()
 
 
 def a_batch(subject: Subject, rows: Sequence[int] = range(6)) -> Batch:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny_causal
-import tiny_subjects as toy
+import tiny_training as toy
 import torch
 from torch.nn import functional
 
@@ -35,7 +35,7 @@ def still(subject: Subject) -> None:
 def test_smoothing_by_hand(own: Path) -> None:
     smoothing = {"label-smoothing": {"share": SHARE}}
     subject = toy.subject(own / "model", methods=smoothing)
-    objective = toy.composed(subject).train()
+    objective = toy.objective(subject).train()
     still(subject)
     (stream,) = subject.targets
     output = stream.trainee(stream.rows, range(5))
@@ -66,7 +66,7 @@ def test_replayed_rows_keep_their_labels(own: Path, tmp_path: Path) -> None:
         pool="retain/train",
     )
     for subject in (encoder, causal):
-        target, replayed = toy.composed(subject).train().streams
+        target, replayed = toy.objective(subject).train().streams
         still(subject)
         for stream, smoothed in ((target, True), (replayed, False)):
             output = stream.trainee(stream.rows, [0, 1])
@@ -113,7 +113,7 @@ def test_an_epoch_is_balanced(own: Path) -> None:
     for methods, expected in (({"balance": {"by": "sampling"}}, 9), ({}, None)):
         subject = toy.subject(own / "model", methods=methods)
         skewed(subject, 9, 3, 5, 1)
-        toy.composed(subject)
+        toy.objective(subject)
         (stream,) = subject.targets
         assert len(stream.rows) == 18, "rows are not copied"
         found = drawn(stream, 9)
@@ -132,7 +132,7 @@ def test_weights_by_hand() -> None:
 def test_weights_in_training_alone(own: Path) -> None:
     subject = toy.subject(own / "model", methods={"balance": {"by": "weights"}})
     skewed(subject, 9, 3, 5, 1)
-    objective = toy.composed(subject).train()
+    objective = toy.objective(subject).train()
     still(subject)
     (stream,) = subject.targets
     assert isinstance(stream.rows, EncoderRows) and stream.rows.labels

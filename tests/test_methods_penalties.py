@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import tiny
-import tiny_subjects as toy
+import tiny_training as toy
 import torch
 from torch import Tensor, nn
 
@@ -42,7 +42,7 @@ def whole(tensors: Any) -> Tensor:
 def test_l2_sp_by_hand(model: Path) -> None:
     subject = toy.subject(model, methods={"l2-sp": FREE})
     start = whole(subject.body.parameters())
-    penalty = toy.composed(subject).penalties["l2-sp"]
+    penalty = toy.objective(subject).penalties["l2-sp"]
     head = list(toy.head(subject).parameters())
     assert penalty().item() == pytest.approx(0.1 * whole(head).square().sum().item())
 
@@ -63,7 +63,7 @@ def test_l2_sp_is_apart_from_weight_decay(model: Path) -> None:
     for decay in (0.0, 0.5):
         methods = {"l2-sp": {"alpha": 1.0}}
         subject = toy.subject(model, methods=methods, weight_decay=decay)
-        penalty = toy.composed(subject).penalties["l2-sp"]
+        penalty = toy.objective(subject).penalties["l2-sp"]
         assert penalty().item() == 0
         perturb(subject.body.parameters())
         assert penalty().item() > 1
@@ -88,7 +88,7 @@ def test_under_lora_the_distance_is_that_of_the_merged_weights(
     model: Path, settings: dict[str, Any]
 ) -> None:
     subject, before = lora(model, {"l2-sp": {"alpha": 0.3}}, **settings)
-    objective = toy.composed(subject)
+    objective = toy.objective(subject)
     penalty = objective.penalties["l2-sp"]
     assert penalty().item() == 0, "B is nought"
     perturb(subject.body.parameters())
@@ -107,7 +107,7 @@ def test_names_under_lora_are_those_of_the_base(model: Path) -> None:
     subject = toy.subject(model, methods={"lora": {"r": 3}})
     displacement = Displacement(subject)
     names = set(dict(subject.body.named_parameters()))
-    toy.composed(subject)
+    toy.objective(subject)
     found = set(displacement())
     assert found < names
     assert found == {
@@ -131,7 +131,7 @@ def test_what_is_frozen_has_no_distance(model: Path) -> None:
 @pytest.mark.parametrize("methods", [{"l2-sp": {"alpha": 1.0}}, {"l2-sp": FREE}])
 def test_where_only_the_head_trains(model: Path, methods: dict[str, Any]) -> None:
     subject = toy.subject(model, methods=methods)
-    penalty = toy.composed(subject).penalties["l2-sp"]
+    penalty = toy.objective(subject).penalties["l2-sp"]
     subject.body.requires_grad_(False)
     beta = methods["l2-sp"].get("beta", 0.0)
     expected = beta / 2 * whole(toy.head(subject).parameters()).square().sum().item()
@@ -147,7 +147,7 @@ SIZES: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", SIZES)
 def test_sizes_by_hand(model: Path, name: str) -> None:
     subject = toy.subject(model, methods={name: {"strength": 0.01}})
-    penalty = toy.composed(subject).penalties[name]
+    penalty = toy.objective(subject).penalties[name]
     head = toy.head(subject)
     matrices = [p for p in subject.body.parameters() if p.ndim > 1] + [head.weight]
     expected = SIZES[name](whole(matrices)).item()
@@ -160,7 +160,7 @@ def test_sizes_by_hand(model: Path, name: str) -> None:
 @pytest.mark.parametrize("name", SIZES)
 def test_under_lora_a_size_is_that_of_the_merged_matrices(model: Path, name: str) -> None:
     subject, before = lora(model, {name: {"strength": 0.01}})
-    found = toy.composed(subject).penalties[name]
+    found = toy.objective(subject).penalties[name]
     perturb(subject.body.parameters())
     measured = found().item()
     after, head = merged(subject), toy.head(subject)
@@ -212,7 +212,7 @@ def test_methods_add_up(model: Path) -> None:
     replay = {"fraction": 0.5, "tasks": ["mood-words"], "repeats": 9}
     together = {"replay": replay, "lora": {"r": 2}, "l2-sp": {"alpha": 0.5, "beta": 0.1}}
     subject = toy.subject(model, methods=together, pool="retain/train")
-    objective = toy.composed(subject).eval()
+    objective = toy.objective(subject).eval()
     perturb(objective.parameters())
     target, replayed = objective.streams
     for step in range(3):

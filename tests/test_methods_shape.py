@@ -32,14 +32,6 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("models")
-    for kind in TARGETS:
-        tiny_training.write_model(folder / kind, kind)
-    return {kind: folder / kind for kind in TARGETS}
-
-
 def step(objective: Objective, steps: int = 3) -> None:
     """With the loop's own optimizer, whose weight decay must not reach what is frozen."""
     optimizer = make_optimizer(objective, 0.01, 0.01, 0.1)
@@ -99,9 +91,7 @@ def test_freezing_beside_lora(models: dict[str, Path]) -> None:
 
 
 def test_more_layers_than_the_model_has(models: dict[str, Path]) -> None:
-    message = (
-        r"^runs\.tiny-run\.methods\.freeze\.layers = 3: the model has 2 layers: give 2 or less$"
-    )
+    message = r"^runs\.toy\.methods\.freeze\.layers = 3: the model has 2 layers: give 2 or less$"
     with pytest.raises(UserError, match=message):
         composed(models["encoder"], [Freeze(layers=3)])
 

@@ -18,20 +18,6 @@ from stages.training.run import compose
 from stages.training.teacher import divergence
 
 
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("encoder")
-    small.write_model(folder, "encoder")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("causal")
-    small.write_model(folder, "causal")
-    return folder
-
-
 def step_down(objective: Any, names: tuple[str, ...] | None = None, rate: float = 0.5) -> None:
     """One plain step of gradient descent on some parts of the objective."""
     found = small.parts(objective)
@@ -172,7 +158,7 @@ def taught(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path
 
 
-ELDER = {"teacher": "models/tuned/elder"}
+ELDER: dict[str, Any] = {"teacher": "models/tuned/elder"}
 
 
 def test_a_distilled_students_loss_by_hand(taught: Path, encoder: Path) -> None:

@@ -25,20 +25,6 @@ from stages.training.stream import Stream
 OLD = "shape-topics"
 
 
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("encoder")
-    small.write_model(folder, "encoder")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("causal")
-    small.write_model(folder, "causal")
-    return folder
-
-
 class _Rows:
     """Nothing but a number of rows."""
 
@@ -83,6 +69,12 @@ def test_a_target_alone_is_drawn_a_batch_a_step() -> None:
     seen = [row for step in range(5) for row in made.batch(4, 3, step)]
     assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
     assert seen[:10] != seen[10:]
+
+
+def test_what_is_seen_is_what_the_batches_hold() -> None:
+    for made in (stream(50, 0.5, 3), stream(5, 1.0), stream(7, 0.25).of([0, 3, 3, 6])):
+        held = {row for step in range(9) for row in made.batch(4, 2, step)}
+        assert made.seen(4, 2, 9) == sorted(held)
 
 
 def test_places_are_what_an_epoch_consists_of() -> None:

@@ -1,4 +1,4 @@
-"""Tiny models about to be trained: a subject of each kind, with rows made on the spot."""
+"""Tiny models about to be trained, without the stages around them: rows made on the spot."""
 
 from pathlib import Path
 from typing import Any
@@ -6,85 +6,129 @@ from typing import Any
 import pandas as pd
 import tiny
 import tiny_causal
-import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from torch import Tensor, nn
 
 from stages.config.runs import RunConfig
 from stages.tasks.examples import Examples, Task, identify
 from stages.training import order
-from stages.training.methods.method import Method
+from stages.training.encoder import EncoderTrainee
+from stages.training.methods.method import Fit, Method
+from stages.training.methods.table import chosen
 from stages.training.objective import Objective
 from stages.training.run import compose
 from stages.training.subject import Recipe, Subject
 
-LABELLED, PAIRED, TALES = "color-qa", tiny.RETRIEVAL, "tales"
-KINDS = {LABELLED: "classification", PAIRED: "retrieval", TALES: "language-modelling"}
+KINDS = {
+    "color-qa": "classification",
+    "shape-topics": "linear-probe",
+    "mood-words": "linear-probe",
+    tiny.RETRIEVAL: "retrieval",
+    "tales": "language-modelling",
+    "proverbs": "multiple-choice",
+}
+LABELLED, PAIRED, TALES, CHOICES = tiny.TARGET, tiny.RETRIEVAL, "tales", "proverbs"
+SMALL: dict[str, Any] = {"retain": (), "batch_size": 4}
 
 
-def config(**settings: Any) -> RunConfig:
-    """A run of a few fp32 steps; the keys are those of the real file's first run."""
-    real = yaml.safe_load((tiny.ROOT / "params.yaml").read_text(encoding="utf-8"))
-    small = {
+def _rows(task: str) -> pd.DataFrame:
+    if task == TALES:
+        texts = [
+            (" ".join(t.split()[:4]), " " + " ".join(t.split()[4:])) for t in tiny_causal.texts()
+        ]
+        return pd.DataFrame(texts, columns=["prompt", "text"])
+    if task == CHOICES:
+        firsts = [tale.partition(", and ")[0] for tale in tiny_causal.texts()]
+        rows = [(first, [", and then", ", or else"], 0) for first in firsts]
+        return pd.DataFrame(rows, columns=["context", "choices", "answer"])
+    return pd.DataFrame(tiny._rows(task)).rename(columns={"family": "group"})
+
+
+def examples(task: str, start: int = 0, stop: int | None = None) -> Examples:
+    """Rows of a task of tests/tiny.py or of the tales."""
+    kind, rows = KINDS[task], identify(_rows(task), KINDS[task])
+    labels = tuple(sorted(set(rows["label"]))) if "label" in rows else ()
+    about = Task(task, kind, 64 if task in (TALES, CHOICES) else 24, labels, {})
+    return Examples(about, rows.iloc[start:stop].reset_index(drop=True))
+
+
+def config(methods: dict[str, Any] | None = None, **settings: Any) -> RunConfig:
+    """The first run of the real params.yaml, changed."""
+    params = yaml.safe_load((tiny.ROOT / "params.yaml").read_text(encoding="utf-8"))
+    first = next(iter(params["runs"].values()))
+    small: dict[str, Any] = {
         "case": tiny.CASE,
         "pool": "target",
         "teacher": f"models/base/{tiny.CASE}.json",
-        "methods": {},
+        "methods": methods or {},
         "steps": 6,
-        "batch_size": 4,
+        "batch_size": 8,
         "precision": "fp32",
-        "seeds": [0],
     }
-    return RunConfig(**{**next(iter(real["runs"].values())), **small, **settings})
-
-
-def rows(task: str, count: int = 40) -> Examples:
-    """Examples of one of the tasks above, or of any task of tiny.LABELS."""
-    kind = KINDS.get(task, "classification")
-    if task == TALES:
-        frame = pd.DataFrame({"prompt": "", "text": tiny_causal.texts()})
-    else:
-        frame = pd.DataFrame(tiny._rows(task))
-    frame = identify(frame.head(count), kind).assign(slice="all", group="all")
-    labels = tuple(sorted(set(frame["label"]))) if "label" in frame else ()
-    return Examples(Task(task, kind, 24, labels, {}), frame.reset_index(drop=True))
-
-
-def write_model(folder: Path, kind: str) -> None:
-    (tiny if kind == "encoder" else tiny_causal).write_model(folder)
+    return RunConfig(**{**first, **small, **settings})
 
 
 def subject(
     folder: Path,
-    targets: tuple[str, ...] = (LABELLED,),
-    retain: tuple[str, ...] = (),
+    targets: tuple[str, ...] = (tiny.TARGET,),
+    retain: tuple[str, ...] = tiny.RETAIN,
     seed: int = 0,
     **settings: Any,
 ) -> Subject:
-    """The model in `folder`, about to learn `targets`; not yet tokenised, see `compose`."""
-    causal = targets == (TALES,)
-    manifest = {"source": "file:own/model", "kind": "causal" if causal else "encoder"}
-    head = {"head": None, "head_learning_rate": None} if causal or targets == (PAIRED,) else {}
-    run = config(**{**head, **settings})
-    train, other = [rows(task) for task in targets], [rows(task, 12) for task in targets]
-    old = {task: rows(task) for task in retain}
+    """The model in `folder`, about to learn the first 40 rows of each target."""
+    causal = targets[0] in (TALES, CHOICES)
+    kind = "causal" if causal else "encoder"
+    headless = {"head": None, "head_learning_rate": None} if causal or targets == (PAIRED,) else {}
     recipe = Recipe(
-        "tiny-run", run, {**manifest, "pooling": "mean", "files": {}}, folder, train, other, old
+        "toy",
+        config(**{**headless, **settings}),
+        {"source": "file:own/model", "kind": kind, "pooling": "mean", "files": {}},
+        folder,
+        [examples(task, 0, 40) for task in targets],
+        [examples(task, 40, 60) for task in targets],
+        {task: examples(task, 0, 40) for task in retain},
     )
     AcceleratorState._reset_state(reset_partial_state=True)
     order.seed_step(seed, 0, 0)
-    return Subject(recipe, seed, Accelerator(cpu=True, mixed_precision="no"))
+    return Subject(recipe, seed, Accelerator(cpu=True))
+
+
+def objective(subject: Subject) -> Objective:
+    """What a run with the subject's methods minimises."""
+    return compose(subject, methods(subject.config))
 
 
 def composed(folder: Path, methods: list[Method], **given: Any) -> tuple[Subject, Objective]:
-    """A subject and what training it by these methods minimises."""
-    made = subject(folder, **given)
+    """A small subject, and what training it by these methods minimises."""
+    made = subject(folder, **{**SMALL, **given})
     return made, compose(made, methods)
 
 
-def parts(objective: Objective, step: int = 0, seed: int = 0) -> dict[str, torch.Tensor]:
+def parts(objective: Objective, step: int = 0, seed: int = 0) -> dict[str, Tensor]:
     """The parts of the objective at a step, with that step's dropout."""
     order.seed_step(seed, step, 0)
-    found: dict[str, torch.Tensor] = objective(seed, step)
+    found: dict[str, Tensor] = objective(seed, step)
     return found
+
+
+def head(subject: Subject) -> nn.Linear:
+    """Of the only target, which has one."""
+    (stream,) = subject.targets
+    assert isinstance(stream.trainee, EncoderTrainee) and stream.trainee.head
+    return stream.trainee.head
+
+
+def methods(run: RunConfig) -> list[Method]:
+    return chosen("toy", run)
+
+
+def misfit(
+    methods: dict[str, Any], model: str = "encoder", target: str = "classification", **run: Any
+) -> list[str]:
+    """What is said of a run's methods; retain tasks are those of tests/tiny.py."""
+    retain = {task: KINDS[task] for task in tiny.RETAIN}
+    fit = Fit(config(methods, **run), model, {"target": target}, retain)
+    found = (method.misfit(fit) for method in chosen("toy", fit.run))
+    return [reason for reason in found if reason]
