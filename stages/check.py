@@ -1,43 +1,44 @@
 """`python -m stages.check`: is params.yaml sound, and does every method fit its case?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stages import errors
 from stages.config.reading import PARAMS, mistake
 from stages.config.whole import read_whole
 from stages.errors import UserError
-from stages.training.methods.method import Fit
+from stages.training.methods.method import Fit, Method
 from stages.training.methods.table import chosen, misfits
 
+ROLES = ("targets", "retain")
 UNSEEN = 2
 """Retain tasks of a case that no run may use: what a method is judged by."""
 
 
-def _of_run(name: str, sound: dict[str, dict[str, Any]]) -> Iterator[str]:
-    run = sound["runs"][name]
+def _of_run(
+    name: str, methods: Sequence[Method], sound: dict[str, dict[str, Any]]
+) -> Iterator[str]:
+    run, tasks = sound["runs"][name], sound["tasks"]
     case = sound["cases"].get(run.case)
-    tasks = sound["tasks"]
     if not case or not all(task in tasks for task in (*case.targets, *case.retain)):
         return  # said already
     model = sound["models"].get(case.model)
     if not model:
         return
     kinds = {role: {task: tasks[task].kind for task in getattr(case, role)} for role in ROLES}
-    yield from misfits(name, Fit(run, model.kind, **kinds))
+    yield from misfits(name, methods, Fit(run, model.kind, **kinds))
 
 
-ROLES = ("targets", "retain")
-
-
-def _unseen(sound: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Two tasks of each case must be left that no method of any run sees."""
+def _unseen(
+    methods: Mapping[str, Sequence[Method]], sound: dict[str, dict[str, Any]]
+) -> Iterator[str]:
+    """Two tasks of each case must be left that no method of any run sees. `methods`: by run."""
     for case_name, case in sound["cases"].items():
         seen = {
             task
-            for name, run in sound["runs"].items()
-            if run.case == case_name
-            for method in chosen(name, run)
+            for run, of_run in methods.items()
+            if sound["runs"][run].case == case_name
+            for method in of_run
             for task in method.sees()
         }
         if len(set(case.retain) - seen) < UNSEEN:
@@ -52,13 +53,15 @@ def check() -> None:
     """Raises UserError with one line a mistake."""
     mistakes: list[str] = []
     sound = read_whole(mistakes)
-    for name in list(sound["runs"]):
+    methods: dict[str, list[Method]] = {}
+    for name, run in sound["runs"].items():
         try:
-            mistakes.extend(_of_run(name, sound))
+            methods[name] = chosen(name, run)
         except UserError as error:
             mistakes.extend(str(error).splitlines())
-            del sound["runs"][name]
-    mistakes.extend(_unseen(sound))
+        else:
+            mistakes.extend(_of_run(name, methods[name], sound))
+    mistakes.extend(_unseen(methods, sound))
     if mistakes:
         raise UserError("\n".join(dict.fromkeys(mistakes)))
 

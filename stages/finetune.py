@@ -1,6 +1,7 @@
 """Stage finetune: apply one run's recipe to its case, once a seed."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from stages.records import write_table
 from stages.storage import atomic_directory, fingerprint, read_json, sha256_file
 from stages.tasks.examples import read_role
 from stages.training.checkpoint import Checkpoint
-from stages.training.methods.method import Fit
+from stages.training.methods.method import Fit, Method
 from stages.training.methods.table import chosen, misfits
 from stages.training.run import train_seed
 from stages.training.subject import Recipe
@@ -47,12 +48,12 @@ def _recipe(run: str, config: RunConfig, manifest: dict[str, Any]) -> Recipe:
     return Recipe(run, config, manifest, materialise(manifest), train, validation, retain)
 
 
-def _check_fit(recipe: Recipe) -> None:
+def check_fit(recipe: Recipe, methods: Sequence[Method]) -> None:
     """As `stages.check` does it for the whole file, for who calls `dvc repro` without it."""
     targets = {examples.task.name: examples.task.kind for examples in recipe.train}
     retain = {name: examples.task.kind for name, examples in recipe.retain.items()}
     fit = Fit(recipe.config, recipe.manifest["kind"], targets, retain)
-    if mistakes := list(misfits(recipe.name, fit)):
+    if mistakes := list(misfits(recipe.name, methods, fit)):
         raise UserError("\n".join(mistakes))
 
 
@@ -63,7 +64,7 @@ def main(run: str) -> None:
     where = device()
     made_with = provenance(_inputs(config), **describe(where, dtype(config.precision, where)))
     recipe = _recipe(run, config, manifest)
-    _check_fit(recipe)
+    check_fit(recipe, methods)
     fingerprint_ = _fingerprint(run, config, made_with)
     curves, best_steps = [], {}
     with atomic_directory(Path(f"models/tuned/{run}")) as folder:

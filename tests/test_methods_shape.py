@@ -53,7 +53,7 @@ def moved(subject: Subject, before: dict[str, Tensor]) -> set[str]:
 
 def misfit(model: str, **methods: Any) -> str:
     run = tiny_training.config(methods=methods)
-    return "\n".join(misfits("x", Fit(run, model, {}, {})))
+    return "\n".join(misfits("x", chosen("x", run), Fit(run, model, {}, {})))
 
 
 # Freezing

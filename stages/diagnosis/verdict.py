@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.diagnosis.evidence import Evidence
+from stages.diagnosis.evidence import Curve, Evidence
 
 GAP = 0.15
 """Over-fitting: validation loss above train loss, as a share of the validation loss."""
@@ -83,7 +83,7 @@ def _over_fitting(found: Evidence) -> Finding | None:
     gap = found.error("over-fitting", unit)
     last = [one.validation_last - one.train_last for one in found.curves]
     share = float(np.mean(last) / np.mean([one.validation_last for one in found.curves]))
-    risen = all(one.validation_last >= RISEN * one.validation_best for one in found.curves)
+    risen = all(map(_has_risen, found.curves))
     sure = gap is not None and gap.low is not None and gap.low > 0
     if share < GAP or not (risen or (sure and found.epochs >= MANY_EPOCHS)):
         return None
@@ -124,11 +124,7 @@ def _step_size(found: Evidence) -> Finding | None:
 
 
 def _too_long(found: Evidence) -> Finding | None:
-    late = [
-        one
-        for one in found.curves
-        if one.best <= 0.75 * one.steps and one.validation_last >= RISEN * one.validation_best
-    ]
+    late = [one for one in found.curves if one.best <= 0.75 * one.steps and _has_risen(one)]
     if not late or len(late) < len(found.curves):
         return None
     return Finding(
@@ -228,6 +224,10 @@ RULES: tuple[Rule, ...] = (
     _format,
     _unlike,
 )
+
+
+def _has_risen(curve: Curve) -> bool:
+    return curve.validation_last >= RISEN * curve.validation_best
 
 
 def _mean(found: Evidence, figure: str) -> float:

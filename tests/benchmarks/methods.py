@@ -21,8 +21,8 @@ from stages import errors
 from stages.config.reading import load, lookup
 from stages.config.runs import RunConfig, read_run
 from stages.errors import UserError
-from stages.finetune import _check_fit
 from stages.finetune import _recipe as read_recipe
+from stages.finetune import check_fit
 from stages.storage import read_json, write_json
 from stages.tasks.examples import Examples
 from stages.training.checkpoint import Checkpoint
@@ -126,7 +126,7 @@ def _recipe(case: str, name: str, tried: Tried, steps: int) -> Recipe | None:
         _say(f"{name} is left out: its teacher {config.teacher} is not there")
         return None
     recipe = read_recipe(name, config, read_json(Path(f"models/base/{case}.json")))
-    _check_fit(recipe)
+    check_fit(recipe, chosen(name, config))
     return recipe
 
 

@@ -1,7 +1,7 @@
 """The methods there are: an import here makes one known to params.yaml."""
 
 # ruff: noqa: F401
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from stages.config.reading import mistake, parse, suggestion
 from stages.config.runs import RunConfig
@@ -49,9 +49,9 @@ def chosen(run: str, config: RunConfig) -> list[Method]:
     return methods
 
 
-def misfits(run: str, fit: Fit) -> Iterator[str]:
-    """A line for every method of the run that its case does not fit."""
-    for method in chosen(run, fit.run):
+def misfits(run: str, methods: Sequence[Method], fit: Fit) -> Iterator[str]:
+    """A line for every one of the run's `methods` that its case does not fit."""
+    for method in methods:
         reason = method.misfit(fit)
         if reason:
             settings = fit.run.methods[method.name]
