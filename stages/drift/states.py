@@ -51,17 +51,29 @@ def read(
         yield Batch(rows, ids, mask, tuple(own))
 
 
-@torch.inference_mode()
 def divergence(base: CausalModel, tuned: CausalModel, before: Batch, after: Batch) -> Floats:
     """KL(base || tuned) of the next token in nats, [rows]: the mean over a text's tokens."""
-    first, second = (
-        head_logits(loaded.model, batch.layers[-1][:, :-1]).log_softmax(-1)
-        for loaded, batch in ((base, before), (tuned, after))
+    # A text at a time: logits of a whole batch would be the most memory that the stage needs.
+    lengths = before.mask.sum(1).tolist()
+    return np.array(
+        [
+            _text_divergence(
+                base, tuned, before.layers[-1][row, : n - 1], after.layers[-1][row, : n - 1]
+            )
+            for row, n in enumerate(lengths)
+        ]
     )
-    each = (first.exp() * (first - second)).sum(-1)
-    # What comes after the last token is not part of the text.
-    weight = before.mask[:, 1:]
-    return np.asarray(((each * weight).sum(1) / weight.sum(1).clamp(min=1)).cpu().numpy())
+
+
+@torch.inference_mode()
+def _text_divergence(base: CausalModel, tuned: CausalModel, before: Tensor, after: Tensor) -> float:
+    if not len(before):
+        return 0.0
+    first, second = (
+        head_logits(loaded.model, states).log_softmax(-1)
+        for loaded, states in ((base, before), (tuned, after))
+    )
+    return float((first.exp() * (first - second)).sum(-1).mean())
 
 
 def vectors(

@@ -35,7 +35,7 @@ def state_drift(
     """Rows from what both models make of the same texts; `base` follows `tuned` in its precision.
 
     measure `cka`: linear CKA of a layer's token states (layer 0: the embeddings), over the texts of
-    all tasks. `kl`: KL(base || tuned) of the next token, of a text, in nats a token (causal).
+    all tasks, first tokens left out. `kl`: KL(base || tuned) of the next token, of a text, in nats a token (causal).
     `cosine`: 1 - cosine of a text's mean states before and after (encoder).
     """
     parameter = next(body_of(tuned).parameters())
@@ -49,6 +49,10 @@ def state_drift(
     for before, after in zip(*both, strict=True):
         yield from _of_texts(base, tuned, before, after, [asked[row][:2] for row in before.rows])
         inside = before.mask.bool().cpu().numpy()
+        # A text's first token takes the attention that nothing else wants: its states are many
+        # times larger than the rest and alike in every text (Sun 2024, arXiv:2402.17762), and
+        # would be all that CKA sees.
+        inside[:, 0] = False
         chosen = torch.from_numpy(
             inside & (generator.random(inside.shape) < TOKENS_COMPARED / total)
         )
