@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stages import errors
+from stages.config.cases import UNSEEN
 from stages.config.reading import PARAMS, mistake
 from stages.config.whole import read_whole
 from stages.errors import UserError
@@ -11,8 +12,6 @@ from stages.training.methods.method import Fit, Method
 from stages.training.methods.table import chosen, misfits
 
 ROLES = ("targets", "retain")
-UNSEEN = 2
-"""Retain tasks of a case that no run may use: what a method is judged by."""
 
 
 def _of_run(

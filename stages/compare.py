@@ -84,6 +84,7 @@ def _diagnosis(
                 training=ran.training.rows,
                 best_steps=ran.training.about["best_step"],
                 seen=tuple(ran.seen),
+                seen_in_case=measured.seen,
                 drift=ran.drift,
                 shift=measured.shift,
                 card=measured.card,

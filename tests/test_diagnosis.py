@@ -55,8 +55,9 @@ CLEAN = Evidence(
     target="goal",
     gained=True,
     lost=(),
-    kept=("kept", "other"),
+    kept=("kept", "other", "third"),
     seen=(),
+    seen_in_case=(),
     errors=(),
     curves=(CURVE,),
     moved={"weight": 0.01, "cka": [1.0, 0.99], "relearned": {}},
@@ -224,6 +225,19 @@ def test_advice_goes_on_from_what_the_run_does() -> None:
         "lwf:{weight:1.0,temperature:2.0}}'",
         "dvc exp run -S ++runs.run.learning_rate=2.5e-05",
     ]
+
+
+def replayed(lost: tuple[str, ...], kept: tuple[str, ...], seen_in_case: tuple[str, ...]) -> str:
+    tasks = tuple(Lost(task, 0.3, of_text=False, kind="linear-probe") for task in lost)
+    found = replace(CLEAN, lost=tasks, kept=kept, seen_in_case=seen_in_case)
+    return "".join(one for one in commands(found) if "replay" in one).partition("tasks:")[2][:-3]
+
+
+def test_replay_leaves_a_case_its_unseen_tasks() -> None:
+    assert replayed(("b", "a", "c"), (), ()) == "[b]"
+    assert replayed(("b", "a", "c"), ("d",), ()) == "[a,b]"
+    assert replayed(("b", "a", "c"), (), ("a",)) == "[a]"
+    assert replayed(("b", "c"), ("a",), ("a",)) == ""
 
 
 def test_what_cannot_be_taught_is_not_replayed() -> None:

@@ -6,6 +6,9 @@ from pydantic import model_validator
 
 from stages.config.reading import Name, Names, Section, check_name, load, lookup, parse, section
 
+UNSEEN = 2
+"""Retain tasks, at least, that no method of any run of a case may use: what runs are ranked by."""
+
 
 class CaseConfig(Section):
     model: Name
@@ -16,8 +19,8 @@ class CaseConfig(Section):
     def _lists_are_whole(self) -> Self:
         if not self.targets:
             raise ValueError("targets = []: give one target or more")
-        if len(self.retain) < 2:
-            raise ValueError(f"retain = {list(self.retain)}: give two tasks or more")
+        if len(self.retain) < UNSEEN:
+            raise ValueError(f"retain = {list(self.retain)}: give {UNSEEN} tasks or more")
         tasks = [*self.targets, *self.retain]
         for task in tasks:
             if tasks.count(task) > 1:

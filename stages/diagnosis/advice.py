@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from stages.config.cases import UNSEEN
 from stages.config.kinds import UNTAUGHT
 from stages.diagnosis.evidence import Evidence
 from stages.diagnosis.verdict import Finding
@@ -48,10 +49,7 @@ def advice(found: Evidence, causes: Sequence[Finding]) -> list[Advice]:
 
 def _against_loss(found: Evidence, named: set[str]) -> Iterator[Advice]:
     config = found.config
-    replayable = sorted(
-        one.task for one in found.lost if one.kind not in UNTAUGHT and one.task not in found.seen
-    )
-    if replayable and "replay" not in config.methods:
+    if (replayable := _replayable(found)) and "replay" not in config.methods:
         methods = {**config.methods, "replay": {"fraction": REPLAYED, "tasks": replayable}}
         yield Advice(
             {"pool": POOL, "methods": methods},
@@ -81,6 +79,21 @@ def _against_loss(found: Evidence, named: set[str]) -> Iterator[Advice]:
         yield Advice(
             {"steps": max(1, best)}, f"nothing was gained on validation after step {best}", 0.3
         )
+
+
+def _replayable(found: Evidence) -> list[str]:
+    """The tasks that lost most, as many as leave the case its unseen ones."""
+    left = len(found.lost) + len(found.kept) - len(found.seen_in_case) - UNSEEN
+    kept: list[str] = []
+    for one in found.lost:
+        if one.kind in UNTAUGHT or one.task in found.seen:
+            continue
+        if one.task not in found.seen_in_case:
+            if left < 1:
+                continue
+            left -= 1
+        kept.append(one.task)
+    return sorted(kept)
 
 
 def _for_target(found: Evidence, named: set[str]) -> Iterator[Advice]:

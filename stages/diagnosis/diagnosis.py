@@ -35,6 +35,7 @@ class Given:
     training: pd.DataFrame
     best_steps: Mapping[str, int]
     seen: tuple[str, ...]
+    seen_in_case: tuple[str, ...]
     drift: pd.DataFrame
     shift: Mapping[str, Any]
     card: Mapping[str, Any]
@@ -111,6 +112,7 @@ def _evidence(
         lost=lost,
         kept=kept,
         seen=given.seen,
+        seen_in_case=given.seen_in_case,
         errors=tuple(errors),
         curves=curves(given.training, given.best_steps),
         moved=moved,

@@ -57,6 +57,8 @@ class Evidence:
     """Retain tasks without a sure loss."""
     seen: tuple[str, ...]
     """Retain tasks whose train rows the run used."""
+    seen_in_case: tuple[str, ...]
+    """Those that any run of the case used, this one included."""
     errors: tuple[Error, ...]
     curves: tuple[Curve, ...]
     moved: Mapping[str, Any]

@@ -35,8 +35,8 @@ def state_drift(
     """Rows from what both models make of the same texts; `base` follows `tuned` in its precision.
 
     measure `cka`: linear CKA of a layer's token states (layer 0: the embeddings), over the texts of
-    all tasks, first tokens left out. `kl`: KL(base || tuned) of the next token, of a text, in nats a token (causal).
-    `cosine`: 1 - cosine of a text's mean states before and after (encoder).
+    all tasks, first tokens left out. `kl`: KL(base || tuned) of the next token, of a text, in nats
+    a token (causal). `cosine`: 1 - cosine of a text's mean states before and after (encoder).
     """
     parameter = next(body_of(tuned).parameters())
     body_of(base).to(parameter.device, parameter.dtype)

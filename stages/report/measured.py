@@ -50,3 +50,8 @@ class Measured:
     card: Mapping[str, Any]
     shift: Mapping[str, Any]
     runs: Mapping[str, Ran]
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """The retain tasks that any of the runs has seen."""
+        return tuple(sorted({task for ran in self.runs.values() for task in ran.seen}))
