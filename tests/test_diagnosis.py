@@ -414,3 +414,20 @@ def test_curves_are_read_from_the_training_table() -> None:
     assert (found.validation_before, found.validation_last) == (1.2, 1.4)
     assert (found.train_best, found.train_last) == (0.5, 0.4)
     assert found.worst == pytest.approx(1.5)
+
+
+def test_each_target_is_looked_at_and_named() -> None:
+    """A fault of the second target is told; one of the run, which both show, once."""
+    second = replace(CLEAN, target="aim", renamed={"train": TURNED, "test": TURNED}, lost=LOST)
+    (head,) = [one for one in findings(CLEAN, second) if one.cause == "head misalignment"]
+    assert "of aim is right" in head.evidence
+    moved = {**CLEAN.moved, "weight": 0.2}
+    both = [replace(CLEAN, target=name, lost=LOST, moved=moved) for name in ("goal", "aim")]
+    assert [one.cause for one in findings(*both)].count("step size too large") == 1
+
+
+def test_a_batch_that_stands_out_harms_no_run_that_gained() -> None:
+    uneven = (replace(CURVE, worst=1.6),)
+    assert causes(replace(CLEAN, curves=uneven)) == []
+    assert "step size too large" in causes(replace(CLEAN, curves=uneven, gained=False))
+    assert "step size too large" in causes(replace(CLEAN, curves=uneven, lost=LOST))

@@ -48,8 +48,9 @@ def diagnose(given: Given, settings: Settings) -> dict[str, Any]:
     measures = {task: about.measure for task, about in given.tasks.items()}
     moved = movement(given.drift, given.base, given.records, measures, settings.confidence)
     errors = _errors(given, settings)
-    found = _evidence(given, moved, errors, settings)
-    causes = findings(found)
+    each = [_evidence(given, target, moved, errors, settings) for target in _targets(given)]
+    found = each[0]
+    causes = findings(*each)
     told = [asdict(cause) for cause in causes]
     if not found.lost:
         told.append({"cause": NOTHING, "evidence": f"no sure loss on {', '.join(found.kept)}"})
@@ -95,9 +96,12 @@ def _errors(given: Given, settings: Settings) -> list[Error]:
 
 
 def _evidence(
-    given: Given, moved: Mapping[str, Any], errors: list[Error], settings: Settings
+    given: Given,
+    target: str,
+    moved: Mapping[str, Any],
+    errors: list[Error],
+    settings: Settings,
 ) -> Evidence:
-    target = _targets(given)[0]
     change = given.result.changes[target]
     lost, kept = losses(given.tasks, given.result, settings.confidence)
     run = given.records[given.records["seed"] == _seeds(given)[0]]

@@ -15,8 +15,9 @@ STILL_FALLING = 0.98
 """Validation loss at the last look by that before, up to where it falls still."""
 STEP = 0.05
 """Relative change of the median weight matrix from where a step was large."""
-SPIKE = 1.5
-"""The largest batch loss by the first, from where training was unstable."""
+SPIKE, EXPLODED = 1.5, 3.0
+"""The largest batch loss by the first, from where training was unstable: in a run with harm done,
+and in any. Batches of mixed tasks differ by half without a fault, by threefold they do not."""
 FEW_ROWS, MANY_EPOCHS = 1000, 5
 APART = 0.6
 """AUC between a target's training and test texts from where they are of two sources."""
@@ -39,10 +40,12 @@ class Finding:
 Rule = Callable[[Evidence], Finding | None]
 
 
-def findings(found: Evidence) -> list[Finding]:
-    """Surest first: rules that see a fault itself before those that see what goes with it. Empty:
-    nothing was surely lost, and nothing in the training stands out."""
-    return [finding for rule in RULES if (finding := rule(found))]
+def findings(*found: Evidence) -> list[Finding]:
+    """Of a run, from the evidence of each of its targets; what holds of all is told once. Surest
+    first: rules that see a fault itself before those that see what goes with it. Empty: nothing was
+    surely lost, and nothing in the training stands out."""
+    told = (rule(one) for rule in RULES for one in found)
+    return list(dict.fromkeys(finding for finding in told if finding))
 
 
 def _names(found: Evidence) -> Finding | None:
@@ -107,7 +110,10 @@ def _too_little_data(found: Evidence) -> Finding | None:
 def _step_size(found: Evidence) -> Finding | None:
     spike = max(one.worst for one in found.curves)
     large = found.moved["weight"] >= STEP and bool(found.lost)
-    wild = spike >= SPIKE or all(one.validation_last > one.validation_first for one in found.curves)
+    harmed = bool(found.lost) or not found.gained
+    wild = spike >= (SPIKE if harmed else EXPLODED) or all(
+        one.validation_last > one.validation_first for one in found.curves
+    )
     if not large and not wild:
         return None
     told = (
@@ -164,9 +170,9 @@ def _imbalance(found: Evidence) -> Finding | None:
         return None
     return Finding(
         "class imbalance",
-        f"the commonest label has {_percent(labels['train']['commonest'])} of the training rows, "
-        f"the rarest {_percent(labels['train']['rarest'])}; of the rarer half of labels "
-        f"{_percent(rare)} is right, of the commoner {_percent(common)}",
+        f"of {found.target}'s training rows the commonest label has "
+        f"{_percent(labels['train']['commonest'])}, the rarest {_percent(labels['train']['rarest'])}; "
+        f"of the rarer half of labels {_percent(rare)} is right, of the commoner {_percent(common)}",
     )
 
 
