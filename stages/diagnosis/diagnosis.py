@@ -18,7 +18,7 @@ from stages.diagnosis.verdict import findings
 from stages.statistics.calibration import calibration
 from stages.statistics.results import About, BaseResult, RunResult, Settings
 
-NOTHING = "no significant drop"
+NOTHING, UNKNOWN = "no significant drop", "no cause found"
 DECIMALS = 4
 
 
@@ -44,7 +44,8 @@ class Given:
 
 
 def diagnose(given: Given, settings: Settings) -> dict[str, Any]:
-    """`verdict`: cause and evidence, surest first, or NOTHING alone; `advice`; and the figures."""
+    """`verdict`: cause and evidence, surest first, NOTHING where no task surely lost, UNKNOWN where
+    one did and no rule says why; `advice`; and the figures."""
     measures = {task: about.measure for task, about in given.tasks.items()}
     moved = movement(given.drift, given.base, given.records, measures, settings.confidence)
     errors = _errors(given, settings)
@@ -54,6 +55,8 @@ def diagnose(given: Given, settings: Settings) -> dict[str, Any]:
     told = [asdict(cause) for cause in causes]
     if not found.lost:
         told.append({"cause": NOTHING, "evidence": f"no sure loss on {', '.join(found.kept)}"})
+    elif not causes:
+        told.append({"cause": UNKNOWN, "evidence": _lost(found)})
     slices = lost_slices(
         given.base,
         given.records,
@@ -72,6 +75,16 @@ def diagnose(given: Given, settings: Settings) -> dict[str, Any]:
         "slices": [one.told() for one in slices],
     }
     return {key: _rounded(value) for key, value in figures.items()}
+
+
+def _lost(found: Evidence) -> str:
+    each = (
+        f"{one.task} ({one.drop:.3f} bits/byte)"
+        if one.of_text
+        else f"{one.task} ({100 * one.drop:.1f} points)"
+        for one in found.lost
+    )
+    return f"surely lost: {', '.join(each)}; no figure of the training or the data stands out"
 
 
 def _targets(given: Given) -> list[str]:
@@ -104,8 +117,9 @@ def _evidence(
 ) -> Evidence:
     change = given.result.changes[target]
     lost, kept = losses(given.tasks, given.result, settings.confidence)
-    run = given.records[given.records["seed"] == _seeds(given)[0]]
-    renamed, by_label = labelled(run, target, given.tasks[target].labels, settings.confidence)
+    renamed, by_label = labelled(
+        given.records, target, given.tasks[target].labels, settings.confidence
+    )
     return Evidence(
         run=given.run,
         config=given.config,

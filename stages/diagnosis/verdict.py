@@ -168,11 +168,12 @@ def _imbalance(found: Evidence) -> Finding | None:
     )
     if common - rare < UNEQUAL:
         return None
+    most, least = (_percent(labels["train"][end]) for end in ("commonest", "rarest"))
     return Finding(
         "class imbalance",
         f"of {found.target}'s training rows the commonest label has "
-        f"{_percent(labels['train']['commonest'])}, the rarest {_percent(labels['train']['rarest'])}; "
-        f"of the rarer half of labels {_percent(rare)} is right, of the commoner {_percent(common)}",
+        f"{most}, the rarest {least}; of the rarer half of labels {_percent(rare)} is right, of "
+        f"the commoner {_percent(common)}",
     )
 
 

@@ -115,10 +115,9 @@ def _errors(told: list[dict[str, Any]]) -> Iterator[tuple[str, Figure]]:
 
 
 def _moved(told: Mapping[str, Any]) -> Iterator[str]:
-    yield (
-        f"The median weight matrix moved by {100 * told['weight']:.2f} % of its size, in its "
-        f"largest singular value by {100 * told['spectral']:.2f} %."
-    )
+    spectral = told["spectral"]
+    inner = f", in its largest singular value by {100 * spectral:.2f} %" if spectral else ""
+    yield f"The median weight matrix moved by {100 * told['weight']:.2f} % of its size{inner}."
     if told["largest"]:
         most = ", ".join(
             f"{one['module']}{'' if one['layer'] < 0 else ' of layer ' + str(one['layer'])} "
