@@ -13,7 +13,7 @@ import yaml
 
 from stages.config.runs import RunConfig
 from stages.diagnosis.advice import advice
-from stages.diagnosis.evidence import Curve, Evidence, Lost, curves
+from stages.diagnosis.evidence import Curve, Evidence, Lost, curves, labelled
 from stages.diagnosis.five_errors import Error, FiveErrors
 from stages.diagnosis.movement import movement
 from stages.diagnosis.slices import lost_slices
@@ -431,3 +431,32 @@ def test_a_batch_that_stands_out_harms_no_run_that_gained() -> None:
     assert causes(replace(CLEAN, curves=uneven)) == []
     assert "step size too large" in causes(replace(CLEAN, curves=uneven, gained=False))
     assert "step size too large" in causes(replace(CLEAN, curves=uneven, lost=LOST))
+
+
+def test_a_renaming_is_said_of_every_seed() -> None:
+    """One of two seeds with turned names is not the run's fault; both are."""
+    names = ["a", "b"] * 30
+    turned = ["b", "a"] * 30
+
+    def gains(*answers: list[str]) -> float:
+        records = pd.concat(
+            pd.DataFrame(
+                {
+                    "task": "goal",
+                    "condition": "clean",
+                    "split": "test",
+                    "seed": seed,
+                    "example_id": [f"{place:03}" for place in range(60)],
+                    "target": names,
+                    "prediction": answer,
+                    "score": [float(one == two) for one, two in zip(names, answer, strict=True)],
+                }
+            )
+            for seed, answer in enumerate(answers)
+        )
+        renamed, by_label = labelled(records, "goal", ("a", "b"), 0.95)
+        assert [n for _, n, _ in by_label] == [30 * len(answers)] * 2
+        return renamed["test"].renamed - renamed["test"].accuracy
+
+    assert gains(names, turned) == gains(turned, names) == 0
+    assert gains(turned, turned) == 1

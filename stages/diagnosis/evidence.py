@@ -68,7 +68,7 @@ class Evidence:
     renamed: Mapping[str, Relabelled]
     """Of a target with labels, by split."""
     by_label: tuple[tuple[str, int, float], ...]
-    """Of a target with labels: label, its test examples, accuracy after."""
+    """Of a target with labels: label, answers to its test examples over seeds, accuracy after."""
 
     @property
     def epochs(self) -> float:
