@@ -242,7 +242,12 @@ WRONG: list[tuple[str, Any, str, str]] = [
     # too few, too many
     (f"{RUN}.seeds", [], f"{RUN}.seeds = []", "one seed"),
     (f"{CASE}.targets", [], f"{CASE}.targets = []", "one target or more"),
-    (f"{CASE}.retain", ["news-retrieval"], f"{CASE}.retain = ['news-retrieval']", "give 2 tasks or more"),
+    (
+        f"{CASE}.retain",
+        ["news-retrieval"],
+        f"{CASE}.retain = ['news-retrieval']",
+        "2 tasks or more",
+    ),
     ("runs", {}, "runs = {}", "at least one"),
     ("runs", None, "runs = None", "at least one"),
     ("tasks", [1], "tasks = [1]", "at least one"),

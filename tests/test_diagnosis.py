@@ -17,7 +17,7 @@ from stages.diagnosis.evidence import Curve, Evidence, Lost, curves, labelled
 from stages.diagnosis.five_errors import Error, FiveErrors
 from stages.diagnosis.movement import movement
 from stages.diagnosis.slices import lost_slices
-from stages.diagnosis.verdict import findings
+from stages.diagnosis.verdict import findings, verdict
 from stages.statistics.measures import measure_for
 from stages.statistics.relabelling import Relabelled
 
@@ -83,6 +83,18 @@ def causes(found: Evidence) -> list[str]:
 def test_nothing_is_named_where_nothing_is_wrong() -> None:
     assert findings(CLEAN) == []
     assert advice(CLEAN, []) == []
+    (told,) = verdict(CLEAN)
+    assert told.cause == "no significant drop"
+    assert told.evidence == "no sure loss on kept, other, third"
+
+
+def test_a_loss_that_no_rule_explains_is_said_to_be_one() -> None:
+    unexplained = replace(CLEAN, lost=LOST, seen=("kept",), kept=("other", "third"))
+    (told,) = verdict(unexplained)
+    assert told.cause == "no cause found"
+    assert told.evidence.startswith("surely lost: kept (30.0 points); ")
+    (named,) = verdict(replace(unexplained, seen=()))
+    assert named.cause == "learned from other data only"
 
 
 TURNED = Relabelled(0.1, 0.8, 0.6, ((0, 1), (1, 0)))
@@ -156,10 +168,16 @@ TURNED = Relabelled(0.1, 0.8, 0.6, ((0, 1), (1, 0)))
         (
             {
                 "lost": LOST,
-                "moved": {**CLEAN.moved, "relearned": {"kept": {"share": 0.75}}},
+                "moved": {
+                    **CLEAN.moved,
+                    "relearned": {
+                        "kept": {"before": 0.9, "after": 0.5, "relearned": 0.8, "share": 0.75}
+                    },
+                },
             },
             "hidden rather than lost",
-            "75.0 % of the loss on kept came back",
+            "75.0 % of the loss on kept came back with ten examples (90.0 % before, 50.0 % after, "
+            "80.0 % relearned)",
         ),
         (
             {"lost": (Lost("rules", 0.2, of_text=False, kind="instruction-following"),)},

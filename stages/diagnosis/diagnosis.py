@@ -14,11 +14,10 @@ from stages.diagnosis.five_errors import Error, FiveErrors
 from stages.diagnosis.movement import movement
 from stages.diagnosis.rows import rows_of
 from stages.diagnosis.slices import lost_slices
-from stages.diagnosis.verdict import findings
+from stages.diagnosis.verdict import findings, verdict
 from stages.statistics.calibration import calibration
 from stages.statistics.results import About, BaseResult, RunResult, Settings
 
-NOTHING, UNKNOWN = "no significant drop", "no cause found"
 DECIMALS = 4
 
 
@@ -44,19 +43,11 @@ class Given:
 
 
 def diagnose(given: Given, settings: Settings) -> dict[str, Any]:
-    """`verdict`: cause and evidence, surest first, NOTHING where no task surely lost, UNKNOWN where
-    one did and no rule says why; `advice`; and the figures."""
+    """`verdict`: cause and evidence, surest first; `advice`; and the figures."""
     measures = {task: about.measure for task, about in given.tasks.items()}
     moved = movement(given.drift, given.base, given.records, measures, settings.confidence)
     errors = _errors(given, settings)
     each = [_evidence(given, target, moved, errors, settings) for target in _targets(given)]
-    found = each[0]
-    causes = findings(*each)
-    told = [asdict(cause) for cause in causes]
-    if not found.lost:
-        told.append({"cause": NOTHING, "evidence": f"no sure loss on {', '.join(found.kept)}"})
-    elif not causes:
-        told.append({"cause": UNKNOWN, "evidence": _lost(found)})
     slices = lost_slices(
         given.base,
         given.records,
@@ -66,8 +57,8 @@ def diagnose(given: Given, settings: Settings) -> dict[str, Any]:
         settings.seed,
     )
     figures: dict[str, Any] = {
-        "verdict": told,
-        "advice": [one.told(given.run) for one in advice(found, causes)],
+        "verdict": [asdict(one) for one in verdict(*each)],
+        "advice": [one.told(given.run) for one in advice(each[0], findings(*each))],
         "errors": [error.told() for error in errors],
         "moved": moved,
         "calibration": _calibration(given),
@@ -75,16 +66,6 @@ def diagnose(given: Given, settings: Settings) -> dict[str, Any]:
         "slices": [one.told() for one in slices],
     }
     return {key: _rounded(value) for key, value in figures.items()}
-
-
-def _lost(found: Evidence) -> str:
-    each = (
-        f"{one.task} ({one.drop:.3f} bits/byte)"
-        if one.of_text
-        else f"{one.task} ({100 * one.drop:.1f} points)"
-        for one in found.lost
-    )
-    return f"surely lost: {', '.join(each)}; no figure of the training or the data stands out"
 
 
 def _targets(given: Given) -> list[str]:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.diagnosis.evidence import Curve, Evidence
+from stages.diagnosis.evidence import Curve, Evidence, Lost
 
+NOTHING, UNKNOWN = "no significant drop", "no cause found"
 GAP = 0.15
 """Over-fitting: validation loss above train loss, as a share of the validation loss."""
 RISEN = 1.03
@@ -17,7 +18,7 @@ STEP = 0.05
 """Relative change of the median weight matrix from where a step was large."""
 SPIKE, EXPLODED = 1.5, 3.0
 """The largest batch loss by the first, from where training was unstable: in a run with harm done,
-and in any. Batches of mixed tasks differ by half without a fault, by threefold they do not."""
+and in any (batches of several tasks differ by half without a fault)."""
 FEW_ROWS, MANY_EPOCHS = 1000, 5
 APART = 0.6
 """AUC between a target's training and test texts from where they are of two sources."""
@@ -38,6 +39,19 @@ class Finding:
 
 
 Rule = Callable[[Evidence], Finding | None]
+
+
+def verdict(*found: Evidence) -> list[Finding]:
+    """`findings`, and what is said where no retain task was surely lost, or one was and no rule
+    says why."""
+    causes, first = findings(*found), found[0]
+    if not first.lost:
+        return [*causes, Finding(NOTHING, f"no sure loss on {', '.join(first.kept)}")]
+    if causes:
+        return causes
+    told = ", ".join(f"{one.task} ({_level(one, one.drop, 'points')})" for one in first.lost)
+    unseen = "no figure of the training or the data stands out"
+    return [Finding(UNKNOWN, f"surely lost: {told}; {unseen}")]
 
 
 def findings(*found: Evidence) -> list[Finding]:
@@ -178,11 +192,17 @@ def _imbalance(found: Evidence) -> Finding | None:
 
 
 def _hidden(found: Evidence) -> Finding | None:
-    back = {task: one for task, one in found.moved["relearned"].items() if one["share"] >= HIDDEN}
+    back = {
+        lost: found.moved["relearned"][lost.task]
+        for lost in found.lost
+        if lost.task in found.moved["relearned"]
+    }
     told = [
-        f"{_percent(min(one['share'], 1))} of the loss on {task} came back with ten examples"
-        for task, one in back.items()
-        if task in {lost.task for lost in found.lost}
+        f"{_percent(min(one['share'], 1))} of the loss on {lost.task} came back with ten examples ("
+        + ", ".join(f"{_level(lost, one[at])} {at}" for at in ("before", "after", "relearned"))
+        + ")"
+        for lost, one in back.items()
+        if one["share"] >= HIDDEN
     ]
     return Finding("hidden rather than lost", "; ".join(told)) if told else None
 
@@ -239,6 +259,10 @@ def _has_risen(curve: Curve) -> bool:
 
 def _mean(found: Evidence, figure: str) -> float:
     return float(np.mean([getattr(one, figure) for one in found.curves]))
+
+
+def _level(lost: Lost, value: float, unit: str = "%") -> str:
+    return f"{value:.3f} bits/byte" if lost.of_text else f"{100 * value:.1f} {unit}"
 
 
 def _percent(share: float) -> str:
