@@ -1,5 +1,6 @@
 """Methods that change the model itself: freezing, dropout, block expansion."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,11 @@ from tiny_training import LABELLED, PAIRED, TALES, composed, parts
 from torch import Tensor, nn
 
 from stages.errors import UserError
-from stages.training.methods.block_expansion import expand
+from stages.models.expanded import copies_of, name_in_base
+from stages.models.loading import CausalModel, load
+from stages.models.tuned import save_tuned
+from stages.scoring.likelihood import log_likelihoods
+from stages.training.methods.block_expansion import BlockExpansion, expand
 from stages.training.methods.dropout import Dropout, set_dropout
 from stages.training.methods.freeze import Freeze
 from stages.training.methods.lora import Lora
@@ -252,3 +257,82 @@ def test_an_expanded_model_says_the_same_with_and_without_cache(config: Any) -> 
     ]
     torch.testing.assert_close(torch.cat(steps, dim=1), whole, rtol=1e-4, atol=1e-4)
     assert len(cache.layers) == 6
+
+
+@pytest.fixture
+def expanded(causal: Path, tmp_path: Path) -> tuple[Subject, CausalModel]:
+    """A model whose only copy was trained, and what is loaded of what was saved."""
+    subject, objective = composed(causal, [BlockExpansion(blocks=1)], targets=(TALES,))
+    before = weights(subject.body)
+    step(objective)
+    found = moved(subject, before)
+    assert found and all("layers.2." in name for name in found)
+    save_tuned(tmp_path / "tuned", subject.body, {}, subject.recipe.manifest)
+    loaded = load(subject.recipe.manifest, causal, tmp_path / "tuned")
+    assert isinstance(loaded, CausalModel)
+    return subject, loaded
+
+
+def test_an_expanded_model_is_saved_whole_over_the_base_as_it_was(
+    expanded: tuple[Subject, CausalModel], causal: Path
+) -> None:
+    subject, loaded = expanded
+    ids = torch.tensor([[1, 5, 9, 13, 4, 7]])
+    with torch.no_grad():
+        assert torch.equal(loaded.model(ids).logits, subject.body(ids).logits)
+    assert copies_of(loaded.model) == (2,)
+    base = load({"kind": "causal"}, causal)
+    assert isinstance(base, CausalModel)
+    own = {name_in_base(name, (2,)): weight for name, weight in loaded.model.named_parameters()}
+    for name, weight in base.model.named_parameters():
+        assert torch.equal(own[name], weight), name
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_an_expanded_model_is_scored_as_it_says(
+    shared: bool, expanded: tuple[Subject, CausalModel]
+) -> None:
+    _, loaded = expanded
+    pairs = [([1, 5, 9, 13], ending) for ending in ([4, 7], [4, 8, 11], [20])]
+    found = log_likelihoods(loaded.model, pairs, 0, 64, 64, shared=shared).logprobs
+    for (context, ending), value in zip(pairs, found, strict=True):
+        with torch.no_grad():
+            said = loaded.model(torch.tensor([context + ending])).logits[0].log_softmax(-1)
+        places = range(len(context) - 1, len(context) + len(ending) - 1)
+        expected = sum(said[at, token].item() for at, token in zip(places, ending, strict=True))
+        assert value == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("other", ["lora", "adalora", "adapter", "ewc", "freeze", "l2-sp"])
+def test_copies_alone_are_trained(other: str) -> None:
+    settings: dict[str, Any] = {
+        "lora": {"r": 2},
+        "adalora": {"target_r": 1, "init_r": 2, "tinit": 0, "tfinal": 1},
+        "adapter": {"peft_type": "IA3"},
+        "ewc": {"strength": 1.0, "tasks": ["old"], "rows": 4},
+        "freeze": {"layers": 1},
+        "l2-sp": {"alpha": 0.1},
+    }
+    said = misfit("causal", **{"block-expansion": {"blocks": 1}, other: settings[other]})
+    assert f"trains its copies alone: leave out {other} or this" in said
+
+
+def test_encoders_are_not_expanded() -> None:
+    said = misfit("encoder", **{"block-expansion": {"blocks": 1}})
+    assert "no copy of one does nothing; freeze or lora would fit" in said
+    assert misfit("causal", **{"block-expansion": {"blocks": 1}}) == ""
+
+
+def test_more_copies_than_blocks(causal: Path) -> None:
+    message = r"block-expansion\.blocks = 3: the model has 2 blocks: give 2 or less$"
+    with pytest.raises(UserError, match=message):
+        composed(causal, [BlockExpansion(blocks=3)], targets=(TALES,))
+
+
+def test_copies_that_say_something_are_refused(
+    causal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a model whose last layers have names that are not known here."""
+    monkeypatch.setattr("stages.training.methods.block_expansion.LAST", re.compile("never"))
+    with pytest.raises(UserError, match=r"copies of blocks change what a model of type 'llama'"):
+        composed(causal, [BlockExpansion(blocks=1)], targets=(TALES,))

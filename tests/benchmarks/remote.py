@@ -16,8 +16,17 @@ class Remote:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._start()
+
+    def _start(self) -> None:
         self._process = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-        self._about = self._process.submit(_ask, settings, "about")
+        self._about = self._process.submit(_ask, self._settings, "about")
+
+    def restart(self) -> None:
+        """Go on in a new process: what a task leaves in memory would count for the next one."""
+        self.close()
+        self._start()
+        self.about()
 
     def about(self) -> About:
         about: About = self._about.result()

@@ -33,6 +33,8 @@ def compare(
     loaded = {"ours": ours.about().loaded, "lm-eval": theirs.about().loaded}
     found = {**_about(ours, asked), "loaded": loaded, "tasks": {}}
     for name in _tasks(ours, asked):
+        ours.restart()
+        theirs.restart()
         ours.score(name, WARM)
         search, batch_size = _best_batch_size(theirs, name, asked)
         rounds = [
@@ -65,6 +67,7 @@ def scale(ours: Remote, asked: argparse.Namespace) -> dict[str, Any]:
         few = examples // 4
         if not few:
             raise UserError(f"task {name}: {examples} examples; --scaling needs 4 or more")
+        ours.restart()
         ours.score(name, WARM)
         rounds = [(ours.score(name, few), ours.score(name, 4 * few)) for _ in range(asked.rounds)]
         sides = [
