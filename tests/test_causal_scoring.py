@@ -393,6 +393,16 @@ def test_packed_weights_change_no_bit() -> None:
     assert scores[0].tolist() == scores[1].tolist()
 
 
+def test_packed_products_are_those_of_torch_however_many_rows() -> None:
+    if not has_bf16(torch.device("cpu")):
+        pytest.skip("products in bf16 are not native here")
+    linear = torch.nn.Linear(48, 80).bfloat16().requires_grad_(False)
+    packed = PackedLinear(linear)
+    for shape in ((1,), (3, 5), (64,), (65,), (2, 100), (7, 3, 11)):
+        given = torch.randn(*shape, 48).bfloat16()
+        assert torch.equal(packed(given), linear(given)), shape
+
+
 def test_only_bf16_is_packed(llama: Any) -> None:
     pack(llama)
     assert not any(isinstance(one, PackedLinear) for one in llama.modules())
