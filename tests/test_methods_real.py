@@ -23,14 +23,14 @@ PLAIN = {BERT: "bert-full", GPT: "gpt-full"}
 """Runs of params.yaml without methods."""
 CASES: dict[str, dict[str, Any]] = {
     BERT: {
-        "target": {"train": 640, "validation": 60, "test": 120},
-        "retain": {"train": 400, "validation": 30, "test": 80},
-        "run": {"steps": 30, "validate_every": 10, "validation_rows": 60},
+        "target": {"train": 320, "validation": 60, "test": 60},
+        "retain": {"train": 200, "validation": 20, "test": 40},
+        "run": {"steps": 16, "batch_size": 16, "validate_every": 8, "validation_rows": 60},
     },
     GPT: {
-        "target": {"train": 100, "validation": 12, "test": 20},
-        "retain": {"train": 40, "validation": 10, "test": 20},
-        "run": {"steps": 8, "validate_every": 4, "validation_rows": 12},
+        "target": {"train": 60, "validation": 12, "test": 40},
+        "retain": {"train": 40, "validation": 10, "test": 12},
+        "run": {"steps": 6, "batch_size": 4, "validate_every": 3, "validation_rows": 12},
     },
 }
 ENCODER_HAS = {method for methods, _ in MEDICAL.values() for method in methods}

@@ -10,6 +10,8 @@ REPLAYING = {"pool": "retain/train"}
 FASTER = {"learning_rate": 1.0e-3}
 FASTEST = {"learning_rate": 1.0e-2}
 """Of adapters with few parameters, which start small."""
+GENTLE = {"learning_rate": 2.0e-5}
+"""From where a head starts that already fits."""
 
 
 def _adapter(peft_type: str, **settings: Any) -> dict[str, dict[str, Any]]:
@@ -18,7 +20,7 @@ def _adapter(peft_type: str, **settings: Any) -> dict[str, dict[str, Any]]:
 
 MEDICAL: dict[str, Tried] = {
     "full": ({}, {}),
-    "LP-FT": ({}, {"head": "probe"}),
+    "LP-FT": ({}, {"head": "probe"} | GENTLE),
     "layer_decay": ({}, {"layer_decay": 0.8}),
     "cosine": ({}, {"schedule": "cosine"}),
     "restarts": ({}, {"schedule": "restarts", "cycles": 2}),
