@@ -18,12 +18,14 @@ from dvc.repo import Repo
 from stages import errors
 from stages.config.cases import read_cases
 from stages.config.tasks import read_tasks
-from stages.errors import UserError
+from stages.errors import UserError, one_line
 from stages.models.base import materialise
 from stages.sources.pinned import open_source
 from stages.storage import cache_directory, read_json, sha256_file
 
 LOCK = Path("dvc.lock")
+NO_LOCK = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What a file that is no lock makes of its reader."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ def locked_outs() -> list[Out]:
         ]
     except FileNotFoundError:
         raise UserError(f"{LOCK}: not there; run `dvc repro`") from None
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:120]
+    except (yaml.YAMLError, *NO_LOCK) as error:
+        reason = one_line(" ".join(str(error).split())[:120])
         raise UserError(f"{LOCK}: damaged ({reason}): `git checkout {LOCK}`") from None
 
 

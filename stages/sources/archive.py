@@ -4,6 +4,7 @@ import io
 import lzma
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -13,7 +14,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
-from stages.errors import UserError
+from stages.errors import UserError, one_line
 from stages.sources.names import missing, split
 
 LARGEST = 20 * 2**30
@@ -36,6 +37,11 @@ UNREADABLE = (
     OSError,
     RuntimeError,  # an encrypted member
     NotImplementedError,  # an unknown compression
+    # Of damaged headers: offsets and sizes that nothing has checked.
+    ValueError,
+    LookupError,
+    OverflowError,
+    struct.error,
 )
 
 Opener = Callable[[], IO[bytes] | None]
@@ -130,9 +136,12 @@ class Archive:
             # A damaged stream has no errno; a full disk has.
             if isinstance(error, OSError) and error.errno:
                 raise
+            reason = " ".join(str(error).split())
             raise UserError(
-                f"{self._label}: cannot be read as a zip or tar archive ({error}); "
-                "name a source that is one"
+                one_line(
+                    f"{self._label}: cannot be read as a zip or tar archive ({reason}); name a "
+                    "source that is one"
+                )
             ) from error
 
 

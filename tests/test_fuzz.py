@@ -1,0 +1,185 @@
+"""Every reader of tables, archives and what stages write, given damaged files: what is sound in
+them, or one line."""
+
+import io
+import json
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from damage import OUTCOME, damaged, fuzz, told
+from faults_page import Fault
+from hypothesis import given
+
+from stages import verify
+from stages.config.tasks import Table
+from stages.records import SCHEMA, read_records, read_table, write_records
+from stages.sources.archive import Archive
+from stages.sources.pinned import open_source
+from stages.storage import read_json, sha256_file
+from stages.tasks.cells import REFUSED
+from stages.tasks.table import read_table_rows
+
+# Tables of one's own
+
+ROWS = [{"text": f"a, b {n} é\n", "label": "red" if n % 3 else "blue"} for n in range(6)]
+
+
+def parquet(rows: list[dict[str, Any]], **options: Any) -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), stream, **options)
+    return stream.getvalue()
+
+
+SOUND = {
+    ".csv": [pd.DataFrame(ROWS).to_csv(index=False).encode()],
+    ".jsonl": [b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in ROWS)],
+    ".json": [json.dumps(ROWS, indent=1).encode()],
+    ".parquet": [
+        parquet(ROWS),
+        parquet(ROWS, compression="none", use_dictionary=False),
+        parquet(ROWS, compression="gzip", row_group_size=2, data_page_version="2.0"),
+    ],
+}
+EXAMPLES = 150
+
+
+@pytest.mark.parametrize("suffix", SOUND)
+def test_tables_of_ones_own(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path(f"table{suffix}")
+    columns = {"text": "text", "label": "label"}
+
+    @fuzz(EXAMPLES)
+    @given(damaged(SOUND[suffix]))
+    def each(content: bytes) -> None:
+        path.write_bytes(content)
+        pin = {"source": f"file:{path}", "sha256": sha256_file(path)}
+        config = Table.model_validate({"reader": "table", **pin, "columns": columns})
+        rows = told(lambda: read_table_rows(open_source(**pin), config))
+        if rows is not None:
+            assert list(rows) == ["text", "label"] and len(rows)
+            assert not any(REFUSED.search(cell) for cell in [*rows["text"], *rows["label"]])
+        assert list(Path().iterdir()) == [path]
+
+    each()
+    fault(f"a damaged {suffix} table, by fuzzing", OUTCOME.format(EXAMPLES))
+
+
+# Archives
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return stream.getvalue()
+
+
+def tarred(files: dict[str, bytes], mode: str) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode=mode) as archive:  # type: ignore[call-overload]
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
+
+
+FILES = {"pkg/a.txt": b"one" * 40, "pkg/b": b"", "../up": b"x", "/abs": b"y"}
+MAKERS: dict[str, bytes] = {
+    "zip": zipped(FILES),
+    **{
+        f"tar{end}": tarred(FILES, f"w{end and ':' + end[1:]}")
+        for end in ("", ".gz", ".bz2", ".xz")
+    },
+}
+
+
+def test_archives(fault: Fault) -> None:
+    @fuzz(3 * EXAMPLES)
+    @given(damaged(list(MAKERS.values())))
+    def each(content: bytes) -> None:
+        archive = told(lambda: Archive("pypi:x==1", io.BytesIO(content)))
+        for name in archive.names() if archive else []:
+            assert not name.startswith("/") and ".." not in name.split("/")
+            told(lambda name=name: archive.read(name))
+
+    each()
+    fault("a damaged zip or tar, by fuzzing", OUTCOME.format(3 * EXAMPLES))
+
+
+# What stages write for each other
+
+
+def test_records(tmp_path: Path, fault: Fault) -> None:
+    path = tmp_path / "r.parquet"
+    records = pd.DataFrame(
+        {
+            "task": "t",
+            "split": "test",
+            "example_id": [f"{n:016x}" for n in range(20)],
+            "condition": "clean",
+            "seed": 0,
+            "variant": "final",
+            "score": 1.0,
+            "probabilities": [[0.25, 0.75]] * 20,
+        }
+    )
+    write_records(path, records, {"case": "c"})
+    sound = path.read_bytes()
+
+    @fuzz(EXAMPLES)
+    @given(damaged([sound]))
+    def each(content: bytes) -> None:
+        path.write_bytes(content)
+        told(lambda: read_table(path))
+        found = told(lambda: read_records(path))
+        if found:
+            frame, about = found
+            assert set(SCHEMA.names) <= set(frame)
+            scores = frame["score"].dropna()
+            assert ((scores >= 0) & (scores <= 1)).all()
+
+    each()
+    fault("damaged records, by fuzzing", OUTCOME.format(EXAMPLES))
+
+
+def test_json(tmp_path: Path, fault: Fault) -> None:
+    path = tmp_path / "card.json"
+
+    @fuzz(EXAMPLES)
+    @given(damaged([json.dumps({"a": [1, None, {"é": 0.5}]}).encode()]))
+    def each(content: bytes) -> None:
+        path.write_bytes(content)
+        told(lambda: read_json(path))
+
+    each()
+    fault("a damaged manifest or card, by fuzzing", OUTCOME.format(EXAMPLES))
+
+
+# What git keeps
+
+
+def test_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = {"path": "data/c/target", "md5": "0" * 32 + ".dir", "hash": "md5"}
+    lock = {"schema": "2.0", "stages": {"prepare@c": {"cmd": "python", "outs": [out]}}}
+
+    @fuzz(60)
+    @given(damaged([yaml.safe_dump(lock).encode()]))
+    def each(content: bytes) -> None:
+        Path("dvc.lock").write_bytes(content)
+        told(verify.locked_outs)
+
+    each()
+    fault("a damaged dvc.lock, by fuzzing", OUTCOME.format(60))
