@@ -145,7 +145,7 @@ def test_records(tmp_path: Path, fault: Fault) -> None:
         told(lambda: read_table(path))
         found = told(lambda: read_records(path))
         if found:
-            frame, about = found
+            frame, _ = found
             assert set(SCHEMA.names) <= set(frame)
             scores = frame["score"].dropna()
             assert ((scores >= 0) & (scores <= 1)).all()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from faults_page import Fault
 
 from stages.errors import UserError
 from stages.sources import archive as archives
@@ -88,7 +89,9 @@ OUTSIDE = ["/etc/evil", "../evil", "a/../../evil", "..\\evil", "C:\\evil", "C:ev
 
 @pytest.mark.parametrize("make", [zipped, tarred])
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_a_name_that_leads_outside_is_passed_over(make: Maker, name: str, cache: Path) -> None:
+def test_a_name_that_leads_outside_is_passed_over(
+    make: Maker, name: str, cache: Path, fault: Fault
+) -> None:
     archive = opened(make({name: b"evil", "good": b"good"}))
     assert archive.names() == ["good"]
     with pytest.raises(UserError, match="no file"):
@@ -96,12 +99,13 @@ def test_a_name_that_leads_outside_is_passed_over(make: Maker, name: str, cache:
     with pytest.raises(UserError, match="no file"):
         extracted(archive, "0" * 64, {"good": "good", "x": name})
     assert [path.suffix for path in cache.rglob("*") if path.is_file()] == [".lock", ".lock"]
+    fault(f"an archive with a member named {name}", "passed over: not listed, not extracted")
 
 
 @pytest.mark.parametrize(
     "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE]
 )
-def test_links_and_devices_of_a_tar_are_passed_over(kind: bytes) -> None:
+def test_links_and_devices_of_a_tar_are_passed_over(kind: bytes, fault: Fault) -> None:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         link = tarfile.TarInfo("link")
@@ -111,9 +115,13 @@ def test_links_and_devices_of_a_tar_are_passed_over(kind: bytes) -> None:
         inside.size = 1
         archive.addfile(inside, io.BytesIO(b"x"))
     assert opened(stream.getvalue()).names() == ["link/file"]
+    fault(
+        f"a tar with a link, pipe or device (type {kind.decode()})",
+        "passed over: not listed, not extracted",
+    )
 
 
-def test_links_of_a_zip_are_passed_over(cache: Path) -> None:
+def test_links_of_a_zip_are_passed_over(cache: Path, fault: Fault) -> None:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         link = zipfile.ZipInfo("link")
@@ -124,6 +132,7 @@ def test_links_of_a_zip_are_passed_over(cache: Path) -> None:
     assert opening.names() == ["link/file"]
     folder = extracted(opening, "0" * 64, {"link/file": "link/file"})
     assert not (folder / "link").is_symlink()
+    fault("a wheel or zip with a symbolic link", "passed over: not listed, not extracted")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"PK\x03\x04 no zip", b"no archive at all" * 99])
@@ -132,13 +141,14 @@ def test_no_archive(content: bytes) -> None:
         opened(content)
 
 
-def test_a_damaged_member() -> None:
+def test_a_damaged_member(fault: Fault) -> None:
     content = bytearray(zipped({"a": os.urandom(100_000), "b": b"x"}))
     content[50_000:50_020] = bytes(20)
     archive = opened(bytes(content))
     assert archive.read("b") == b"x"
     with pytest.raises(UserError, match="cannot be read as a zip or tar archive"):
         archive.read("a")
+    fault("a wheel or zip with a damaged member", "exit 1, one line; its other members are read")
 
 
 @pytest.mark.parametrize("make", [zipped, tarred])
@@ -149,13 +159,16 @@ def test_half_an_archive(make: Maker) -> None:
 
 
 @pytest.mark.parametrize("make", [zipped, tarred])
-def test_a_bomb_is_refused_before_it_unfolds(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_is_refused_before_it_unfolds(
+    make: Maker, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
     monkeypatch.setattr(archives, "SMALL", 100_000)
     bomb = make({"zeros": bytes(1_000_000)})
     with pytest.raises(UserError, match=r"would unfold to 1000000 or more.*200 times"):
         opened(bomb)
     monkeypatch.setattr(archives, "SMALL", 1_000_000)
     assert len(opened(bomb).read("zeros")) == 1_000_000
+    fault("a zip or tar bomb", "exit 1, one line, before it unfolds")
 
 
 def test_more_than_the_largest_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,13 +177,14 @@ def test_more_than_the_largest_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
         opened(zipped({"a": os.urandom(600), "b": os.urandom(600)}))
 
 
-def test_a_member_that_lies_about_its_size_is_cut_off() -> None:
+def test_a_member_that_lies_about_its_size_is_cut_off(fault: Fault) -> None:
     content = zipped({"zeros": bytes(10_000_000)})
     honest, lie = (10_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little")
     true, false = (zlib.crc32(bytes(size)).to_bytes(4, "little") for size in (10_000_000, 10))
     assert content.count(honest) == 2
     lying = opened(content.replace(honest, lie).replace(true, false))
     assert lying.read("zeros") == bytes(10)
+    fault("a zip whose member is longer than it says", "cut off at what it says")
 
 
 def test_extracted_files_and_no_others(cache: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from faults_page import Fault
 from hub_server import TOKEN, HubServer, Repo
 
 from stages.errors import UserError
@@ -158,7 +159,9 @@ def test_a_missing_file_is_not_asked_for(hub: HubServer, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_other_bytes_than_listed_are_removed(hub: HubServer, tmp_path: Path, name: str) -> None:
+def test_other_bytes_than_listed_are_removed(
+    hub: HubServer, tmp_path: Path, name: str, fault: Fault
+) -> None:
     repo = hub.repos["models/acme/tiny"]
     repo.served[name] = b"?" * len(repo.files[name])
     with pytest.raises(UserError, match=f"{name} should have the hash [0-9a-f]+, got [0-9a-f]+"):
@@ -166,6 +169,7 @@ def test_other_bytes_than_listed_are_removed(hub: HubServer, tmp_path: Path, nam
     assert cached_files(tmp_path, name) == []
     del repo.served[name]
     assert tiny().read(name) == repo.files[name]
+    fault("a file of the hub that is not what its listing says", "exit 1, one line; it is removed")
 
 
 def test_a_truncated_download_leaves_nothing(hub: HubServer, tmp_path: Path) -> None:
@@ -179,12 +183,13 @@ def test_a_truncated_download_leaves_nothing(hub: HubServer, tmp_path: Path) -> 
     assert source.read("model.safetensors") == WEIGHTS
 
 
-def test_a_damaged_cached_file_is_fetched_again(hub: HubServer) -> None:
+def test_a_damaged_cached_file_is_fetched_again(hub: HubServer, fault: Fault) -> None:
     source = tiny()
     path = source.folder("", ["model.safetensors"]) / "model.safetensors"
     path.resolve().write_bytes(b"damaged")
     assert source.read("model.safetensors") == WEIGHTS
     assert path.read_bytes() == WEIGHTS
+    fault("a damaged file of the hub in the cache", "fetched again")
 
 
 @pytest.mark.parametrize("revision", [None, "main", "v1.0", COMMIT[:12], COMMIT.upper()])

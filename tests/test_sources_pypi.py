@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import requests
+from faults_page import Fault
 
 from stages.errors import UserError
 from stages.sources import pip_settings
@@ -181,12 +182,15 @@ def test_what_is_cached_needs_no_network(index: Index) -> None:
 
 
 @pytest.mark.parametrize("damaged", [b"", RELEASE[:-1], RELEASE + b"x"])
-def test_a_damaged_cached_file_is_fetched_again(index: Index, cache: Path, damaged: bytes) -> None:
+def test_a_damaged_cached_file_is_fetched_again(
+    index: Index, cache: Path, damaged: bytes, fault: Fault
+) -> None:
     open_source("pypi:toy==1.0", sha256=SHA256)
     path = cache / "downloads" / SHA256 / "toy-1.0.zip"
     path.write_bytes(damaged)
     assert open_source("pypi:toy==1.0", sha256=SHA256).read(NESTED) == b"rows"
     assert path.read_bytes() == RELEASE
+    fault("a damaged release in the cache", "fetched again")
 
 
 def test_what_a_killed_process_left_is_removed(index: Index, cache: Path) -> None:
