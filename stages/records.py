@@ -50,6 +50,8 @@ def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     try:
         table = pq.read_table(path)
         about = json.loads((table.schema.metadata or {})[METADATA])
+        # Damaged text is noticed only here.
+        frame = table.replace_schema_metadata(None).to_pandas()
     except FileNotFoundError:
         raise UserError(f"{path}: not there; run `dvc repro`") from None
     except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
@@ -57,7 +59,7 @@ def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
             f"{path}: not a table of this project ({type(error).__name__}); "
             "delete it and run `dvc repro`"
         ) from None
-    return table.replace_schema_metadata(None).to_pandas(), about
+    return frame, about
 
 
 def write_records(path: Path, records: pd.DataFrame, about: dict[str, Any]) -> None:

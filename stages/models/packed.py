@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-ROWS = 64
+ROWS = 32
 """More rows than these are filled up to a multiple of them: for each number of rows that it meets
 oneDNN keeps kernels, so that memory would grow with the texts that are read."""
 
