@@ -3,10 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-ROWS = 32
-"""More rows than these are filled up to a multiple of them: for each number of rows that it meets
-oneDNN keeps kernels, so that memory would grow with the texts that are read."""
-
 
 class PackedLinear(nn.Module):
     """An `nn.Linear` for inference in bf16, its weight laid out once instead of at every call.
@@ -22,14 +18,10 @@ class PackedLinear(nn.Module):
         self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
 
     def forward(self, given: Tensor) -> Tensor:
-        rows = given.flatten(0, -2)
-        count = len(rows)
-        if count > ROWS:
-            rows = nn.functional.pad(rows, (0, 0, 0, -count % ROWS))
         product: Tensor = torch.ops.mkldnn._linear_pointwise(
-            rows, self._packed, self.bias, "none", [], ""
+            given, self._packed, self.bias, "none", [], ""
         )
-        return product[:count].view(*given.shape[:-1], self.out_features)
+        return product
 
 
 def pack(model: nn.Module) -> None:

@@ -16,7 +16,7 @@ from stages.scoring.caches import Preamble, read_beginning, sees_all, tokens_of
 from stages.scoring.trees import Tree, alone, grow, read_trees
 
 Pair = tuple[TokenIds, TokenIds]
-HEAD_LOGITS = 9 * 2**20
+HEAD_LOGITS = 2**23
 """Logits made at once. A batch's logits at all positions would be hundreds of megabytes."""
 NORMALISED = 2**20
 """Logits in fp32 at once: 4 MB stay in the cache."""
