@@ -24,8 +24,6 @@ from stages.sources.pinned import open_source
 from stages.storage import cache_directory, read_json, sha256_file
 
 LOCK = Path("dvc.lock")
-NO_LOCK = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What a file that is no lock makes of its reader."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,14 @@ def locked_outs() -> list[Out]:
         ]
     except FileNotFoundError:
         raise UserError(f"{LOCK}: not there; run `dvc repro`") from None
-    except (yaml.YAMLError, *NO_LOCK) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         reason = one_line(" ".join(str(error).split())[:120])
         raise UserError(f"{LOCK}: damaged ({reason}): `git checkout {LOCK}`") from None
 

@@ -54,9 +54,8 @@ def test_what_runs_here_is_what_is_pinned() -> None:
     found = {}
     for name in PINS:
         try:
-            found[name] = Version(
-                version(name)
-            ).public  # a build's own sign, as in 2.13.0+cpu, aside
+            # Without a build's own sign, as in 2.13.0+cpu.
+            found[name] = Version(version(name)).public
         except PackageNotFoundError:
             continue  # of another system
     assert found == {name: PINS[name] for name in found}

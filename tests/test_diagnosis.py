@@ -83,17 +83,18 @@ def causes(found: Evidence) -> list[str]:
 def test_nothing_is_named_where_nothing_is_wrong() -> None:
     assert findings(CLEAN) == []
     assert advice(CLEAN, []) == []
-    (told,) = verdict(CLEAN)
+    (told,) = verdict(CLEAN, [])
     assert told.cause == "no significant drop"
     assert told.evidence == "no sure loss on kept, other, third"
 
 
 def test_a_loss_that_no_rule_explains_is_said_to_be_one() -> None:
     unexplained = replace(CLEAN, lost=LOST, seen=("kept",), kept=("other", "third"))
-    (told,) = verdict(unexplained)
+    (told,) = verdict(unexplained, findings(unexplained))
     assert told.cause == "no cause found"
     assert told.evidence.startswith("surely lost: kept (30.0 points); ")
-    (named,) = verdict(replace(unexplained, seen=()))
+    unseen = replace(unexplained, seen=())
+    (named,) = verdict(unseen, findings(unseen))
     assert named.cause == "learned from other data only"
 
 

@@ -1,15 +1,14 @@
 """What is measured of models that an adapter, virtual tokens or copied blocks have changed."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import tiny_training
-import torch
-from tiny_training import CHOICES, LABELLED, TALES, composed, parts
+from tiny_training import CHOICES, LABELLED, TALES, composed, train
 
+from stages.drift.states import body_of
 from stages.drift.table import state_drift
 from stages.drift.weights import weight_drift
 from stages.models.loading import CausalModel, EncoderModel, load
@@ -50,27 +49,17 @@ def reloaded(
     """Kind and method; the base, and what is loaded of a model that was trained a little."""
     kind, method = request.param
     subject, objective = composed(models[kind], [method], targets=(TARGET[kind],))
-    optimizer = torch.optim.AdamW([w for w in objective.parameters() if w.requires_grad], lr=0.02)
-    for step in range(4):
-        torch.autograd.backward(list(parts(objective, step).values()))
-        optimizer.step()
-        optimizer.zero_grad()
+    train(subject, objective, [method], 4)
     save_tuned(tmp_path / "tuned", subject.body, subject.heads(), subject.recipe.manifest)
-    manifest = subject.recipe.manifest
-    return (
-        kind,
-        method,
-        (load(manifest, models[kind]), load(manifest, models[kind], tmp_path / "tuned")),
+    base, tuned = (
+        load(subject.recipe.manifest, models[kind], folder) for folder in (None, tmp_path / "tuned")
     )
-
-
-def _body(loaded: EncoderModel | CausalModel) -> Any:
-    return loaded.encoder.body if isinstance(loaded, EncoderModel) else loaded.model
+    return kind, method, (base, tuned)
 
 
 def test_only_what_a_method_moves_has_moved(reloaded: tuple[str, Method, Pair]) -> None:
     _, method, (base, tuned) = reloaded
-    rows = pd.DataFrame(weight_drift(_body(base), _body(tuned)))
+    rows = pd.DataFrame(weight_drift(body_of(base), body_of(tuned)))
     assert set(rows["layer"]) == {-1, 0, 1}, "every layer of the base is there, and no copy"
     moved = rows[rows["value"] > 0]
     assert set(moved["layer"]) == ({0, 1} if isinstance(method, Lora) else set())
@@ -101,12 +90,12 @@ def test_states_have_moved_layer_by_layer(reloaded: tuple[str, Method, Pair]) ->
 def test_a_lost_task_is_relearned(reloaded: tuple[str, Method, Pair]) -> None:
     """By weights of the base too, which an adapter had frozen."""
     kind, _, (_, tuned) = reloaded
-    train = tiny_training.examples(OLD[kind], 0, 30)
-    before = [weight.detach().clone() for weight in _body(tuned).parameters()]
-    relearn(tuned, train)
-    after = list(_body(tuned).parameters())
+    lost = tiny_training.examples(OLD[kind], 0, 30)
+    weights = list(body_of(tuned).parameters())
+    before = [weight.detach().clone() for weight in weights]
+    relearn(tuned, lost)
     change = [
-        float((new - old).detach().abs().max()) for new, old in zip(after, before, strict=True)
+        float((new.detach() - old).abs().max()) for new, old in zip(weights, before, strict=True)
     ]
     assert max(change) > 0
     assert np.isfinite(change).all()

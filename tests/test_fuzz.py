@@ -3,8 +3,6 @@ them, or one line."""
 
 import io
 import json
-import tarfile
-import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from archived import tarred, zipped
 from damage import OUTCOME, damaged, fuzz, told
 from faults_page import Fault
 from hypothesis import given
@@ -76,24 +75,6 @@ def test_tables_of_ones_own(
 
 
 # Archives
-
-
-def zipped(files: dict[str, bytes]) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(zipfile.ZipInfo(name), content)
-    return stream.getvalue()
-
-
-def tarred(files: dict[str, bytes], mode: str) -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode=mode) as archive:  # type: ignore[call-overload]
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return stream.getvalue()
 
 
 FILES = {"pkg/a.txt": b"one" * 40, "pkg/b": b"", "../up": b"x", "/abs": b"y"}

@@ -13,7 +13,7 @@ import tiny
 import tiny_training
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from tiny_training import LABELLED, TALES, composed, parts
+from tiny_training import LABELLED, TALES, composed, parts, train
 from torch import Tensor, nn
 
 from stages.config.runs import RunConfig
@@ -66,20 +66,6 @@ def kind(request: pytest.FixtureRequest) -> str:
     return found
 
 
-def step(subject: Subject, objective: Objective, methods: list[Method], steps: int) -> None:
-    """As the loop does it, at a high rate."""
-    weights = [weight for weight in objective.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=0.02)
-    objective.train()
-    for number in range(steps):
-        sum(parts(objective, number).values()).backward()  # type: ignore[union-attr]
-        optimizer.step()
-        for method in methods:
-            method.after_step(subject, number)
-        optimizer.zero_grad()
-    objective.eval()
-
-
 def features(subject: Subject, rows: int = 12) -> Tensor:
     stream = subject.targets[0]
     stream.trainee.eval()
@@ -127,7 +113,7 @@ def test_what_is_saved_is_what_was_trained_and_the_base_is_untouched(
     body = whole.encoder.body if isinstance(whole, EncoderModel) else whole.model
     before = {key: weight.clone() for key, weight in base_weights(body).items()}
     started = features(subject)
-    step(subject, objective, [method], 6)
+    train(subject, objective, [method], 6)
     trained = features(subject)
     assert (trained - started).abs().max() > 0.01, "nothing was learned"
 
@@ -181,7 +167,7 @@ def test_no_adapter_in_what_is_frozen(kind: str, models: dict[str, Path]) -> Non
     found = adapted(subject.body)
     assert found
     assert all(layer_of(name + ".") == 1 for name in found)
-    step(subject, objective, methods, 2)
+    train(subject, objective, methods, 2)
     with pytest.raises(UserError, match=r"runs\.toy\.methods\.adapter: VERA .*freeze.*lora"):
         composed(models[kind], [Freeze(layers=1), adapter(peft_type="VERA")], targets=TARGETS[kind])
 
@@ -255,7 +241,7 @@ def test_virtual_tokens_in_bf16(prompt: str, models: dict[str, Path], tmp_path: 
     method = adapter(peft_type=prompt, num_virtual_tokens=3)
     subject, objective = composed(models["encoder"], [method])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        step(subject, objective, [method], 2)
+        train(subject, objective, [method], 2)
     exact = reloaded(subject, tmp_path)
     recipe = subject.recipe
     loaded = load(recipe.manifest, recipe.base, tmp_path)
@@ -273,7 +259,7 @@ def test_virtual_tokens_take_positions(models: dict[str, Path], tmp_path: Path) 
     subject, objective = composed(models["encoder"], [fits])
     assert isinstance(subject.loaded, EncoderModel)
     assert longest_input(subject.loaded.encoder) == 24
-    step(subject, objective, [fits], 1)
+    train(subject, objective, [fits], 1)
     save_tuned(tmp_path, subject.body, {}, subject.recipe.manifest)
     loaded = load(subject.recipe.manifest, models["encoder"], tmp_path)
     assert isinstance(loaded, EncoderModel)
@@ -291,7 +277,7 @@ def test_orthogonality_is_that_of_peft(models: dict[str, Path]) -> None:
     """PEFT adds it to the loss that a model returns; this stands in for such a model's output."""
     method = AdaLora(target_r=2, init_r=4, tinit=1, tfinal=2, orth_reg_weight=0.3)
     subject, objective = composed(models["encoder"], [method])
-    step(subject, objective, [method], 1)
+    train(subject, objective, [method], 1)
     tuner = subject.body.base_model
     output = SimpleNamespace(loss=torch.zeros(()))
     with pytest.MonkeyPatch.context() as patch:
@@ -326,7 +312,7 @@ def test_ranks_are_cut_to_the_budget(models: dict[str, Path], tmp_path: Path) ->
     method = AdaLora(target_r=2, init_r=4, tinit=2, tfinal=0)
     subject, objective = composed(models["encoder"], [method], steps=8)
     assert sum(ranks(subject.body)) == 0  # it starts as the base
-    step(subject, objective, [method], 2)
+    train(subject, objective, [method], 2)
     layers = len(ranks(subject.body))
     assert ranks(subject.body) == [4] * layers
     kept: dict[str, Tensor] = {}

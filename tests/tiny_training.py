@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import tiny
 import tiny_causal
+import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -111,6 +112,20 @@ def parts(objective: Objective, step: int = 0, seed: int = 0) -> dict[str, Tenso
     order.seed_step(seed, step, 0)
     found: dict[str, Tensor] = objective(seed, step)
     return found
+
+
+def train(subject: Subject, objective: Objective, methods: list[Method], steps: int) -> None:
+    """As the loop does it, at a high rate."""
+    weights = [weight for weight in objective.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=0.02)
+    objective.train()
+    for number in range(steps):
+        torch.autograd.backward(list(parts(objective, number).values()))
+        optimizer.step()
+        for method in methods:
+            method.after_step(subject, number)
+        optimizer.zero_grad()
+    objective.eval()
 
 
 def head(subject: Subject) -> nn.Linear:

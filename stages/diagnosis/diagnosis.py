@@ -48,6 +48,7 @@ def diagnose(given: Given, settings: Settings) -> dict[str, Any]:
     moved = movement(given.drift, given.base, given.records, measures, settings.confidence)
     errors = _errors(given, settings)
     each = [_evidence(given, target, moved, errors, settings) for target in _targets(given)]
+    causes = findings(*each)
     slices = lost_slices(
         given.base,
         given.records,
@@ -57,8 +58,8 @@ def diagnose(given: Given, settings: Settings) -> dict[str, Any]:
         settings.seed,
     )
     figures: dict[str, Any] = {
-        "verdict": [asdict(one) for one in verdict(*each)],
-        "advice": [one.told(given.run) for one in advice(each[0], findings(*each))],
+        "verdict": [asdict(one) for one in verdict(each[0], causes)],
+        "advice": [one.told(given.run) for one in advice(each[0], causes)],
         "errors": [error.told() for error in errors],
         "moved": moved,
         "calibration": _calibration(given),

@@ -41,15 +41,14 @@ class Finding:
 Rule = Callable[[Evidence], Finding | None]
 
 
-def verdict(*found: Evidence) -> list[Finding]:
-    """`findings`, and what is said where no retain task was surely lost, or one was and no rule
-    says why."""
-    causes, first = findings(*found), found[0]
-    if not first.lost:
-        return [*causes, Finding(NOTHING, f"no sure loss on {', '.join(first.kept)}")]
+def verdict(found: Evidence, causes: list[Finding]) -> list[Finding]:
+    """A run's `findings`, and what is said where no retain task was surely lost, or one was and no
+    rule says why. `found`: of any of its targets."""
+    if not found.lost:
+        return [*causes, Finding(NOTHING, f"no sure loss on {', '.join(found.kept)}")]
     if causes:
         return causes
-    told = ", ".join(f"{one.task} ({_level(one, one.drop, 'points')})" for one in first.lost)
+    told = ", ".join(f"{one.task} ({_level(one, one.drop, 'points')})" for one in found.lost)
     unseen = "no figure of the training or the data stands out"
     return [Finding(UNKNOWN, f"surely lost: {told}; {unseen}")]
 
@@ -192,17 +191,13 @@ def _imbalance(found: Evidence) -> Finding | None:
 
 
 def _hidden(found: Evidence) -> Finding | None:
-    back = {
-        lost: found.moved["relearned"][lost.task]
-        for lost in found.lost
-        if lost.task in found.moved["relearned"]
-    }
+    back = found.moved["relearned"]
     told = [
         f"{_percent(min(one['share'], 1))} of the loss on {lost.task} came back with ten examples ("
         + ", ".join(f"{_level(lost, one[at])} {at}" for at in ("before", "after", "relearned"))
         + ")"
-        for lost, one in back.items()
-        if one["share"] >= HIDDEN
+        for lost in found.lost
+        if (one := back.get(lost.task)) and one["share"] >= HIDDEN
     ]
     return Finding("hidden rather than lost", "; ".join(told)) if told else None
 
