@@ -20,6 +20,7 @@ def test_a_method_beside_full(own: Path, tmp_path: Path, monkeypatch: pytest.Mon
     run: dict[str, Any] = {
         "pool": "retain/train",
         "steps": 8,
+        "batch_size": 32,
         "validate_every": 8,
         "checkpoint_every": 8,
     }
@@ -27,7 +28,7 @@ def test_a_method_beside_full(own: Path, tmp_path: Path, monkeypatch: pytest.Mon
         name: toy.subject(own / "model", methods=of_run, **run).recipe
         for name, of_run in methods.items()
     }
-    found = compare(recipes, 2)
+    found = compare(recipes, 4)
     assert list(found) == list(methods)
     for method in found.values():
         assert 0 < method["lowest"] <= method["ratio"] <= method["highest"]
