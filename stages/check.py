@@ -6,6 +6,7 @@ from typing import Any
 from stages import errors
 from stages.config.cases import UNSEEN
 from stages.config.reading import PARAMS, mistake
+from stages.config.variants import MIXED
 from stages.config.whole import read_whole
 from stages.errors import UserError
 from stages.training.methods.method import Fit, Method
@@ -26,6 +27,18 @@ def _of_run(
         return
     kinds = {role: {task: tasks[task].kind for task in getattr(case, role)} for role in ROLES}
     yield from misfits(name, methods, Fit(run, model.kind, **kinds))
+
+
+def _unmixed(
+    name: str, methods: Sequence[Method], sound: dict[str, dict[str, Any]]
+) -> Iterator[str]:
+    """Models whose weights are not those of their base are not mixed with it."""
+    for method in methods:
+        reason = method.grows()
+        for variant in sound["variants"].get(name, ()) if reason else ():
+            if variant.kind in MIXED:
+                told = f"the run has {method.name}, and {reason}: leave it out"
+                yield mistake(f"variants.{name}", variant.name, told)
 
 
 def _unseen(
@@ -60,6 +73,7 @@ def check() -> None:
             mistakes.extend(str(error).splitlines())
         else:
             mistakes.extend(_of_run(name, methods[name], sound))
+            mistakes.extend(_unmixed(name, methods[name], sound))
     mistakes.extend(_unseen(methods, sound))
     if mistakes:
         raise UserError("\n".join(dict.fromkeys(mistakes)))

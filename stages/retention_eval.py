@@ -1,5 +1,5 @@
-"""Stage retention-eval: ask a tuned model everything that the base was asked; how far it has moved,
-and what of its losses comes back by itself."""
+"""Stage retention-eval: ask a tuned model everything that the base was asked, and its variants what
+they still know; how far it has moved, and what of its losses comes back by itself."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -14,19 +14,23 @@ from stages.config.evaluation import EvaluationConfig, read_evaluation
 from stages.config.kinds import UNTAUGHT
 from stages.config.runs import read_run
 from stages.config.seed import read_seed
+from stages.config.variants import misfits, read_variants
 from stages.drift.states import body_of
 from stages.drift.table import drift_table, state_drift
 from stages.drift.weights import weight_drift
+from stages.errors import UserError
 from stages.models.base import materialise
 from stages.models.loading import CausalModel, EncoderModel, load
 from stages.records import read_records, write_records, write_table
 from stages.scoring.case import score_case, scorer_of
+from stages.scoring.derived import score_variants
 from stages.scoring.splits import Asking, read_splits
 from stages.statistics.lost import clean_test, has_lost
 from stages.statistics.measures import measure_for, values
 from stages.storage import read_json
 from stages.tasks.examples import ROLES, folders, read_role
 from stages.training.relearn import relearn
+from stages.variants.variant import Origin
 
 
 def _relearned(
@@ -60,6 +64,9 @@ def _relearned(
 
 def main(run: str) -> None:
     config, evaluation, asked_with = read_run(run), read_evaluation(), read_seed()
+    variants = read_variants(run)
+    if wrong := list(misfits(run, variants, config)):
+        raise UserError("\n".join(wrong))
     case, manifest_file = config.case, Path(f"models/base/{config.case}.json")
     manifest = read_json(manifest_file)
     folder = materialise(manifest)
@@ -87,11 +94,15 @@ def main(run: str) -> None:
         rows += _relearned(case, before, records, tuned, evaluation, asked_with)
         parts.append(records.assign(seed=seed))
         drifts.append(drift_table(rows).assign(seed=seed))
+    origin = Origin(manifest, folder, Path(f"models/tuned/{run}"), config.seeds)
+    after = pd.concat(parts, ignore_index=True)
+    derived, sizes = score_variants(case, run, variants, origin, evaluation, before, after)
     path = Path(f"metrics/records/{case}/{run}.parquet")
-    write_records(path, pd.concat(parts, ignore_index=True), about)
+    told = {**about, "bytes": sizes}
+    write_records(path, pd.concat([after, *derived], ignore_index=True), told)
     moved = pa.Table.from_pandas(pd.concat(drifts, ignore_index=True), preserve_index=False)
-    told = {"run": run, "provenance": about["provenance"]}
-    write_table(Path(f"metrics/drift/{case}/{run}.parquet"), moved, told)
+    of_drift = {"run": run, "provenance": about["provenance"]}
+    write_table(Path(f"metrics/drift/{case}/{run}.parquet"), moved, of_drift)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from stages.config.runs import RunConfig
 from stages.errors import UserError
+from stages.models.depth import layer_of
 from stages.models.encoder import embed, longest_input
 from stages.models.loading import EncoderModel, load
 from stages.models.packed import pack
@@ -30,7 +31,6 @@ from stages.training.methods.method import Fit, Method
 from stages.training.methods.peft_wrapper import PROMPTS
 from stages.training.methods.table import chosen, misfits
 from stages.training.objective import Objective
-from stages.training.optimizer import layer_of
 from stages.training.subject import Subject
 
 SMALL: dict[str, dict[str, Any]] = {

@@ -30,7 +30,8 @@ FLOORS = (
     ("leftovers", "storage", "config"),
     ("sources", "records", "provenance"),
     ("models", "tasks", "statistics"),
-    ("drift", "scoring", "training", "variants", "diagnosis", "report"),
+    ("variants",),
+    ("drift", "scoring", "training", "diagnosis", "report"),
     (*SCRIPTS, "check", "gate", "improve", "verify"),
 )
 """From the ground up. A room imports its own modules and those of lower floors, nothing else."""

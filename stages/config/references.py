@@ -6,11 +6,12 @@ from typing import Any
 from stages.config.kinds import ANSWERS, UNTAUGHT, WITH_HEAD
 from stages.config.reading import mistake, suggestion
 from stages.config.runs import RunConfig
+from stages.config.variants import misfits
 
 
 def references(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> list[str]:
     """A line for every mistake. `sound`: section -> name -> what could be read of it."""
-    checks = (_of_cases, _of_tasks, _of_runs, _of_compare)
+    checks = (_of_cases, _of_tasks, _of_runs, _of_variants, _of_compare)
     return [line for check in checks for line in check(params, sound)]
 
 
@@ -87,6 +88,18 @@ def _of_teacher(key: str, name: str, run: RunConfig, runs: Iterable[str]) -> Ite
         yield mistake(key, run.teacher, "a run is not its own teacher")
     elif folder == "models/tuned" and teacher not in runs:
         yield _unknown(key, teacher, "runs", runs)
+
+
+def _of_variants(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterator[str]:
+    for run in params["variants"]:
+        if run not in params["runs"]:
+            yield _unknown("variants", run, "runs", params["runs"])
+    for run in params["runs"]:
+        if run not in params["variants"]:
+            yield mistake(f"variants.{run}", None, "every run has an entry: give [] for none")
+    for run, variants in sound["variants"].items():
+        if run in sound["runs"]:
+            yield from misfits(run, variants, sound["runs"][run])
 
 
 def _of_compare(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterator[str]:

@@ -18,6 +18,7 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
 TEACHER = rf"^(models/base/{NAME.pattern}\.json|models/tuned/{NAME.pattern})$"
 """The base manifest, or the folder of a run whose tuned model is distilled."""
 
+Step = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Seeds = Annotated[tuple[Seed, ...], Field(strict=False), AfterValidator(_distinct)]
 
@@ -55,6 +56,7 @@ class RunConfig(Section):
     validation_rows: Annotated[int, Field(ge=10)]
     early_stopping: Annotated[int, Field(ge=1)] | None = None
     checkpoint_every: Annotated[int, Field(ge=1)]
+    snapshots: Annotated[tuple[Step, ...], Field(strict=False)] = ()
     seeds: Seeds
 
     @model_validator(mode="after")
@@ -64,6 +66,17 @@ class RunConfig(Section):
                 f"head_learning_rate = {self.head_learning_rate}: goes with head, "
                 f"which is {self.head!r}: give both or neither"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _snapshots_are_reached(self) -> Self:
+        shown = f"snapshots = {list(self.snapshots)}: "
+        if len(set(self.snapshots)) < len(self.snapshots):
+            raise ValueError(f"{shown}duplicate step")
+        if max(self.snapshots, default=0) > self.steps:
+            raise ValueError(f"{shown}the run ends after {self.steps} steps")
+        if self.snapshots and self.early_stopping is not None:
+            raise ValueError(f"{shown}early_stopping may end before: leave one of the two out")
         return self
 
     @model_validator(mode="after")

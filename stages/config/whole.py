@@ -12,6 +12,7 @@ from stages.config.references import references
 from stages.config.runs import RunConfig
 from stages.config.seed import seed_of
 from stages.config.tasks import TaskConfig
+from stages.config.variants import variants_of
 from stages.errors import UserError
 
 NAMED: dict[str, type[Section]] = {
@@ -69,9 +70,14 @@ def _read(params: dict[str, Any], mistakes: list[str]) -> dict[str, dict[str, An
     for section, model in SINGLE.items():
         parsed = _collect(mistakes, _single, params, section, model)
         sound[section] = {section: parsed} if parsed else {}
+    sound["variants"] = {}
+    for run, value in (_collect(mistakes, _entries, params, "variants") or {}).items():
+        variants = _collect(mistakes, variants_of, value, run)
+        if variants is not None:
+            sound["variants"][str(run)] = variants
     _collect(mistakes, seed_of, params)
     _collect(mistakes, _launch, params)
-    known = [*NAMED, *SINGLE, "seed", "launch"]
+    known = [*NAMED, *SINGLE, "variants", "seed", "launch"]
     for key in sorted(set(params) - set(known), key=str):
         near = suggestion(str(key), known)
         mistakes.append(mistake(str(key), params[key], f"unknown section{near}"))
@@ -85,6 +91,6 @@ def read_whole(mistakes: list[str]) -> dict[str, dict[str, Any]]:
     """
     params = load()
     sound = _read(params, mistakes)
-    if all(isinstance(params.get(section), dict) for section in NAMED):
+    if all(isinstance(params.get(section), dict) for section in (*NAMED, "variants")):
         mistakes.extend(references(params, sound))
     return sound

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.report.answer import answer
+from stages.report.derived import Derived, derived
 from stages.report.diagnosed import Apart, Diagnosed, apart, diagnosed
 from stages.report.figures import Bar, Chart, bars, chart
 from stages.report.gate import GateLine, gate_lines, summary
 from stages.report.generated import Written, written
-from stages.report.lines import Line, lines
+from stages.report.lines import Line, lines, of_runs
 from stages.report.made_with import MadeWith, made_with
 from stages.report.measured import Measured
 from stages.report.pins import DataRow, Pinned, data_rows, pinned
@@ -56,6 +57,7 @@ class RunReport:
     summary: str
     diagnosis: Diagnosed
     gate: tuple[GateLine, ...]
+    variants: Derived | None
     lines: tuple[Line, ...]
     flips: tuple[Flips, ...]
     written: tuple[Written, ...]
@@ -65,7 +67,8 @@ class RunReport:
 
 @dataclass(frozen=True)
 class CaseReport:
-    """`scores`: the case's part of scores.json. `bars`: one a line. `files`: the model's hashes."""
+    """`scores`: the case's part of scores.json, without variants. `bars`: one a line. `files`: the
+    model's hashes."""
 
     name: str
     scores: Mapping[str, Any]
@@ -109,7 +112,8 @@ def case_report(
         read_examples(path_of(measured.name, about.role, "test", task))
         for task, about in measured.case.tasks.items()
     ]
-    listed = lines(scores)
+    of_run = of_runs(scores)
+    listed = lines(of_run)
     base = measured.base.provenance
     cut = {task: about.truncated for task, about in measured.case.tasks.items()}
     made = {
@@ -119,7 +123,7 @@ def case_report(
     }
     return CaseReport(
         name=measured.name,
-        scores=scores,
+        scores=of_run,
         lines=tuple(listed),
         bars=tuple(bars(listed)),
         runs=tuple(
@@ -130,12 +134,13 @@ def case_report(
                 gate[run],
                 diagnosis[run],
                 examples,
+                scores,
             )
             for run in measured.runs
         ),
-        writing=tuple(_writing(measured, scores)),
-        noisy=tuple(_noisy(scores)),
-        floors=tuple(_floors(scores)),
+        writing=tuple(_writing(measured, of_run)),
+        noisy=tuple(_noisy(of_run)),
+        floors=tuple(_floors(of_run)),
         apart=tuple(apart(measured.shift)),
         data=tuple(data_rows(measured.card, cut)),
         model=pinned(measured.card["model"]),
@@ -152,6 +157,7 @@ def _run(
     gate: Mapping[str, Any],
     diagnosis: Mapping[str, Any],
     examples: list[Examples],
+    scores: Mapping[str, Any],
 ) -> RunReport:
     ran, judged = measured.runs[name], tuple(gate_lines(name, gate))
     base, records = measured.base.rows, ran.records.rows
@@ -163,6 +169,7 @@ def _run(
         summary=summary(judged, gate["verdict"]),
         gate=judged,
         diagnosis=diagnosed(diagnosis, {line.task: line.unit for line in of_run}),
+        variants=derived(name, ran, scores, measured.seen),
         lines=tuple(of_run),
         flips=tuple(found for found in turned if found),
         written=tuple(text for asked in examples for text in written(asked, base, records)),

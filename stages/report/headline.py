@@ -11,7 +11,7 @@ from typing import Any
 from stages import errors
 from stages.errors import UserError
 from stages.report.gate import gate_lines, summary
-from stages.report.lines import COLUMNS, lines
+from stages.report.lines import COLUMNS, lines, of_runs
 from stages.report.ranking import ranking
 from stages.storage import read_json
 
@@ -64,7 +64,7 @@ def main() -> None:
             raise UserError(f"{path}: not there; run `dvc repro`")
     gates = read_json(GATE)["cases"]
     for case, of_case in read_json(SCORES).items():
-        found = lines(of_case)
+        found = lines(of_runs(of_case))
         told = "change [interval] in the row's unit, + is better" if found else "no runs"
         print(f"\n{case}: {told}")
         if found:

@@ -7,6 +7,8 @@ from typing import Any
 from stages.report.units import Ends, Unit, ends_of, measure_of, unit_of
 
 COLUMNS = ("run", "task", "unit", "before", "after", "change", "real?")
+OF_RUN = "@"
+"""Between the names of a run and of its variant; no name in params.yaml has it."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,13 @@ class Line:
         )
 
 
+def of_runs(of_case: Mapping[str, Any]) -> dict[str, Any]:
+    """A case's part of scores.json without the variants."""
+    return {name: found for name, found in of_case.items() if OF_RUN not in name}
+
+
 def lines(of_case: Mapping[str, Any]) -> list[Line]:
-    """In the order of runs, and in each of targets, unseen and seen tasks."""
+    """Of everything beside the base, in order, and in each of targets, unseen and seen tasks."""
     base = of_case["base"]
     found: list[Line] = []
     for run, tasks in of_case.items():

@@ -31,6 +31,8 @@ class Ran:
     training: Told
     drift: pd.DataFrame
     result: RunResult
+    variants: Mapping[str, RunResult]
+    """What became of the models derived from it, by name."""
 
     @property
     def seen(self) -> list[str]:

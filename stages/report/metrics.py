@@ -1,8 +1,9 @@
 """Results -> metrics/retention.json (few keys, for diffs) and metrics/scores.json (all)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from stages.report.lines import OF_RUN
 from stages.report.measured import Measured, Ran
 from stages.statistics.comparison import Case
 from stages.statistics.intervals import Interval
@@ -11,18 +12,30 @@ from stages.statistics.results import BaseResult, Change, RunResult, SliceChange
 DECIMALS = 4
 
 
-def headline(case: Case, ran: Ran) -> dict[str, Any]:
+def headlines(case: Case, name: str, ran: Ran) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Of the run called `name`, and of each variant as <name>@<variant>."""
+    for called, result in results(name, ran):
+        yield called, headline(case, result, ran.seen)
+
+
+def results(name: str, ran: Ran) -> Iterator[tuple[str, RunResult]]:
+    """What became of a run and of its variants, by what they are called."""
+    yield name, ran.result
+    for variant, result in ran.variants.items():
+        yield f"{name}{OF_RUN}{variant}", result
+
+
+def headline(case: Case, run: RunResult, seen: Sequence[str]) -> dict[str, Any]:
     """gain.<target>, drop.<task>, retained_min, noise_drop: finite; the undefined is left out.
 
-    `retained_min` is over the tasks that the run's methods have not seen.
+    `retained_min` is over the tasks that the run's methods have not `seen`.
     """
-    run = ran.result
     kept: dict[str, Any] = {"gain": {}, "drop": {}}
     shares = []
     for task, change in run.changes.items():
         role = case.tasks[task].role
         kept["gain" if role == "target" else "drop"][task] = _rounded(change.interval.value)
-        unseen = role == "retain" and task not in ran.seen
+        unseen = role == "retain" and task not in seen
         if unseen and isinstance(change.retained, float):
             shares.append(change.retained)
     if shares:
@@ -33,20 +46,26 @@ def headline(case: Case, ran: Ran) -> dict[str, Any]:
 
 
 def scores_of(measured: Measured, confidence: float) -> dict[str, Any]:
-    """The case's part of scores.json: by base and run."""
+    """The case's part of scores.json: by base, run, and variant of a run."""
     case = measured.case
     return {
         "base": everything(case, case.base, confidence),
-        **{run: _of_run(case, ran, confidence) for run, ran in measured.runs.items()},
+        **{
+            called: _of_run(case, result, ran.seen, confidence)
+            for run, ran in measured.runs.items()
+            for called, result in results(run, ran)
+        },
     }
 
 
-def _of_run(case: Case, ran: Ran, confidence: float) -> dict[str, dict[str, Any]]:
-    found = everything(case, ran.result, confidence)
+def _of_run(
+    case: Case, result: RunResult, seen: Sequence[str], confidence: float
+) -> dict[str, dict[str, Any]]:
+    found = everything(case, result, confidence)
     for of_task in found.values():
         if "drop" in of_task:
             of_task["drop"]["seen"] = False
-    for task in ran.seen:
+    for task in seen:
         found[task]["drop"]["seen"] = True
     return found
 

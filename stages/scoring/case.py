@@ -58,6 +58,17 @@ def score_case(
     return pd.concat(records, ignore_index=True), about
 
 
+def score_variant(
+    case: str, loaded: EncoderModel | CausalModel, evaluation: EvaluationConfig, label: str
+) -> pd.DataFrame:
+    """Records of every task of `case` on validation and test, without noise and without texts of
+    the model's own."""
+    scorer = scorer_of(loaded, evaluation)
+    asking = Asking(0, (), 0, brief=True)
+    asked = tqdm(read_splits(case), desc=label, unit="task", disable=None)
+    return pd.concat([scorer.score(splits, asking)[0] for splits in asked], ignore_index=True)
+
+
 def scorer_of(
     loaded: EncoderModel | CausalModel, evaluation: EvaluationConfig
 ) -> EncoderScorer | CausalCaseScorer:

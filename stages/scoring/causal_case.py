@@ -39,7 +39,9 @@ class CausalCaseScorer:
         News is written for the test split only. Asked again, batches are of half the size.
         """
         scorer = self._scorer(1)
-        clean = {split: self._ask(scorer, part, split) for split, part in splits.scored()}
+        clean = {
+            split: self._ask(scorer, part, split) for split, part in splits.scored(asking.brief)
+        }
         parts = [scored.records for scored in clean.values()]
         for condition in asking.conditions:
             asked = self._ask(scorer, noisy(splits.test, condition, asking.seed), "test")
@@ -47,7 +49,7 @@ class CausalCaseScorer:
         if asking.repeats:
             again = self._ask(self._scorer(2), splits.test, "test")
             parts.append(again.records.assign(condition="rescored"))
-        if splits.task.kind == "news-writing":
+        if splits.task.kind == "news-writing" and not asking.brief:
             parts.append(self._write(scorer, splits, asking.seed))
         return pd.concat(parts, ignore_index=True), len(clean["test"].truncated)
 

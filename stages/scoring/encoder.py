@@ -47,12 +47,12 @@ class EncoderScorer:
         again = self._retrieve_again(splits.test)
         if splits.task.labelled:
             probe = self.heads.get(splits.task.name)
-            if probe is None or asking.repeats:
+            probe = probe or self.probe(splits)
+            if asking.repeats:
                 train, labels = self._embed(splits.train), np.asarray(splits.train.targets())
                 again = self._label_again(splits.test, train, labels, asking)
-                probe = probe or fit_probe(train, labels, len(splits.task.labels))
             answer = partial(self._label, probe)
-        parts = [answer(part, split) for split, part in splits.scored()]
+        parts = [answer(part, split) for split, part in splits.scored(asking.brief)]
         for condition in asking.conditions:
             asked = answer(noisy(splits.test, condition, asking.seed), "test")
             parts.append(asked.assign(condition=condition))
@@ -64,6 +64,11 @@ class EncoderScorer:
         texts = [text for column in splits.task.texts for text in splits.test.column(column)]
         truncated = self.tokenizer.truncated(texts, splits.task.max_length)
         return pd.concat(parts, ignore_index=True), truncated
+
+    def probe(self, splits: TaskSplits) -> Probe:
+        """What answers a labelled task for which no head was trained."""
+        labels = np.asarray(splits.train.targets())
+        return fit_probe(self._embed(splits.train), labels, len(splits.task.labels))
 
     def _rebatched(self) -> "EncoderScorer":
         return replace(self, batch_tokens=max(1, self.batch_tokens // 2), known={})

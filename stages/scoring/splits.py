@@ -19,9 +19,10 @@ class TaskSplits:
     def task(self) -> Task:
         return self.test.task
 
-    def scored(self) -> Iterator[tuple[str, Examples]]:
-        """Of the target also train rows, as many as of validation: what was learned by heart."""
-        if self.role == "target":
+    def scored(self, brief: bool) -> Iterator[tuple[str, Examples]]:
+        """Of the target also train rows, as many as of validation: what was learned by heart; not
+        where `brief`."""
+        if self.role == "target" and not brief:
             # Ids are hashes: the first in their order are a sample, and always the same one.
             first = self.train.rows.sort_values("example_id", ignore_index=True)
             yield "train", Examples(self.task, first.head(len(self.validation)))
@@ -34,12 +35,14 @@ class Asking:
     """How a task is asked beyond once.
 
     `repeats`: times the test split is asked again under condition `rescored` (0: not at all).
-    `conditions`: of noise on the test split. `seed`: what both derive from.
+    `conditions`: of noise on the test split. `seed`: what both derive from. `brief`: validation
+    and test as they are, nothing else: neither train rows nor texts of the model's own.
     """
 
     repeats: int
     conditions: tuple[str, ...]
     seed: int
+    brief: bool = False
 
 
 def read_splits(case: str) -> list[TaskSplits]:

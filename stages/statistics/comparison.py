@@ -24,6 +24,7 @@ from stages.statistics.results import (
     TaskScores,
 )
 from stages.statistics.seeds import seed_mean, seed_spread
+from stages.statistics.variants import brief
 from stages.statistics.writing import writing_figures
 
 RESCORED, GENERATED, COHERENCE = "rescored", "generated", "coherence"
@@ -90,7 +91,14 @@ class Case:
 
     def compare(self, run: pd.DataFrame) -> RunResult:
         """`run`: records of its seeds. Raises UserError, see pair."""
-        pair(self._asked, run)
+        return self._compare(self._asked, run)
+
+    def compare_variant(self, records: pd.DataFrame) -> RunResult:
+        """The same of a variant, which is asked less: see `brief`."""
+        return self._compare(brief(self._asked), records)
+
+    def _compare(self, asked: pd.DataFrame, run: pd.DataFrame) -> RunResult:
+        pair(asked, run)
         after = self._grids(run)
         worse = {task: self._worse(task, grid) for task, grid in after.items()}
         p = {
@@ -130,6 +138,7 @@ class Case:
             before.value - after[task].noisy[condition].value
             for task, scores in self.base.scores.items()
             for condition, before in scores.noisy.items()
+            if condition in after[task].noisy
         ]
         return float(np.mean(drops)) if drops else None
 

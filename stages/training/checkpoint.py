@@ -16,10 +16,16 @@ class Checkpoint:
     torch does not check what it reads: without the hash, a flipped bit would be trained on.
     """
 
-    def __init__(self, fingerprint: str, seed: int) -> None:
+    def __init__(self, fingerprint: str, seed: int, step: int | None = None) -> None:
+        """`step`: of a snapshot, which is kept beside the resume point."""
+        self._fingerprint, self._seed = fingerprint, seed
         self._folder = Path(".scratch") / fingerprint
-        self._path = self._folder / f"seed-{seed}.pt"
+        name = f"seed-{seed}" if step is None else f"snapshot-{seed}-{step}"
+        self._path = self._folder / f"{name}.pt"
         self._hashes = self._path.with_suffix(".json")
+
+    def snapshot(self, step: int) -> "Checkpoint":
+        return Checkpoint(self._fingerprint, self._seed, step)
 
     def save(self, state: dict[str, Any]) -> None:
         with atomic_file(self._path) as temporary:
@@ -38,6 +44,13 @@ class Checkpoint:
             print(f"{self._path}: damaged, so training begins anew")
             return None
         state: dict[str, Any] = torch.load(self._path, weights_only=True, map_location="cpu")
+        return state
+
+    def kept(self) -> dict[str, Any]:
+        """What `load` gives. Raises UserError where there is nothing whole."""
+        state = self.load()
+        if state is None:
+            raise UserError(f"{self._path}: not there, or damaged; run again")
         return state
 
     def remove_all(self) -> None:

@@ -55,7 +55,7 @@ def trainable(objective: torch.nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _restore(objective: torch.nn.Module, weights: dict[str, Tensor]) -> None:
+def restore(objective: torch.nn.Module, weights: dict[str, Tensor]) -> None:
     with torch.no_grad():
         for name, parameter in objective.named_parameters():
             if parameter.requires_grad:
@@ -83,16 +83,17 @@ def _draw(rows: NDArray[np.integer], size: int) -> list[int]:
 def train(
     subject: Subject,
     objective: Objective,
-    checkpoint: Checkpoint | None,
+    checkpoint: Checkpoint,
     after_step: Callable[[int], None],
+    resumable: bool,
 ) -> tuple[History, int]:
     """Train in place, leave the weights of the best validation loss, return curves and that step.
 
     A step's row holds the objective (training mode) and its parts, the rate of the body and the
     norm of the gradient; every `validate_every` steps, and before the first and after the last,
     also the losses on a fixed subset of train and of validation (evaluation mode), means over
-    targets. Without a `checkpoint` nothing is resumed. Raises UserError where a loss or a
-    gradient is not finite.
+    targets. The weights after each step of `snapshots` are left beside the checkpoint. Where not
+    `resumable`, training begins anew. Raises UserError where a loss or a gradient is not finite.
     """
     config, seed, accelerator = subject.config, subject.seed, subject.accelerator
     optimizer = make_optimizer(
@@ -103,7 +104,7 @@ def train(
         config.layer_decay,
     )
     model, optimizer = accelerator.prepare(objective, optimizer)
-    progress = _resume(objective, optimizer, checkpoint)
+    progress = _resume(objective, optimizer, checkpoint, config) if resumable else Progress()
     looks = _looks(subject)
     if progress.step == 0:
         _validate(subject, objective, looks, progress)
@@ -151,11 +152,14 @@ def train(
         last = progress.step == config.steps
         if progress.step % config.validate_every == 0 or last:
             _validate(subject, objective, looks, progress)
-        if progress.step % config.checkpoint_every == 0 and not last and checkpoint:
+        # Before the checkpoint, which does not come back to this step.
+        if progress.step in config.snapshots and accelerator.is_main_process:
+            checkpoint.snapshot(progress.step).save({"weights": trainable(objective)})
+        if progress.step % config.checkpoint_every == 0 and not last and resumable:
             _save(objective, optimizer, progress, accelerator, checkpoint)
         bar.update()
     bar.close()
-    _restore(objective, progress.best_weights)
+    restore(objective, progress.best_weights)
     objective.eval()
     return progress.history, progress.best_step
 
@@ -243,10 +247,15 @@ def _save(
         )
 
 
-def _resume(objective: Objective, optimizer: Any, checkpoint: Checkpoint | None) -> Progress:
-    state = checkpoint.load() if checkpoint else None
+def _resume(
+    objective: Objective, optimizer: Any, checkpoint: Checkpoint, config: RunConfig
+) -> Progress:
+    state = checkpoint.load()
     if state is None:
         return Progress()
-    _restore(objective, state["weights"])
+    passed = [step for step in config.snapshots if step <= state["progress"]["step"]]
+    if any(checkpoint.snapshot(step).load() is None for step in passed):
+        return Progress()
+    restore(objective, state["weights"])
     optimizer.load_state_dict(state["optimizer"])
     return Progress(**state["progress"])

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from stages.models.depth import is_embedding, layer_of
+
 HEAD = re.compile(r"(trainees\.\d+\.)?head\.")
-LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
-EMBEDDING = re.compile(r"embed|wte|wpe")
 
 
 def make_optimizer(
@@ -46,17 +46,6 @@ def _below(name: str, top: int) -> int:
     if layer is not None:
         return top - layer
     return top + 1 if is_embedding(name) else 0
-
-
-def layer_of(name: str) -> int | None:
-    """The layer that a parameter is in, by its name, counted from 0; None of what is in none."""
-    found = LAYER.search(name)
-    return int(found[1]) if found else None
-
-
-def is_embedding(name: str) -> bool:
-    """Whether a parameter that is in no layer lies below them all."""
-    return bool(EMBEDDING.search(name))
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

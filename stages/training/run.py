@@ -14,7 +14,7 @@ from stages.models.tuned import save_tuned
 from stages.tasks.examples import Examples
 from stages.training import order
 from stages.training.checkpoint import Checkpoint
-from stages.training.loop import History, train
+from stages.training.loop import History, restore, train
 from stages.training.methods.method import Method
 from stages.training.objective import Objective
 from stages.training.subject import Recipe, Subject
@@ -23,7 +23,8 @@ from stages.training.subject import Recipe, Subject
 def train_seed(
     recipe: Recipe, methods: Sequence[Method], seed: int, checkpoint: Checkpoint, out: Path
 ) -> tuple[History, int]:
-    """Train, write the tuned weights into `out`; return the curves and the step that was kept."""
+    """Train, write the tuned weights into `out`, and those of each snapshot into a folder of it;
+    return the curves and the step that was kept."""
     keep_freed_memory()
     where = device()
     mixed = "bf16" if dtype(recipe.config.precision, where) == torch.bfloat16 else "no"
@@ -41,9 +42,12 @@ def train_seed(
             method.after_step(subject, step)
 
     resumable = all(method.resumable for method in methods)
-    history, best = train(subject, objective, checkpoint if resumable else None, after_step)
+    history, best = train(subject, objective, checkpoint, after_step, resumable)
     if accelerator.is_main_process:
         save_tuned(out, subject.body, subject.heads(), recipe.manifest)
+        for step in recipe.config.snapshots:
+            restore(objective, checkpoint.snapshot(step).kept()["weights"])
+            save_tuned(out / f"step-{step}", subject.body, subject.heads(), recipe.manifest)
     accelerator.free_memory()
     return history, best
 

@@ -66,6 +66,9 @@ class Adapter(Method):
             )
         return misfit_of_adapter(self.name, fit)
 
+    def grows(self) -> str | None:
+        return "virtual tokens are no change of weights" if self.peft_type in PROMPTS else None
+
     def adapt(self, subject: Subject) -> None:
         """Freeze the body and put the adapter around it."""
         wrap(subject, self.name, self.peft_type, dict(self.model_extra or {}))

@@ -41,6 +41,9 @@ class BlockExpansion(Method):
             return f"trains its copies alone: leave out {', '.join(others)} or this"
         return None
 
+    def grows(self) -> str | None:
+        return "its copies of blocks have no weights in the base"
+
     def shape(self, subject: Subject) -> None:
         """Raises UserError where the model has fewer blocks, or where its copies change it."""
         model = subject.body

@@ -5,8 +5,8 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from stages.errors import UserError
+from stages.models.depth import is_embedding, layer_of
 from stages.training.methods.method import Method
-from stages.training.optimizer import is_embedding, layer_of
 from stages.training.subject import Subject
 
 

@@ -44,6 +44,10 @@ class Method(Section):
         """The retain tasks whose train split it uses. They are no longer unseen."""
         return ()
 
+    def grows(self) -> str | None:
+        """Why the tuned model has weights that its base lacks; None where it has none."""
+        return None
+
     def rewrite(self, examples: Examples, seed: int) -> Examples:
         """The train rows of a target, before they are tokenised."""
         return examples

@@ -1,0 +1,86 @@
+"""What compare reads: the tables of a case, and what its runs and their variants came to."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages.config.runs import RunConfig
+from stages.config.variants import Variant
+from stages.errors import UserError
+from stages.records import read_records, read_table
+from stages.report.measured import Measured, Ran, Told
+from stages.statistics.comparison import RESCORED, Case
+from stages.statistics.results import About, RunResult, Settings
+from stages.statistics.variants import FINAL, of_variant
+from stages.statistics.whole import check_whole
+from stages.storage import read_json
+
+FIGURES = ("cards", "shift")
+
+
+def _tasks(about: Mapping[str, Any]) -> dict[str, About]:
+    """Targets first."""
+    told = sorted(about["tasks"].items(), key=lambda item: item[1]["role"] != "target")
+    return {
+        name: About(**{**of_task, "labels": tuple(of_task["labels"])}) for name, of_task in told
+    }
+
+
+def _check_seeds(run: str, records: pd.DataFrame, expected: tuple[int, ...]) -> None:
+    found = sorted(set(records["seed"]))
+    if found != sorted(expected):
+        raise UserError(
+            f"records of {run} are of seeds {found}, params.yaml says {sorted(expected)}; "
+            "run `dvc repro`"
+        )
+
+
+def _variants(
+    case: Case, run: str, told: Told, variants: Sequence[Variant]
+) -> Iterator[tuple[str, RunResult]]:
+    """By name. Raises UserError where the records hold others than params.yaml says."""
+    found = sorted(set(told.rows["variant"]) - {FINAL})
+    if found != sorted(variant.name for variant in variants):
+        raise UserError(
+            f"records of {run} hold the variants {found}, params.yaml says "
+            f"{[variant.name for variant in variants]}; run `dvc repro`"
+        )
+    for variant in variants:
+        rows = of_variant(told.rows, variant.name)
+        check_whole(f"{run}@{variant.name}", rows, case.tasks, ("clean",))
+        yield variant.name, case.compare_variant(rows)
+
+
+def _ran(
+    case: Case, name: str, run: str, seeds: tuple[int, ...], variants: Sequence[Variant]
+) -> Ran:
+    told = Told(*read_records(Path(f"metrics/records/{name}/{run}.parquet")))
+    records = Told(of_variant(told.rows), told.about)
+    _check_seeds(run, records.rows, seeds)
+    check_whole(f"run {run}", records.rows, case.tasks, ("clean",))
+    derived = dict(_variants(case, run, told, variants))
+    training = Told(*read_table(Path(f"metrics/training/{name}/{run}.parquet")))
+    drift, _ = read_table(Path(f"metrics/drift/{name}/{run}.parquet"))
+    return Ran(records, training, drift, case.compare(records.rows), derived)
+
+
+def measured_of(
+    name: str,
+    runs: Mapping[str, RunConfig],
+    variants: Mapping[str, Sequence[Variant]],
+    settings: Settings,
+) -> Measured:
+    """`runs`: of all cases, and their `variants`."""
+    base = Told(*read_records(Path(f"metrics/records/{name}/base.parquet")))
+    card, shift = (read_json(Path(f"metrics/{kind}/{name}.json")) for kind in FIGURES)
+    tasks = _tasks(base.about)
+    check_whole(f"the base of {name}", base.rows, tasks, ("clean", RESCORED))
+    case = Case(base.rows, tasks, settings)
+    ran = {
+        run: _ran(case, name, run, told.seeds, variants[run])
+        for run, told in runs.items()
+        if told.case == name
+    }
+    return Measured(name, case, base, card, shift, ran)
