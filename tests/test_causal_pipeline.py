@@ -25,6 +25,7 @@ CHOICES = ("addition", "agreement", "country-names-fr")
 RETAIN = (*CHOICES, "instructions")
 RUNS = ("full", "lora", "still")
 RANK, STEPS, STILL = 2, 30, 1e-6
+VARIANTS = ("wise-0.5", "int8")
 
 
 def _params(project: Path) -> dict[str, Any]:
@@ -71,6 +72,7 @@ def _params(project: Path) -> dict[str, Any]:
             "lora": {**recipe, "methods": {"lora": {"r": RANK}}},
             "still": {**recipe, "learning_rate": STILL},
         },
+        "variants": {**{run: [] for run in RUNS}, "full": list(VARIANTS)},
         "evaluation": {
             **real["evaluation"],
             "precision": "fp32",
@@ -106,10 +108,13 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def _records(project: Path, who: str, task: str, condition: str = "clean") -> pd.DataFrame:
+def _records(
+    project: Path, who: str, task: str, condition: str = "clean", variant: str = "final"
+) -> pd.DataFrame:
     """Of the test split, by example."""
     records, _ = read_table(project / f"metrics/records/{CASE}/{who}.parquet")
     chosen = (records["task"] == task) & (records["split"] == "test")
+    chosen &= records["variant"] == variant
     return records[chosen & (records["condition"] == condition)].set_index("example_id")
 
 
@@ -303,3 +308,21 @@ def test_an_encoders_task_is_refused(
         f"params.yaml: cases.{CASE}.retain = 'topics': is {kind}; gpt is of kind causal, which "
         "fits multiple-choice, language-modelling, news-writing, instruction-following, lm-eval"
     )
+
+
+def test_variants_lie_between_or_near(project: Path) -> None:
+    """Half way to a model of other weights is another model; 8 bits are nearly the same one."""
+    before = _records(project, "base", TARGET)["nll"].mean()
+    after = _records(project, "full", TARGET)["nll"].mean()
+    half, rounded = (
+        _records(project, "full", TARGET, variant=variant)["nll"].mean() for variant in VARIANTS
+    )
+    assert after < half < before
+    assert rounded == pytest.approx(after, rel=0.05)
+    assert rounded != after
+    told = read_json(project / "metrics/retention.json")[CASE]
+    assert set(told) == {*RUNS, *(f"full@{variant}" for variant in VARIANTS)}
+    records, _ = read_table(project / f"metrics/records/{CASE}/full.parquet")
+    asked = records[records["variant"] != "final"]
+    assert set(asked["condition"]) == {"clean"}
+    assert set(asked["split"]) == {"validation", "test"}

@@ -37,6 +37,7 @@ PARAMS: dict[str, Any] = yaml.safe_load(REAL)
 KEPT = {
     "cases": ["medical-bert"],
     "runs": ["bert-full", "bert-lora"],
+    "variants": ["bert-full", "bert-lora"],
     "tasks": [*PARAMS["cases"]["medical-bert"]["retain"], "medical-qa", "news-writing", "addition"],
 }
 PARAMS["evaluation"]["noise"]["tasks"] = "all"
@@ -376,6 +377,7 @@ def test_names_of_many_types_are_told_beside_an_unknown_one() -> None:
 def test_a_good_slug(name: str) -> None:
     found = params()
     found["runs"][name] = found["runs"]["bert-full"]
+    found["variants"][name] = []
     write(found)
     assert mistakes() == []
     assert name in read_runs()
@@ -385,6 +387,7 @@ def test_a_good_slug(name: str) -> None:
 def test_reserved_run_names(name: str) -> None:
     found = params()
     found["runs"][name] = found["runs"]["bert-full"]
+    found["variants"][name] = []
     write(found)
     assert the_mistake() == f"params.yaml: runs = {name!r}: this name is reserved"
 

@@ -215,6 +215,7 @@ def _params(project: Path) -> dict[str, Any]:
                 "seeds": [0],
             }
         },
+        "variants": {"full": []},
         "evaluation": {
             **real["evaluation"],
             "precision": "fp32",

@@ -54,6 +54,7 @@ def _params(case: str, tried: Tried) -> dict[str, Any]:
         "tasks": {**real["tasks"], **{task: real["tasks"][task] | n for task, n in rows.items()}},
         "cases": {case: about},
         "runs": {**teacher, RUN: {**plain, "methods": methods, **settings}},
+        "variants": {run: [] for run in (*teacher, RUN)},
         "evaluation": {
             **real["evaluation"],
             "noise_repeats": 2,

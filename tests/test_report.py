@@ -344,6 +344,7 @@ def write_params(runs: dict[str, str], seeds: Sequence[int]) -> None:
         "seed": 20,
         "cases": cases,
         "runs": {run: {**recipe, "case": case, "seeds": [*seeds]} for run, case in runs.items()},
+        "variants": {run: [] for run in runs},
         "compare": {**real["compare"], "resamples": 200},
     }
     Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")

@@ -169,7 +169,7 @@ def make_params(project: Path) -> dict[str, Any]:
         },
         "cases": {CASE: {"model": "bert", "targets": [TARGET], "retain": list(RETAIN)}},
         "runs": {"full": recipe, "lora": {**recipe, **lora}},
-        "variants": {"full": ["wise-0.5"], "lora": []},
+        "variants": {"full": [], "lora": []},
         "evaluation": {**real["evaluation"], **scoring},
         "compare": {**real["compare"], "resamples": 200},
     }

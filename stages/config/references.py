@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from stages.config.kinds import ANSWERS, UNTAUGHT, WITH_HEAD
-from stages.config.reading import mistake, suggestion
+from stages.config.reading import NAME, mistake, suggestion
 from stages.config.runs import RunConfig
 from stages.config.variants import misfits
 
@@ -91,11 +91,14 @@ def _of_teacher(key: str, name: str, run: RunConfig, runs: Iterable[str]) -> Ite
 
 
 def _of_variants(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterator[str]:
+    if not params["runs"]:
+        return  # said already
     for run in params["variants"]:
         if run not in params["runs"]:
-            yield _unknown("variants", run, "runs", params["runs"])
+            yield _unknown("variants", str(run), "runs", params["runs"])
     for run in params["runs"]:
-        if run not in params["variants"]:
+        named = isinstance(run, str) and NAME.fullmatch(run)
+        if named and run not in params["variants"]:
             yield mistake(f"variants.{run}", None, "every run has an entry: give [] for none")
     for run, variants in sound["variants"].items():
         if run in sound["runs"]:

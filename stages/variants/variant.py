@@ -68,5 +68,5 @@ def size_of(loaded: Loaded) -> int:
     model may leave them out, but has to hold the places of the others, which are not counted."""
     body = body_of(loaded)
     quantised: int = sum(layer.bytes for layer in body.modules() if isinstance(layer, Int8Linear))
-    kept = sum(int(torch.count_nonzero(one)) * one.element_size() for one in body.parameters())
+    kept: int = sum(int(torch.count_nonzero(one)) * one.element_size() for one in body.parameters())
     return kept + quantised

@@ -200,7 +200,7 @@ def write_params(roles: dict[str, str]) -> None:
         "targets": [name for name, role in roles.items() if role == "target"],
         "retain": [name for name, role in roles.items() if role == "retain"],
     }
-    params = {**real, "cases": {CASE: case}, "runs": {RUN: recipe}}
+    params = {**real, "cases": {CASE: case}, "runs": {RUN: recipe}, "variants": {RUN: []}}
     Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
 
