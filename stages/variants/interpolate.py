@@ -13,7 +13,7 @@ from torch import Tensor
 from stages.errors import UserError
 from stages.models.depth import is_embedding, layer_of
 from stages.models.loading import EncoderModel
-from stages.models.probe import Floats, Probe
+from stages.models.probe import Probe
 from stages.variants.body import Loaded, weights_of
 
 PARTS = ("weight", "bias")
@@ -26,7 +26,8 @@ def wise(base: Loaded, tuned: Loaded, alpha: float, heads: Mapping[str, Probe]) 
     equation 1), in `tuned`'s own memory.
 
     `heads`: what the base answers each labelled target with, its probe: the other end of the line
-    on which a trained head lies, so that alpha 0 is the base as it was scored, and 1 the run.
+    on which a trained head lies, so that alpha 0 is the base as it was scored, and 1 the run. A head
+    that is not among them stays as it was trained.
     """
     before = weights_of(base, f"wise-{alpha:g}")
     for name, weight in weights_of(tuned, f"wise-{alpha:g}").items():
@@ -35,20 +36,17 @@ def wise(base: Loaded, tuned: Loaded, alpha: float, heads: Mapping[str, Probe]) 
     if not isinstance(tuned, EncoderModel):
         return tuned
     mixed = {
-        task: Probe(
-            _between(heads[task].weight, head.weight, alpha),
-            _between(heads[task].bias, head.bias, alpha),
-        )
-        for task, head in tuned.heads.items()
+        task: _between(heads.get(task, head), head, alpha) for task, head in tuned.heads.items()
     }
     return EncoderModel(tuned.encoder, tuned.tokenizer, mixed)
 
 
-def _between(start: Floats, end: Floats, alpha: float) -> Floats:
+def _between(start: Probe, end: Probe, alpha: float) -> Probe:
     # An end alone: a probe's bias is -inf for a label without rows.
     if alpha in (0.0, 1.0):
         return end if alpha else start
-    return np.asarray((1 - alpha) * start + alpha * end)
+    pairs = ((getattr(start, part), getattr(end, part)) for part in PARTS)
+    return Probe(*((1 - alpha) * before + alpha * after for before, after in pairs))
 
 
 @torch.no_grad()
