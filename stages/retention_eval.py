@@ -30,7 +30,7 @@ from stages.statistics.measures import measure_for, values
 from stages.storage import read_json
 from stages.tasks.examples import ROLES, folders, read_role
 from stages.training.relearn import relearn
-from stages.variants.variant import Origin
+from stages.variants.variant import Origin, check_kinds
 
 
 def _relearned(
@@ -67,6 +67,7 @@ def main(run: str) -> None:
     variants = read_variants(run)
     if wrong := list(misfits(run, variants, config)):
         raise UserError("\n".join(wrong))
+    check_kinds(variants)
     case, manifest_file = config.case, Path(f"models/base/{config.case}.json")
     manifest = read_json(manifest_file)
     folder = materialise(manifest)

@@ -26,8 +26,8 @@ def wise(base: Loaded, tuned: Loaded, alpha: float, heads: Mapping[str, Probe]) 
     equation 1), in `tuned`'s own memory.
 
     `heads`: what the base answers each labelled target with, its probe: the other end of the line
-    on which a trained head lies, so that alpha 0 is the base as it was scored, and 1 the run. A head
-    that is not among them stays as it was trained.
+    on which a trained head lies, so that alpha 0 is the base as it was scored, and 1 the run. Any
+    other head stays as it was trained.
     """
     before = weights_of(base, f"wise-{alpha:g}")
     for name, weight in weights_of(tuned, f"wise-{alpha:g}").items():

@@ -45,15 +45,20 @@ class Int8Linear(nn.Module):
 def quantise(loaded: Loaded) -> Loaded:
     """All linear layers but heads become Int8Linear, in place; the rest stays in fp32.
 
-    Raises UserError on a device other than the CPU, or where torch has no such products for it.
+    Raises UserError, see check_processor.
     """
-    if device().type != "cpu":
-        raise UserError(f"int8: for a CPU, and the device is {device().type}: leave it out")
-    if torch.backends.quantized.engine == "none":
-        raise UserError("int8: torch has no products in 8 bits for this processor: leave it out")
+    check_processor()
     for parent, attribute, layer in linear_layers(loaded):
         # GPT-2's Conv1D has its weight the other way round.
         weight = layer.weight if isinstance(layer, nn.Linear) else layer.weight.t()
         bias = None if layer.bias is None else layer.bias.detach()
         setattr(parent, attribute, Int8Linear(weight, bias))
     return loaded
+
+
+def check_processor() -> None:
+    """Raises UserError on a device other than the CPU, or where torch has no such products for it."""
+    if device().type != "cpu":
+        raise UserError(f"int8: for a CPU, and the device is {device().type}: leave it out")
+    if torch.backends.quantized.engine == "none":
+        raise UserError("int8: torch has no products in 8 bits for this processor: leave it out")

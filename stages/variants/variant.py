@@ -14,7 +14,7 @@ from stages.models.probe import Probe
 from stages.variants.body import Loaded, body_of
 from stages.variants.interpolate import lines, soup, wise
 from stages.variants.prune import prune
-from stages.variants.quantise import Int8Linear, quantise
+from stages.variants.quantise import Int8Linear, check_processor, quantise
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,12 @@ class Origin:
 
     def untuned(self) -> Loaded:
         return load(self.manifest, self.base)
+
+
+def check_kinds(variants: Sequence[Variant]) -> None:
+    """Raises UserError where this machine cannot make one of them: before hours of scoring."""
+    if any(variant.kind == "int8" for variant in variants):
+        check_processor()
 
 
 def made(variant: Variant, origin: Origin, seed: int) -> Loaded:
