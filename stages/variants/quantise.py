@@ -57,7 +57,7 @@ def quantise(loaded: Loaded) -> Loaded:
 
 
 def check_processor() -> None:
-    """Raises UserError on a device other than the CPU, or where torch has no such products for it."""
+    """Raises UserError on a device other than the CPU, or where torch has no such products."""
     if device().type != "cpu":
         raise UserError(f"int8: for a CPU, and the device is {device().type}: leave it out")
     if torch.backends.quantized.engine == "none":
