@@ -408,6 +408,14 @@ def test_only_bf16_is_packed(llama: Any) -> None:
     assert not any(isinstance(one, PackedLinear) for one in llama.modules())
 
 
+def test_nothing_is_packed_where_the_processor_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There torch refuses to lay the weights out."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    model = make(CONFIGS["llama"]()).bfloat16()
+    pack(model)
+    assert not any(isinstance(one, PackedLinear) for one in model.modules())
+
+
 # --- attention in blocks
 
 
