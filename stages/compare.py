@@ -15,6 +15,7 @@ from stages.diagnosis.diagnosis import Given, diagnose
 from stages.leftovers import remove_leftovers
 from stages.report import html, markdown
 from stages.report.case_report import case_report
+from stages.report.frontier import drops, frontier_of, told
 from stages.report.gate import gate_of
 from stages.report.measured import Measured
 from stages.report.metrics import headlines, scores_of
@@ -67,33 +68,33 @@ def main() -> None:
     settings = Settings(config.confidence, config.resamples, seed, Limits(**limits))
     tables = {Path(f"metrics/{kind}/{name}.json") for kind in FIGURES for name in cases}
     tables |= {Path(f"metrics/records/{name}/base.parquet") for name in cases}
-    for run, told in runs.items():
-        tables |= {Path(f"metrics/{kind}/{told.case}/{run}.parquet") for kind in TABLES}
+    for run, recipe in runs.items():
+        tables |= {Path(f"metrics/{kind}/{recipe.case}/{run}.parquet") for kind in TABLES}
     for path in remove_leftovers(tables):
         print(f"removed {path}: no case or run of params.yaml owns it")
     measured = [measured_of(name, runs, variants, settings) for name in cases]
     scores = {one.name: scores_of(one, config.confidence) for one in measured}
     gate = {one.name: gate_of(one) for one in measured}
     diagnosis = {one.name: _diagnosis(one, runs, settings) for one in measured}
+    frontiers = {one.name: frontier_of(one, runs, settings) for one in measured}
     reports = [
-        case_report(one, scores[one.name], gate[one.name], diagnosis[one.name]) for one in measured
+        case_report(one, scores[one.name], gate[one.name], diagnosis[one.name], frontiers[one.name])
+        for one in measured
     ]
     pages = {
         "html": html.render(reports, settings),
         "md": markdown.render(reports, settings),
     }
     with atomic_directory(Path("metrics/plots")) as folder:
-        for plot, rows in plots(measured).items():
+        for plot, rows in plots(measured, frontiers).items():
             write_json(folder / f"{plot}.json", rows)
     write_json(Path("metrics/scores.json"), scores)
     write_json(Path("metrics/gate.json"), {"limits": limits, "cases": gate})
     write_json(Path("metrics/diagnosis.json"), diagnosis)
-    retention = {
-        one.name: dict(
-            entry for run, ran in one.runs.items() for entry in headlines(one.case, run, ran)
-        )
-        for one in measured
-    }
+    write_json(
+        Path("metrics/frontier.json"), {name: told(found) for name, found in frontiers.items()}
+    )
+    retention = {one.name: headlines(one, drops(frontiers[one.name])) for one in measured}
     write_json(Path("metrics/retention.json"), retention)
     for kind, text in pages.items():
         _write(Path(f"metrics/report.{kind}"), text)

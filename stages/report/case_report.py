@@ -8,17 +8,21 @@ from stages.report.answer import answer
 from stages.report.derived import Derived, derived
 from stages.report.diagnosed import Apart, Diagnosed, apart, diagnosed
 from stages.report.figures import Bar, Chart, bars, chart
+from stages.report.frontier import Table, plot_rows, table
 from stages.report.gate import GateLine, gate_lines, summary
 from stages.report.generated import Written, written
 from stages.report.lines import Line, lines, of_runs
 from stages.report.made_with import MadeWith, made_with
 from stages.report.measured import Measured
 from stages.report.pins import DataRow, Pinned, data_rows, pinned
+from stages.report.plane import Plane, plane
 from stages.report.plots import curve_rows
 from stages.report.ranking import ranking
 from stages.report.training import Kept, kept
 from stages.report.transitions import Flips, clean, flips
 from stages.report.units import BITS, WRITING, Unit, ends_of, measure_of, unit_of
+from stages.statistics.frontier import Frontier
+from stages.statistics.paired import Undefined
 from stages.tasks.examples import Examples, path_of, read_examples
 
 UNDER = "under "
@@ -74,6 +78,8 @@ class CaseReport:
     scores: Mapping[str, Any]
     lines: tuple[Line, ...]
     bars: tuple[Bar, ...]
+    frontier: Table | None
+    plane: Plane | None
     runs: tuple[RunReport, ...]
     writing: tuple[Row, ...]
     noisy: tuple[Row, ...]
@@ -103,6 +109,7 @@ def case_report(
     scores: Mapping[str, Any],
     gate: Mapping[str, Any],
     diagnosis: Mapping[str, Any],
+    frontier: Frontier | Undefined,
 ) -> CaseReport:
     """`scores`, `gate`, `diagnosis`: the case's parts of those files.
 
@@ -115,6 +122,8 @@ def case_report(
     of_run = of_runs(scores)
     listed = lines(of_run)
     base = measured.base.provenance
+    of_text = any(line.is_target and line.unit is BITS for line in listed)
+    compared = table(frontier, of_text)
     cut = {task: about.truncated for task, about in measured.case.tasks.items()}
     made = {
         f"{run}, {what}": told.provenance
@@ -126,6 +135,8 @@ def case_report(
         scores=of_run,
         lines=tuple(listed),
         bars=tuple(bars(listed)),
+        frontier=compared,
+        plane=plane(plot_rows(measured.name, frontier), of_text) if compared else None,
         runs=tuple(
             _run(
                 measured,

@@ -24,6 +24,14 @@ class Told:
 
 
 @dataclass(frozen=True)
+class OfVariant:
+    """The records of a model derived from a run, and what became of it."""
+
+    rows: pd.DataFrame
+    result: RunResult
+
+
+@dataclass(frozen=True)
 class Ran:
     """What a run left behind, and what became of it."""
 
@@ -31,8 +39,8 @@ class Ran:
     training: Told
     drift: pd.DataFrame
     result: RunResult
-    variants: Mapping[str, RunResult]
-    """What became of the models derived from it, by name."""
+    variants: Mapping[str, OfVariant]
+    """Models derived from it, by name."""
 
     @property
     def seen(self) -> list[str]:

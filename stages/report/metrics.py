@@ -1,6 +1,6 @@
 """Results -> metrics/retention.json (few keys, for diffs) and metrics/scores.json (all)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stages.report.lines import OF_RUN
@@ -12,17 +12,22 @@ from stages.statistics.results import BaseResult, Change, RunResult, SliceChange
 DECIMALS = 4
 
 
-def headlines(case: Case, name: str, ran: Ran) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Of the run called `name`, and of each variant as <name>@<variant>."""
-    for called, result in results(name, ran):
-        yield called, headline(case, result, ran.seen)
+def headlines(measured: Measured, frontier: Mapping[str, float]) -> dict[str, Any]:
+    """The case's part of retention.json: by run, by variant as <run>@<variant>, and each method's
+    drop on the `frontier`, where there is one."""
+    found: dict[str, Any] = {
+        called: headline(measured.case, result, ran.seen)
+        for name, ran in measured.runs.items()
+        for called, result in results(name, ran)
+    }
+    return found | ({"frontier": dict(frontier)} if frontier else {})
 
 
 def results(name: str, ran: Ran) -> Iterator[tuple[str, RunResult]]:
     """What became of a run and of its variants, by what they are called."""
     yield name, ran.result
-    for variant, result in ran.variants.items():
-        yield f"{name}{OF_RUN}{variant}", result
+    for variant, derived in ran.variants.items():
+        yield f"{name}{OF_RUN}{variant}", derived.result
 
 
 def headline(case: Case, run: RunResult, seen: Sequence[str]) -> dict[str, Any]:

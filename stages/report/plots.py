@@ -1,21 +1,27 @@
 """Results -> the rows that `dvc plots` draws, for the templates in .dvc/plots/."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from stages.report.frontier import plot_rows
 from stages.report.measured import Measured
 from stages.statistics.comparison import Case
+from stages.statistics.frontier import Frontier
+from stages.statistics.paired import Undefined
 from stages.statistics.results import BaseResult, RunResult
 
 Rows = list[dict[str, Any]]
 
 
-def plots(measured: Sequence[Measured]) -> dict[str, Rows]:
-    """By the name of their file in metrics/plots/."""
-    found: dict[str, Rows] = {"changes": [], "scores": [], "curves": []}
+def plots(
+    measured: Sequence[Measured], frontiers: Mapping[str, Frontier | Undefined]
+) -> dict[str, Rows]:
+    """By the name of their file in metrics/plots/. `frontiers`: by case."""
+    found: dict[str, Rows] = {"changes": [], "scores": [], "curves": [], "frontier": []}
     for one in measured:
+        found["frontier"] += plot_rows(one.name, frontiers[one.name])
         found["scores"] += score_rows(one.name, one.case, "base", one.case.base)
         for name, ran in one.runs.items():
             found["changes"] += change_rows(one.name, one.case, name, ran.result)

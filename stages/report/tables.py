@@ -10,9 +10,9 @@ from stages.config.runs import RunConfig
 from stages.config.variants import Variant
 from stages.errors import UserError
 from stages.records import read_records, read_table
-from stages.report.measured import Measured, Ran, Told
+from stages.report.measured import Measured, OfVariant, Ran, Told
 from stages.statistics.comparison import RESCORED, Case
-from stages.statistics.results import About, RunResult, Settings
+from stages.statistics.results import About, Settings
 from stages.statistics.variants import FINAL, of_variant
 from stages.statistics.whole import check_whole
 from stages.storage import read_json
@@ -39,7 +39,7 @@ def _check_seeds(run: str, records: pd.DataFrame, expected: tuple[int, ...]) -> 
 
 def _variants(
     case: Case, run: str, told: Told, variants: Sequence[Variant]
-) -> Iterator[tuple[str, RunResult]]:
+) -> Iterator[tuple[str, OfVariant]]:
     """By name. Raises UserError where the records hold others than params.yaml says."""
     found = sorted(set(told.rows["variant"]) - {FINAL})
     if found != sorted(variant.name for variant in variants):
@@ -50,7 +50,7 @@ def _variants(
     for variant in variants:
         rows = of_variant(told.rows, variant.name)
         check_whole(f"{run}@{variant.name}", rows, case.tasks, ("clean",))
-        yield variant.name, case.compare_variant(rows)
+        yield variant.name, OfVariant(rows, case.compare_variant(rows))
 
 
 def _ran(

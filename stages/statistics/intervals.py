@@ -104,6 +104,16 @@ class Bootstrap:
         scored = wilson(round(drawn.value * self.n), self.n, confidence)
         return Interval(drawn.value, min(drawn.low, scored.low), max(drawn.high, scored.high))
 
+    def resampled(self, values: Floats) -> Floats:
+        """The means of values [k, n] in each resample: [draws, k], for figures of several means."""
+        self._check(values.shape[1])
+        groups = len(self._sizes)
+        sums = np.zeros((groups, len(values) + 1))
+        np.add.at(sums, self._codes, np.column_stack([values.T, np.ones(self.n)]))
+        rows = max(1, _CELLS // groups)
+        totals = np.concatenate([chunk @ sums for chunk in self._multiplicities(rows)])
+        return np.asarray(totals[:, :-1] / totals[:, -1:], dtype=np.float64)
+
     def weights(self) -> Iterator[Floats]:
         """The resamples as example weights, in chunks [some draws, n] that sum to `draws` rows.
 

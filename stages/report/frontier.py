@@ -1,0 +1,144 @@
+"""The learning-forgetting frontier of a case: its figures for files, and its table."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from stages.config.runs import RunConfig
+from stages.report.lines import OF_RUN
+from stages.report.measured import Measured
+from stages.report.units import BITS, CORRECT, Ends, Unit
+from stages.statistics.attempts import Weighed, attempt, groups_of
+from stages.statistics.frontier import Attempt, Frontier, frontier
+from stages.statistics.paired import Undefined
+from stages.statistics.results import Settings
+
+DECIMALS = 4
+PLAIN, PROBED = "full", "lp-ft"
+SAME_METHOD = ("step",)
+"""Kinds of variant that are the same method, stopped elsewhere."""
+
+
+def frontier_of(
+    measured: Measured, runs: Mapping[str, RunConfig], settings: Settings
+) -> Frontier | Undefined:
+    weighed = Weighed.of(measured.case.tasks, measured.seen)
+    if weighed.lacking:
+        return Undefined(weighed.lacking)
+    return frontier(
+        list(_attempts(measured, runs, weighed)),
+        groups_of(measured.base.rows, weighed),
+        draws=settings.resamples,
+        seed=settings.seed,
+        confidence=settings.confidence,
+    )
+
+
+def _attempts(
+    measured: Measured, runs: Mapping[str, RunConfig], weighed: Weighed
+) -> Iterator[Attempt]:
+    base = measured.base.rows
+    for run, ran in measured.runs.items():
+        method = method_of(runs[run])
+        yield attempt(run, method, base, ran.records.rows, weighed)
+        for name, variant in ran.variants.items():
+            kind = name.partition("-")[0]
+            of_variant = method if kind in SAME_METHOD else f"{method}+{kind}"
+            yield attempt(f"{run}{OF_RUN}{name}", of_variant, base, variant.rows, weighed)
+
+
+def method_of(config: RunConfig) -> str:
+    """What a run is an attempt at: its methods by name, whatever their settings."""
+    plain = PROBED if config.head == "probe" else PLAIN
+    return "+".join(sorted(config.methods)) or plain
+
+
+def drops(found: Frontier | Undefined) -> dict[str, float]:
+    """For retention.json: each method's drop at the common gain; nothing without a curve."""
+    if isinstance(found, Undefined):
+        return {}
+    return {curve.method: round(curve.drop.value, DECIMALS) + 0.0 for curve in found.curves}
+
+
+def told(found: Frontier | Undefined) -> dict[str, Any]:
+    """For frontier.json: everything."""
+    if isinstance(found, Undefined):
+        return {"undefined": found.reason}
+    figures: dict[str, Any] = _rounded(asdict(found))
+    return figures
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(inner) for inner in value]
+    return round(value, DECIMALS) + 0.0 if isinstance(value, float) else value
+
+
+def plot_rows(name: str, found: Frontier | Undefined) -> list[dict[str, Any]]:
+    """A row a point, with the base at the beginning of each curve."""
+    if isinstance(found, Undefined):
+        return []
+    nothing = dict.fromkeys((f"{side}{end}" for side in ("gain", "drop") for end in ENDS), 0.0)
+    rows = []
+    for curve in found.curves:
+        rows.append({"case": name, "method": curve.method, "model": "base", **nothing})
+        for point in curve.points:
+            ends = {
+                f"{side}{end}": round(getattr(getattr(point, side), key), DECIMALS) + 0.0
+                for side in ("gain", "drop")
+                for end, key in ENDS.items()
+            }
+            rows.append({"case": name, "method": curve.method, "model": point.name, **ends})
+    return rows
+
+
+ENDS = {"": "value", "_low": "low", "_high": "high"}
+"""How the columns of a plot end, by the ends of an interval."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """`gain`: the common one, in its unit. `rows`: text of cells, least lost first; `left_out`:
+    sentences."""
+
+    gain: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left_out: tuple[str, ...]
+
+
+def table(found: Frontier | Undefined, of_text: bool) -> Table | None:
+    """None where nothing is to be compared: fewer than two curves. `of_text`: the targets are."""
+    if isinstance(found, Undefined) or len(found.curves) < 2:
+        return None
+    unit = BITS if of_text else CORRECT
+    head = (
+        "method",
+        "attempts",
+        f"best attempts: gain, {unit.step}; mean drop of unseen tasks, points",
+        f"drop at a gain of {unit.change(found.gain)}, points",
+        "mean drop up to it, points",
+        "surely beaten by",
+    )
+    rows = tuple(
+        (
+            curve.method,
+            str(curve.attempts),
+            "; ".join(
+                f"{point.name}: {unit.change(point.gain.value)}, {CORRECT.change(point.drop.value)}"
+                for point in curve.points
+            ),
+            _between(CORRECT, curve.drop),
+            _between(CORRECT, curve.area),
+            ", ".join(curve.beaten_by) or "none",
+        )
+        for curve in found.curves
+    )
+    left_out = tuple(f"{method}: {reason}" for method, reason in found.left_out.items())
+    return Table(f"{unit.change(found.gain)} {unit.step}", head, rows, left_out)
+
+
+def _between(unit: Unit, interval: Any) -> str:
+    return unit.change_between(Ends(interval.value, interval.low, interval.high))

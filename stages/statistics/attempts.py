@@ -1,0 +1,84 @@
+"""Records of a case -> what each of its models gained and lost, for the frontier."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from stages.statistics.arrays import Floats
+from stages.statistics.frontier import Attempt
+from stages.statistics.measures import Measure, values
+from stages.statistics.results import About
+from stages.statistics.variants import brief
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """The tasks that a frontier counts: targets, and accuracy-like retain tasks that no run of the
+    case has seen; text is in another unit."""
+
+    targets: Mapping[str, Measure]
+    unseen: Mapping[str, Measure]
+
+    @classmethod
+    def of(cls, tasks: Mapping[str, About], seen: Sequence[str]) -> "Weighed":
+        measures = {name: about.measure for name, about in tasks.items()}
+        targets = {n: one for n, one in measures.items() if tasks[n].role == "target"}
+        unseen = {
+            name: one
+            for name, one in measures.items()
+            if name not in targets and name not in seen and not one.of_text
+        }
+        return cls(targets, unseen)
+
+    @property
+    def lacking(self) -> str | None:
+        """Why there is no frontier."""
+        if not self.unseen:
+            return "no accuracy-like retain task is unseen by all runs"
+        if len({one.of_text for one in self.targets.values()}) > 1:
+            return "the targets are measured in different units"
+        return None
+
+
+def attempt(
+    name: str, method: str, base: pd.DataFrame, records: pd.DataFrame, weighed: Weighed
+) -> Attempt:
+    """`records`: of one model, its seeds; they pair with those of `base`."""
+    before, after = _by_task(brief(base)), _by_task(brief(records))
+
+    def better(split: str, measures: Mapping[str, Measure]) -> dict[str, Floats]:
+        return {
+            task: _better(before[split, task], after[split, task], measure)
+            for task, measure in measures.items()
+        }
+
+    gain, kept = (better("test", side) for side in (weighed.targets, weighed.unseen))
+    earlier = [
+        float(np.mean([one.mean() for one in better("validation", side).values()]))
+        for side in (weighed.targets, weighed.unseen)
+    ]
+    drop = {task: -change for task, change in kept.items()}
+    return Attempt(name, method, (earlier[0], -earlier[1]), gain, drop)
+
+
+def groups_of(base: pd.DataFrame, weighed: Weighed) -> dict[str, list[Hashable]]:
+    """Of the test examples, in the order of `attempt`."""
+    rows = _by_task(brief(base))
+    return {task: list(rows["test", task]["group"]) for task in (*weighed.targets, *weighed.unseen)}
+
+
+def _by_task(records: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """By split and task; examples in order of their ids, seeds one after another."""
+    return {
+        (str(split), str(task)): rows.sort_values(["seed", "example_id"], ignore_index=True)
+        for (split, task), rows in records.groupby(["split", "task"])
+    }
+
+
+def _better(before: pd.DataFrame, after: pd.DataFrame, measure: Measure) -> Floats:
+    """By how much each example got better, seeds averaged."""
+    seeds = values(after, measure).reshape(-1, len(before))
+    change: Floats = seeds.mean(axis=0) - values(before, measure)
+    return -change if measure.of_text else change

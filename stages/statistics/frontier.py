@@ -1,0 +1,231 @@
+"""Learning against forgetting: methods compared where they gained alike.
+
+A method that forgets less at one learning rate may only have learned less (Biderman et al. 2024,
+arXiv 2405.09673, section 4). So each method is a curve, drop over gain, through the best of its
+attempts, and curves are compared over the gains that all of them reach.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from scipy.stats import norm
+
+from stages.statistics.arrays import Floats
+from stages.statistics.intervals import Bootstrap, Interval, percentile
+from stages.statistics.paired import holm
+
+GRID = 101
+"""Gains at which curves are read, for the area under them."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A model: a run, or a variant of one. `method`: what it is an attempt at.
+
+    `gain` and `drop` [n] by task, of the test examples, seeds averaged: positive is better on a
+    target, worse on a retain task. `validation`: gain and drop there, means over tasks.
+    """
+
+    name: str
+    method: str
+    validation: tuple[float, float]
+    gain: Mapping[str, Floats]
+    drop: Mapping[str, Floats]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A chosen attempt: means over tasks on test."""
+
+    name: str
+    gain: Interval
+    drop: Interval
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A method. `drop`: at the common gain; `area`: the mean drop from no gain to that one;
+    `beaten_by`: methods whose area is surely smaller."""
+
+    method: str
+    attempts: int
+    points: tuple[Point, ...]
+    drop: Interval
+    area: Interval
+    beaten_by: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """`gain`: the largest that every curve reaches. `left_out`: methods without one, and why."""
+
+    gain: float
+    curves: tuple[Curve, ...]
+    left_out: Mapping[str, str]
+
+
+def frontier(
+    attempts: Sequence[Attempt],
+    groups: Mapping[str, Sequence[Hashable]],
+    *,
+    draws: int,
+    seed: int,
+    confidence: float,
+) -> Frontier:
+    """`groups` [n] by task: of the test examples, which are resampled by them, a task apart from
+    the others.
+
+    Attempts are chosen on validation alone (`chosen`); test is then asked once. The curve of a
+    method leads from the untouched base, which gained and lost nothing, through its chosen attempts
+    in order of their gain, straight from one to the next. Beyond its last point there is no curve;
+    a resample that falls short of the common gain keeps the drop of its last point. One method
+    beats another where the area between their curves is surely above 0: by its bootstrap error,
+    with Holm's adjustment over all pairs.
+    """
+    kept, left_out = _candidates(attempts)
+    gained, lost = (_means(kept, side, groups, draws, seed) for side in ("gain", "drop"))
+    own = _by_method(kept)
+    tops = {method: float(max(gained.value[at] for at in places)) for method, places in own.items()}
+    left_out |= {
+        method: f"its best on validation gained nothing on test ({top:+.4f})"
+        for method, top in tops.items()
+        if top <= 0
+    }
+    places = {method: at for method, at in own.items() if method not in left_out}
+    if not places:
+        return Frontier(0.0, (), left_out)
+    common = min(tops[method] for method in places)
+    read = {method: _read(gained, lost, at, common) for method, at in places.items()}
+    beaten = _beaten({method: (one.area, one.areas) for method, one in read.items()}, confidence)
+    tried = _counts(attempts)
+    curves = [
+        Curve(
+            method=method,
+            attempts=tried[method],
+            points=tuple(
+                Point(
+                    kept[at].name,
+                    percentile(gained.value[at], gained.drawn[:, at], confidence),
+                    percentile(lost.value[at], lost.drawn[:, at], confidence),
+                )
+                for at in sorted(places[method], key=lambda at: gained.value[at])
+            ),
+            drop=percentile(one.drop, one.drops, confidence),
+            area=percentile(one.area, one.areas, confidence),
+            beaten_by=tuple(beaten[method]),
+        )
+        for method, one in read.items()
+    ]
+    return Frontier(common, tuple(sorted(curves, key=lambda one: one.area.value)), left_out)
+
+
+def chosen(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Those of one method that gained on validation, where no other attempt gained as much and lost
+    less."""
+    ranked = sorted(attempts, key=lambda one: (-one.validation[0], one.validation[1], one.name))
+    kept: list[Attempt] = []
+    for attempt in ranked:
+        gain, drop = attempt.validation
+        if gain > 0 and (not kept or drop < kept[-1].validation[1]):
+            kept.append(attempt)
+    return kept
+
+
+@dataclass(frozen=True)
+class _Means:
+    """value [attempts], drawn [draws, attempts]."""
+
+    value: Floats
+    drawn: Floats
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A curve at the common gain and up to it, and in each draw."""
+
+    drop: float
+    drops: Floats
+    area: float
+    areas: Floats
+
+
+def _counts(attempts: Sequence[Attempt]) -> dict[str, int]:
+    return {method: len(places) for method, places in _by_method(attempts).items()}
+
+
+def _by_method(attempts: Sequence[Attempt]) -> dict[str, list[int]]:
+    places: dict[str, list[int]] = {}
+    for at, attempt in enumerate(attempts):
+        places.setdefault(attempt.method, []).append(at)
+    return places
+
+
+def _candidates(attempts: Sequence[Attempt]) -> tuple[list[Attempt], dict[str, str]]:
+    kept, left_out = [], {}
+    for method, places in _by_method(attempts).items():
+        found = chosen([attempts[at] for at in places])
+        kept += found
+        if not found:
+            left_out[method] = f"no gain on validation in {len(places)} attempts"
+    return kept, left_out
+
+
+def _means(
+    attempts: Sequence[Attempt],
+    side: str,
+    groups: Mapping[str, Sequence[Hashable]],
+    draws: int,
+    seed: int,
+) -> _Means:
+    """Over tasks, which count alike."""
+    if not attempts:
+        return _Means(np.zeros(0), np.zeros((draws, 0)))
+    values, drawn = [], []
+    for task in getattr(attempts[0], side):
+        table = np.stack([getattr(attempt, side)[task] for attempt in attempts])
+        # A stream a task: the same draws would tie together what has nothing in common.
+        stream = seed + sorted(groups).index(task)
+        values.append(table.mean(axis=1))
+        drawn.append(Bootstrap(groups[task], draws, stream).resampled(table))
+    return _Means(np.mean(values, axis=0), np.mean(drawn, axis=0))
+
+
+def _read(gained: _Means, lost: _Means, places: Sequence[int], common: float) -> _Read:
+    value = _curves(gained.value[None, places], lost.value[None, places], common)[0]
+    drawn = _curves(gained.drawn[:, places], lost.drawn[:, places], common)
+    return _Read(float(value[-1]), drawn[:, -1], float(value.mean()), drawn.mean(axis=1))
+
+
+def _curves(gains: Floats, drops: Floats, common: float) -> Floats:
+    """Points [curves, points] and the base -> drops [curves, GRID] at gains from 0 to `common`."""
+    base = np.zeros((len(gains), 1))
+    gains, drops = np.hstack([base, gains]), np.hstack([base, drops])
+    order = np.argsort(gains, axis=1, kind="stable")
+    gains, drops = (np.take_along_axis(one, order, axis=1)[..., None] for one in (gains, drops))
+    at = np.linspace(0, common, GRID)[None]
+    found = np.broadcast_to(drops[:, 0], (len(gains), GRID))
+    for left in range(gains.shape[1] - 1):
+        width = gains[:, left + 1] - gains[:, left]
+        way = np.clip((at - gains[:, left]) / np.where(width > 0, width, 1.0), 0, 1)
+        way = np.where(width > 0, way, 1.0)
+        between = drops[:, left] + way * (drops[:, left + 1] - drops[:, left])
+        found = np.where(at >= gains[:, left], between, found)
+    return found
+
+
+def _beaten(areas: Mapping[str, tuple[float, Floats]], confidence: float) -> dict[str, list[str]]:
+    differences, p = {}, {}
+    for one, other in combinations(areas, 2):
+        difference = areas[one][0] - areas[other][0]
+        error = float((areas[one][1] - areas[other][1]).std(ddof=1))
+        differences[one, other] = difference
+        p[f"{one}\n{other}"] = 2 * float(norm.sf(abs(difference) / error)) if error else 1.0
+    adjusted = holm(p) if p else {}
+    beaten: dict[str, list[str]] = {method: [] for method in areas}
+    for (one, other), difference in differences.items():
+        if adjusted[f"{one}\n{other}"] < 1 - confidence:
+            worse, better = (one, other) if difference > 0 else (other, one)
+            beaten[worse].append(better)
+    return beaten
