@@ -23,8 +23,8 @@ def frontier_of(
     measured: Measured, runs: Mapping[str, RunConfig], settings: Settings
 ) -> Frontier | Undefined:
     weighed = Weighed.of(measured.case.tasks, measured.seen)
-    if weighed.lacking:
-        return Undefined(weighed.lacking)
+    if reason := weighed.lacking(measured.base.rows):
+        return Undefined(reason)
     return frontier(
         list(_attempts(measured, runs, weighed)),
         groups_of(measured.base.rows, weighed),

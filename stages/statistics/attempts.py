@@ -32,11 +32,14 @@ class Weighed:
         }
         return cls(targets, unseen)
 
-    @property
-    def lacking(self) -> str | None:
+    def lacking(self, base: pd.DataFrame) -> str | None:
         """Why there is no frontier."""
+        validated = set(base.loc[base["split"] == "validation", "task"])
         if not self.unseen:
             return "no accuracy-like retain task is unseen by all runs"
+        for side, what in ((self.targets, "target"), (self.unseen, "unseen retain task")):
+            if not validated.intersection(side):
+                return f"no {what} has validation examples, which attempts are chosen by"
         if len({one.of_text for one in self.targets.values()}) > 1:
             return "the targets are measured in different units"
         return None
@@ -45,7 +48,8 @@ class Weighed:
 def attempt(
     name: str, method: str, base: pd.DataFrame, records: pd.DataFrame, weighed: Weighed
 ) -> Attempt:
-    """`records`: of one model, its seeds; they pair with those of `base`."""
+    """`records`: of one model, its seeds; they pair with those of `base`. A task of lm-eval may
+    have no validation examples: it has no say in the choice then."""
     before, after = _by_task(brief(base)), _by_task(brief(records))
 
     def better(split: str, measures: Mapping[str, Measure]) -> dict[str, Floats]:
@@ -55,9 +59,13 @@ def attempt(
         }
 
     gain, kept = (better("test", side) for side in (weighed.targets, weighed.unseen))
+    validated = [
+        {task: measure for task, measure in side.items() if ("validation", task) in before}
+        for side in (weighed.targets, weighed.unseen)
+    ]
     earlier = [
         float(np.mean([one.mean() for one in better("validation", side).values()]))
-        for side in (weighed.targets, weighed.unseen)
+        for side in validated
     ]
     drop = {task: -change for task, change in kept.items()}
     return Attempt(name, method, (earlier[0], -earlier[1]), gain, drop)
