@@ -470,7 +470,8 @@ def test_scoring_the_ends_gives_the_records_that_were_reused(
 
 def test_what_compare_says_of_variants(derived: Path) -> None:
     told = read_json(derived / "metrics/retention.json")[CASE]
-    assert set(told) == {"full", "lora", *(f"full@{name}" for name in NAMES)}
+    runs = {"full", "lora", *(f"full@{name}" for name in NAMES)}
+    assert set(told) - {"frontier"} == runs
     nothing = told["full@wise-0"]
     assert set(nothing["gain"].values()) | set(nothing["drop"].values()) == {0}
     for name in ("wise-1", "lines-1"):
@@ -479,7 +480,7 @@ def test_what_compare_says_of_variants(derived: Path) -> None:
         assert ended == expected
     assert "noise_drop" in told["full"]
     scores = read_json(derived / "metrics/scores.json")[CASE]
-    assert set(scores) == {"base", *told}
+    assert set(scores) == {"base", *runs}
     drop = scores["full@wise-0.5"][tiny.RETRIEVAL]["drop"]
     assert drop["low"] <= drop["value"] <= drop["high"]
     _, about = read_records(derived / f"metrics/records/{CASE}/full.parquet")
@@ -510,6 +511,49 @@ def test_the_report_shows_variants(derived: Path, monkeypatch: pytest.MonkeyPatc
     base = dict(zip(rows[0], next(row for row in rows if row[0] == "wise-0"), strict=True))
     assert base["mean of unseen, points"] == "+0.0"
     assert base[f"{tiny.RETRIEVAL}, points"] == "+0.0 [+0.0, +0.0]"
+
+
+def test_the_frontier_is_of_runs_and_variants(derived: Path) -> None:
+    found = read_json(derived / "metrics/frontier.json")[CASE]
+    scores = read_json(derived / "metrics/scores.json")[CASE]
+    curves = {curve["method"]: curve for curve in found["curves"]}
+    methods = {"full", "lora", *(f"full+{kind}" for kind in ("wise", "lines", "int8", "soup"))}
+    assert {"full", "full+wise"} <= set(curves)
+    assert methods <= set(curves) | set(found["left_out"])
+    # A snapshot is the same method stopped earlier; wise-0 gains nothing and is no point.
+    assert curves["full"]["attempts"] == 2
+    assert curves["full+wise"]["attempts"] == sum(name.startswith("wise") for name in NAMES)
+    points = [point for curve in curves.values() for point in curve["points"]]
+    assert not [point for point in points if point["name"].endswith("wise-0")]
+    gained = {
+        name: of["color-qa"]["gain"]["value"] for name, of in scores.items() if name != "base"
+    }
+    for point in points:
+        assert point["gain"]["value"] == pytest.approx(gained[point["name"]], abs=2e-4)
+        of_model = scores[point["name"]]
+        lost = [of_model[task]["drop"]["value"] for task in tiny.RETAIN]
+        assert point["drop"]["value"] == pytest.approx(sum(lost) / len(lost), abs=2e-4)
+    best = {
+        method: max(p["gain"]["value"] for p in curve["points"]) for method, curve in curves.items()
+    }
+    assert found["gain"] == min(best.values()) > 0
+    retention = read_json(derived / "metrics/retention.json")[CASE]["frontier"]
+    assert retention == {method: curve["drop"]["value"] for method, curve in curves.items()}
+
+
+def test_the_report_draws_the_frontier(derived: Path) -> None:
+    found = read_json(derived / "metrics/frontier.json")[CASE]
+    rows = read_json(derived / "metrics/plots/frontier.json")
+    points = sum(len(curve["points"]) for curve in found["curves"])
+    assert len(rows) == points + len(found["curves"])
+    page = (derived / "metrics/report.html").read_text(encoding="utf-8")
+    assert page.count("<circle") >= len(rows)
+    table = (derived / "metrics/report.md").read_text(encoding="utf-8")
+    section = table.split("### What a gain costs")[1].split("###")[0]
+    shown = [line for line in section.splitlines() if line.startswith("| ")]
+    assert [line.split("|")[1].strip() for line in shown[1:]] == [
+        curve["method"] for curve in found["curves"]
+    ]
 
 
 def test_the_headline_is_of_runs_alone(
