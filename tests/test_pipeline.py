@@ -3,10 +3,14 @@
 The tests share one project, in which `dvc repro` ran once; each leaves it as it found it.
 """
 
+import html
 import json
 import math
+import platform
+import re
 import shutil
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,9 @@ import pytest
 import tiny
 from safetensors.numpy import load_file
 
+from stages.provenance import LIBRARIES
 from stages.records import read_table
+from stages.storage import hash_files, sha256_file, sha256_path
 
 CASE = tiny.CASE
 ALL = [
@@ -114,6 +120,49 @@ def test_the_same_seed_at_another_path_gives_the_same_headline(
     other = _json(bench / "metrics/retention.json")[CASE]
     assert other["full"] != json.loads(headline)[CASE]["full"]
     assert other["lora"] == json.loads(headline)[CASE]["lora"]
+
+
+KINDS = ("records", "training", "drift")
+
+
+def test_every_table_and_the_report_say_what_they_are_made_with(reproduced: tiny.Project) -> None:
+    project = reproduced.path
+    first = reproduced.git("rev-list", "--max-parents=0", "HEAD").strip()
+    model = {
+        name: sha256_file(project / tiny.OWN / "model" / name)
+        for name in hash_files(project / tiny.OWN / "model")
+    }
+    manifest = _json(project / f"models/base/{CASE}.json")
+    assert manifest["files"].items() <= model.items()
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(manifest["files"])
+    data = {f"data/{CASE}/target", f"models/base/{CASE}.json"}
+    tables = [path for kind in KINDS for path in (project / "metrics" / kind).rglob("*.parquet")]
+    assert len(tables) == 1 + 2 * len(KINDS)
+    for path in tables:
+        told = read_table(path)[1]["provenance"]
+        assert told["libraries"] == {name: version(name) for name in LIBRARIES}
+        assert {"torch", "transformers", "numpy", "pyarrow"} <= set(LIBRARIES)
+        assert told["python"] == platform.python_version()
+        assert told["system"] == platform.system()
+        assert told["processor"]
+        assert told["cores"] >= 1
+        assert (told["device"], told["threads"]) == ("cpu", 1)
+        assert told["dtype"] in ("float32", "bfloat16")
+        assert told["git"].removesuffix("-dirty") == first[:12]
+        assert data <= set(told["inputs"])
+        assert told["inputs"] == {name: sha256_path(project / name) for name in told["inputs"]}
+    base = read_table(project / f"metrics/records/{CASE}/base.parquet")[1]["provenance"]
+    pins = [task["data"]["sha256"] for task in tiny.read_params(project)["tasks"].values()]
+    for name in ("report.html", "report.md"):
+        report = html.unescape((project / "metrics" / name).read_text(encoding="utf-8"))
+        report = report.replace("\\", "")
+        single = [str(base[key]) for key in ("device", "dtype", "threads", "python", "git")]
+        for text in (*single, base["processor"], manifest["sha256"]):
+            assert text in report, (name, text)
+        for what, value in (*base["libraries"].items(), *base["inputs"].items()):
+            assert re.search(f"{re.escape(what)}\\W.*{re.escape(value)}", report), (name, what)
+    page = (project / "metrics/report.html").read_text(encoding="utf-8")
+    assert all(sha256 in page for sha256 in [*manifest["files"].values(), *pins])
 
 
 def test_an_edit_of_compare_reruns_compare(project: tiny.Project) -> None:
