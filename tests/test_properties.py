@@ -5,7 +5,8 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -177,7 +178,7 @@ def content(path: Path) -> dict[str, str] | None:
 def test_stopped_at_any_line_it_is_whole_or_not_there(
     write: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
-    monkeypatch.setattr(storage.os, "fsync", lambda _: None)
+    monkeypatch.setattr("os.fsync", lambda _: None)
     whole = tmp_path / "whole" / "x"
     write(whole)
     new = content(whole)
@@ -192,7 +193,7 @@ def test_stopped_at_any_line_it_is_whole_or_not_there(
             else:
                 path.write_text(text, encoding="utf-8")
         old = content(path)
-        if not stopped_at(moment, lambda path=path: write(path)):
+        if not stopped_at(moment, partial(write, path)):
             break
         # A folder is replaced in two moves: between them there is none.
         allowed = (old, new, None) if write is write_folder else (old, new)
@@ -221,7 +222,7 @@ def turned(value: Any) -> Any:
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    inner = value.items() if isinstance(value, dict) else ()
+    inner: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else ()
     inner = enumerate(value) if isinstance(value, list) else inner
     return [path, *(place for key, one in inner for place in places(one, (*path, key)))]
 

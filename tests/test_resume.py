@@ -23,6 +23,7 @@ from stages.records import read_table
 from stages.storage import read_json, sha256_file
 from stages.training import loop, losses, order
 from stages.training.objective import Objective
+from stages.training.optimizer import make_optimizer
 from stages.training.schedule import rate_factor
 
 CASE = tiny.CASE
@@ -272,7 +273,7 @@ def test_a_gradient_that_is_not_finite_is_an_error(
     """The loss is finite, and no other step is touched."""
     name = "encoder.layer.1.output.dense.weight"
     steps: list[int] = []
-    seed_step, make_optimizer = order.seed_step, loop.make_optimizer
+    seed_step = order.seed_step
 
     def told(seed: int, step: int, process: int) -> None:
         steps.append(step)
@@ -280,7 +281,9 @@ def test_a_gradient_that_is_not_finite_is_an_error(
 
     def hooked(objective: Objective, *rates: float) -> Any:
         (weight,) = (one for full, one in objective.named_parameters() if full.endswith(name))
-        weight.register_hook(lambda found: found * (math.inf if steps[-1] == 6 else 1.0))
+        weight.register_hook(  # type: ignore[no-untyped-call]
+            lambda found: found * (math.inf if steps[-1] == 6 else 1.0)
+        )
         return make_optimizer(objective, *rates)
 
     monkeypatch.setattr(order, "seed_step", told)
