@@ -196,12 +196,12 @@ def test_params(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faul
     sound = yaml.safe_dump(params, sort_keys=False).encode()
     check_lines(sound)
 
-    @fuzz(EXAMPLES)
+    @fuzz(100)
     @given(damaged([sound]))
     def of_bytes(content: bytes) -> None:
         check_lines(content)
 
-    @fuzz(EXAMPLES)
+    @fuzz(100)
     @given(st.sampled_from([*params, None]), TREES)
     def of_trees(section: str | None, tree: Any) -> None:
         found = {**params, section: tree} if section else tree
@@ -211,7 +211,7 @@ def test_params(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faul
     of_trees()
     fault(
         "a damaged params.yaml, and one of other values, by fuzzing",
-        f"{2 * EXAMPLES} files: each sound, or refused, a line a mistake; nothing written",
+        "200 files: each sound, or refused, a line a mistake; nothing written",
     )
 
 

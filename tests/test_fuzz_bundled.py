@@ -23,7 +23,7 @@ from stages.tasks import bundled, capitals, humaneval, icd10, newsgroups, trivia
 from stages.tasks.bbc import FOLDER as ARTICLES
 from stages.tasks.bbc import read_bbc
 
-EXAMPLES = 60
+EXAMPLES = 40
 
 
 class Files:

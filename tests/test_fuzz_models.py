@@ -16,13 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.config.models import ModelConfig
+from stages.errors import UserError
 from stages.models.base import materialise
 from stages.models.encoder import embed
+from stages.models.gguf import convert
 from stages.models.loading import EncoderModel, load
 from stages.models.manifest import make_manifest
 from stages.storage import read_json
 
-EXAMPLES = 50
+EXAMPLES = 30
 MOST = 10**4
 """Of a number in the settings: ten thousand layers are a model of somebody's, and take an hour."""
 
@@ -149,3 +151,35 @@ def test_what_a_run_left_behind(name: str, bench: Path, fault: Fault) -> None:
 
     each()
     fault(f"a damaged {name} of a run, by fuzzing", OUTCOME.format(EXAMPLES // 2))
+
+
+KEY = struct.pack("<Q", 20) + b"general.architecture"
+GGUF = {
+    "no bytes": b"",
+    "a name alone": b"GGUF",
+    "another format": b"\x80\x04." * 20,
+    "an unknown version": b"GGUF" + struct.pack("<IQQ", 99, 0, 0),
+    "a count beyond the file": b"GGUF" + struct.pack("<IQQ", 3, 2**60, 2**60),
+    "a text beyond the file": b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 2**62) + b"a",
+    "an unknown type": b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + KEY + struct.pack("<I", 77),
+    "no architecture": b"GGUF" + struct.pack("<IQQ", 3, 0, 0),
+    "an unknown architecture": (
+        b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + KEY + struct.pack("<IQ", 8, 4) + b"evil"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", GGUF)
+def test_a_damaged_gguf(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    monkeypatch.setenv("PALIMPSEST_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "m.gguf"
+    path.write_bytes(GGUF[what])
+    with pytest.raises(UserError) as caught:
+        convert(path)
+    said = str(caught.value)
+    assert said.startswith("m.gguf: transformers cannot read this GGUF: ")
+    assert said.isprintable()
+    assert [one for one in (tmp_path / "cache/converted").iterdir() if one.is_dir()] == []
+    fault(f"a GGUF with {what}", "exit 1, one line; nothing is kept")

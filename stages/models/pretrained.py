@@ -27,7 +27,7 @@ def load_weights(auto: Any, folder: Path) -> tuple[Any, list[str]]:
             output_loading_info=True,
         )
     except Exception as error:  # settings of the wrong type fail wherever they are first used
-        raise UserError(f"{folder}: transformers cannot load this model: {_said(error)}") from None
+        raise UserError(f"{folder}: transformers cannot load this model: {reason(error)}") from None
     return model, sorted(report["missing_keys"])
 
 
@@ -39,10 +39,10 @@ def load_tokenizer(folder: Path) -> Any:
             folder, use_fast=True, trust_remote_code=False
         )
     except Exception as error:  # a bare Exception is what the library of tokenizers raises
-        raise UserError(f"{folder}: the tokenizer cannot be read: {_said(error)}") from None
+        raise UserError(f"{folder}: the tokenizer cannot be read: {reason(error)}") from None
 
 
-def _said(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """The beginning of its text, on one line; its name where it has none."""
     text = " ".join(str(error).split())
     return one_line(text[:200] if text else type(error).__name__)
