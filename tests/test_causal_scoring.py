@@ -427,6 +427,18 @@ def test_only_bf16_is_packed(llama: Any) -> None:
     assert not any(isinstance(one, PackedLinear) for one in llama.modules())
 
 
+def test_a_processor_that_lays_out_no_bf16(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+    """`precision: bf16` on one that knows AVX2 alone: slow, and it scores."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    model = make(CONFIGS["llama"]()).bfloat16()
+    pack(model)
+    assert not any(isinstance(one, PackedLinear) for one in model.modules())
+    assert np.isfinite(
+        log_likelihoods(model, ragged(2), PAD, 64, LONGEST, shared=True).logprobs
+    ).all()
+    fault("bf16 on a processor that lays out no bf16", "it scores, unpacked")
+
+
 # --- attention in blocks
 
 

@@ -26,8 +26,9 @@ class PackedLinear(nn.Module):
 
 def pack(model: nn.Module) -> None:
     """Replace the linear layers of a model that will only be read from, where that pays: bf16 on
-    a CPU. Shared weights stop being shared."""
-    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    a CPU that lays it out. Shared weights stop being shared."""
+    operators = torch.ops.mkldnn
+    if not hasattr(operators, "_linear_pointwise") or not operators._is_mkldnn_bf16_supported():
         return
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
