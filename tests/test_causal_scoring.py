@@ -427,8 +427,10 @@ def test_only_bf16_is_packed(llama: Any) -> None:
     assert not any(isinstance(one, PackedLinear) for one in llama.modules())
 
 
-def test_a_processor_that_lays_out_no_bf16(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
-    """`precision: bf16` on one that knows AVX2 alone: slow, and it scores."""
+def test_nothing_is_packed_where_the_processor_cannot(
+    monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    """There torch refuses to lay the weights out."""
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     model = make(CONFIGS["llama"]()).bfloat16()
     pack(model)

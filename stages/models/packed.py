@@ -26,9 +26,9 @@ class PackedLinear(nn.Module):
 
 def pack(model: nn.Module) -> None:
     """Replace the linear layers of a model that will only be read from, where that pays: bf16 on
-    a CPU that lays it out. Shared weights stop being shared."""
-    operators = torch.ops.mkldnn
-    if not hasattr(operators, "_linear_pointwise") or not operators._is_mkldnn_bf16_supported():
+    a CPU that has it. Shared weights stop being shared."""
+    kernels = torch.ops.mkldnn
+    if not hasattr(kernels, "_linear_pointwise") or not kernels._is_mkldnn_bf16_supported():
         return
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
