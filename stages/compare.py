@@ -16,7 +16,7 @@ from stages.diagnosis.diagnosis import Given, diagnose
 from stages.errors import UserError
 from stages.leftovers import remove_leftovers
 from stages.records import read_records, read_table
-from stages.report import html, markdown
+from stages.report import html, markdown, words
 from stages.report.case_report import case_report
 from stages.report.gate import gate_of
 from stages.report.measured import Measured, Ran, Told
@@ -143,7 +143,7 @@ def main() -> None:
         _write(Path(f"metrics/report.{kind}"), text)
     for report in reports:
         for warning in report.warnings:
-            print(f"warning: {warning}")
+            print(f"warning: {words.plain(warning)}")
 
 
 if __name__ == "__main__":

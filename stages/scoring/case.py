@@ -8,6 +8,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from stages.config.evaluation import EvaluationConfig
+from stages.errors import UserError
 from stages.models.attention import attend_in_blocks
 from stages.models.device import describe, device, dtype
 from stages.models.loading import CausalModel, EncoderModel
@@ -44,7 +45,7 @@ def score_case(
     records, tasks = [], {}
     for splits in tqdm(read_splits(case), desc=label, unit="task", disable=None):
         conditions = _conditions(splits, evaluation)
-        scored, truncated = scorer.score(splits, Asking(repeats, conditions, seed))
+        scored, truncated = ask(scorer, splits, Asking(repeats, conditions, seed))
         records.append(scored)
         tasks[splits.task.name] = {
             "kind": splits.task.kind,
@@ -56,6 +57,16 @@ def score_case(
     made_with = provenance(inputs, **describe(where, used))
     about = {"case": case, "tasks": tasks, "provenance": made_with}
     return pd.concat(records, ignore_index=True), about
+
+
+def ask(
+    scorer: EncoderScorer | CausalCaseScorer, splits: TaskSplits, asking: Asking
+) -> tuple[pd.DataFrame, int]:
+    """What `scorer.score` returns; what it refuses is told with the task's name."""
+    try:
+        return scorer.score(splits, asking)
+    except UserError as error:
+        raise UserError(f"task {splits.task.name}: {error}") from error
 
 
 def scorer_of(
