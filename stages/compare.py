@@ -13,7 +13,7 @@ from stages.config.seed import read_seed
 from stages.config.variants import read_all_variants
 from stages.diagnosis.diagnosis import Given, diagnose
 from stages.leftovers import remove_leftovers
-from stages.report import html, markdown
+from stages.report import html, markdown, words
 from stages.report.case_report import case_report
 from stages.report.frontier import drops, frontier_of, told
 from stages.report.gate import gate_of
@@ -100,7 +100,7 @@ def main() -> None:
         _write(Path(f"metrics/report.{kind}"), text)
     for report in reports:
         for warning in report.warnings:
-            print(f"warning: {warning}")
+            print(f"warning: {words.plain(warning)}")
 
 
 if __name__ == "__main__":

@@ -121,7 +121,8 @@ def pair(base: pd.DataFrame, run: pd.DataFrame) -> pd.DataFrame:
 
     `base` has one row an example; `run` may have several (seeds, variants). The result has the
     columns of both, those of the base with the suffix `_base`. Raises UserError with counts
-    where an example stands on one side only: what was asked before must be asked after.
+    where an example stands on one side only, or not once with each seed and variant of the run:
+    what was asked before must be asked after.
     """
     twice = base.duplicated(PAIRED_BY)
     if twice.any():
@@ -145,5 +146,14 @@ def pair(base: pd.DataFrame, run: pd.DataFrame) -> pd.DataFrame:
         raise UserError(
             f"records of the run are incomplete: between {counts.min()} and {counts.max()} rows an "
             "example; run `dvc repro`"
+        )
+    # Seeds that each lack another example, or hold all twice, have as many rows an example.
+    asked = run.groupby(["seed", "variant"]).size()
+    again = run.duplicated([*PAIRED_BY, "seed", "variant"]).sum()
+    if again or (asked != len(base)).any():
+        raise UserError(
+            f"records of the run are incomplete: {asked.min()} to {asked.max()} rows a seed and "
+            f"variant, {again} of them of examples that stand there already, {len(base)} in the "
+            "base; run `dvc repro`"
         )
     return joined.drop(columns="_merge")

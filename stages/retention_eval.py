@@ -22,7 +22,7 @@ from stages.errors import UserError
 from stages.models.base import materialise
 from stages.models.loading import CausalModel, EncoderModel, load
 from stages.records import read_records, write_records, write_table
-from stages.scoring.case import score_case, scorer_of
+from stages.scoring.case import ask, score_case, scorer_of
 from stages.scoring.derived import score_variants
 from stages.scoring.splits import Asking, read_splits
 from stages.statistics.lost import clean_test, has_lost
@@ -51,7 +51,7 @@ def _relearned(
             continue
         loaded = tuned()
         relearn(loaded, splits.train)
-        scored, _ = scorer_of(loaded, evaluation).score(splits, Asking(0, (), seed))
+        scored, _ = ask(scorer_of(loaded, evaluation), splits, Asking(0, (), seed))
         found = clean_test(scored, task.name)
         for example_id, value in zip(found["example_id"], values(found, measure), strict=True):
             yield {

@@ -20,6 +20,8 @@ from stages.config.cases import read_cases
 from stages.config.tasks import read_tasks
 from stages.errors import UserError, one_line
 from stages.models.base import materialise
+from stages.sources.hub import in_cache
+from stages.sources.names import within
 from stages.sources.pinned import open_source
 from stages.storage import cache_directory, read_json, sha256_file
 
@@ -122,17 +124,17 @@ def wrong_source(pin: dict[str, Any]) -> str | None:
             open_source(source, sha256=pin["sha256"])
         except UserError as error:
             return str(error)
-    if source.startswith("pypi:"):
-        for path in _downloaded(pin):
-            if sha256_file(path) != pin["sha256"]:
-                return f"{source}: {path} is damaged: delete it; it is fetched again when needed"
+    damaged = [path for path, sound in _fetched(pin).values() if not sound]
+    if damaged:
+        told = ", ".join(map(str, damaged))
+        return f"{source}: damaged: {told}: delete it; it is fetched again when needed"
     return None
 
 
 def wrong_model(manifest: dict[str, Any]) -> str | None:
     """What is wrong with the files of a base model, if they are here: a line or None."""
     wrong = wrong_source(manifest)
-    if wrong or (manifest["source"].startswith("pypi:") and not _downloaded(manifest)):
+    if wrong or not _is_here(manifest):
         return wrong
     try:
         materialise(manifest)
@@ -141,9 +143,23 @@ def wrong_model(manifest: dict[str, Any]) -> str | None:
     return None
 
 
-def _downloaded(pin: dict[str, Any]) -> list[Path]:
-    """The archive of a pypi: source, where it is in the cache."""
-    return sorted((cache_directory() / "downloads" / pin["sha256"]).glob("[!.]*"))
+def _fetched(pin: dict[str, Any]) -> dict[str, tuple[Path, bool]]:
+    """What the cache holds of a source, by its name: where, and whether it is what was pinned."""
+    if pin["source"].startswith("hf:"):
+        files = in_cache(pin["source"], pin["revision"])
+        return {name: (path, sound) for name, path, sound in files}
+    if pin["source"].startswith("pypi:"):
+        archives = sorted((cache_directory() / "downloads" / pin["sha256"]).glob("[!.]*"))
+        return {path.name: (path, sha256_file(path) == pin["sha256"]) for path in archives}
+    return {}
+
+
+def _is_here(manifest: dict[str, Any]) -> bool:
+    """Whether nothing of a model would have to be fetched."""
+    if manifest["source"].startswith("hf:"):
+        asked = [manifest["gguf"]] if "gguf" in manifest else list(manifest["files"])
+        return set(within(manifest["path"], asked).values()) <= set(_fetched(manifest))
+    return manifest["source"].startswith("file:") or bool(_fetched(manifest))
 
 
 def wrong_of_case(case: str, tasks: tuple[str, ...]) -> Iterator[str | None]:

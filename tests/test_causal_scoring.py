@@ -1,5 +1,7 @@
 """Causal scoring against plain transformers calls, on tiny random models of several kinds."""
 
+import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 import tokenizers
 import torch
 import transformers
+from faults_page import Fault
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -370,9 +373,25 @@ def test_what_cannot_be_scored_is_refused(llama: Any) -> None:
     broken = make(CONFIGS["llama"]())
     with torch.no_grad():
         broken.model.embed_tokens.weight[9] = float("nan")
-    with pytest.raises(UserError, match="2 of 4 texts are not finite"):
+    with pytest.raises(
+        UserError, match=r"2 of 4 texts are not finite, from model\.embed_tokens \("
+    ):
         hit = [([9], [5]), ([9, 5], [6]), ([5], [6]), ([5], [7])]
         log_likelihoods(broken, hit, PAD, 64, LONGEST, shared=True)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_logit_that_is_not_finite_is_named(llama: Any, shared: bool, fault: Fault) -> None:
+    broken = make(CONFIGS["llama"]())
+    broken.lm_head.register_forward_hook(lambda _, __, logits: logits.fill_(math.inf))
+    pairs = [(tokens(4, 1), tokens(3, 2)), (tokens(5, 3), tokens(2, 4))]
+    said = "log-likelihoods of 2 of 2 texts are not finite, from lm_head ("
+    with pytest.raises(UserError, match=re.escape(said)):
+        log_likelihoods(broken, pairs, PAD, 64, LONGEST, shared=shared)
+    said = "logits of token 1 of an answer are not finite, from the head ("
+    with pytest.raises(UserError, match=re.escape(said)):
+        generate(broken, [tokens(4, 1)], PAD, [], 3, 2, shared=shared)
+    fault("a logit that is not finite", "exit 1, one line that names the module")
 
 
 # --- packed weights
@@ -408,12 +427,18 @@ def test_only_bf16_is_packed(llama: Any) -> None:
     assert not any(isinstance(one, PackedLinear) for one in llama.modules())
 
 
-def test_nothing_is_packed_where_the_processor_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_packed_where_the_processor_cannot(
+    monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
     """There torch refuses to lay the weights out."""
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     model = make(CONFIGS["llama"]()).bfloat16()
     pack(model)
     assert not any(isinstance(one, PackedLinear) for one in model.modules())
+    assert np.isfinite(
+        log_likelihoods(model, ragged(2), PAD, 64, LONGEST, shared=True).logprobs
+    ).all()
+    fault("bf16 on a processor that lays out no bf16", "it scores, unpacked")
 
 
 # --- attention in blocks

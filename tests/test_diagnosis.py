@@ -432,7 +432,17 @@ def test_curves_are_read_from_the_training_table() -> None:
     assert (found.best, found.steps, found.validation_best) == (20, 30, 1.2)
     assert (found.validation_before, found.validation_last) == (1.2, 1.4)
     assert (found.train_best, found.train_last) == (0.5, 0.4)
-    assert found.worst == pytest.approx(1.5)
+    assert found.worst == 1
+
+
+def test_a_batch_alone_is_no_unrest() -> None:
+    """Five in a row are. One 6 among ones makes a mean of 2, five of them one of 6."""
+    for after, worst in (([6.0, 1, 1, 1, 1], 2.0), ([6.0] * 5, 6.0)):
+        table = pd.DataFrame({"seed": 0, "step": range(11)})
+        table["batch_loss"] = [None, 1, 1, 1, 1, 1, *after]
+        table["train_loss"] = table["validation_loss"] = 1.0
+        (found,) = curves(table.astype({"batch_loss": float}), {"0": 0})
+        assert found.worst == pytest.approx(worst)
 
 
 def test_each_target_is_looked_at_and_named() -> None:

@@ -3,6 +3,7 @@ them, or one line."""
 
 import io
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tiny
 import yaml
 from archived import tarred, zipped
 from damage import OUTCOME, damaged, fuzz, told
 from faults_page import Fault
 from hypothesis import given
+from hypothesis import strategies as st
 
-from stages import verify
+from stages import check, errors, verify
 from stages.config.tasks import Table
 from stages.records import SCHEMA, read_records, read_table, write_records
 from stages.sources.archive import Archive
@@ -149,6 +152,67 @@ def test_json(tmp_path: Path, fault: Fault) -> None:
 
     each()
     fault("a damaged manifest or card, by fuzzing", OUTCOME.format(EXAMPLES))
+
+
+# params.yaml
+
+TREES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=6)
+    | st.sampled_from(["tiny", "bert", "color-qa", "full", "table", "file:own/model", "lora"]),
+    lambda below: (
+        st.lists(below, max_size=3)
+        | st.dictionaries(
+            st.text(max_size=4)
+            | st.sampled_from(["models", "tasks", "cases", "runs", "seed", "data", "methods"]),
+            below,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+def check_lines(content: bytes) -> None:
+    """`python -m stages.check` over these bytes: sound, or a line a mistake."""
+    Path("params.yaml").write_bytes(content)
+    try:
+        errors.run(check.main)
+    except SystemExit as end:
+        assert isinstance(end.code, str)
+        for line in end.code.splitlines():
+            assert line.startswith("error: params.yaml: "), line
+            assert line.isprintable()
+    assert sorted(path.name for path in Path().iterdir()) == ["own", "params.yaml"]
+
+
+def test_params(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(own, tmp_path / tiny.OWN)
+    params = tiny.make_params(tmp_path)
+    sound = yaml.safe_dump(params, sort_keys=False).encode()
+    check_lines(sound)
+
+    @fuzz(100)
+    @given(damaged([sound]))
+    def of_bytes(content: bytes) -> None:
+        check_lines(content)
+
+    @fuzz(100)
+    @given(st.sampled_from([*params, None]), TREES)
+    def of_trees(section: str | None, tree: Any) -> None:
+        found = {**params, section: tree} if section else tree
+        check_lines(yaml.safe_dump(found, allow_unicode=True).encode())
+
+    of_bytes()
+    of_trees()
+    fault(
+        "a damaged params.yaml, and one of other values, by fuzzing",
+        "200 files: each sound, or refused, a line a mistake; nothing written",
+    )
 
 
 # What git keeps

@@ -605,6 +605,14 @@ REFUSED: list[tuple[str, Edit, str]] = [
         "tasks.quiz.data.include_path = 'own/lm': own/tales.jsonl lies outside of it",
     ),
     (
+        "quiz",
+        _both(
+            _replace("dataset_path: json", "dataset_path: own/lm", "quiz.yaml"),
+            _add("lm.py", "open('was-run', 'w')\n"),
+        ),
+        "tasks.quiz.data.task = 'quiz': Dataset scripts are no longer supported, but found lm.py",
+    ),
+    (
         "letters",
         _replace("task: letters", "task: letters\nunsafe_code: true", "letters.yaml"),
         "tasks.letters.data.task = 'letters': it runs code that the model wrote",
@@ -634,6 +642,7 @@ def test_prepare_refuses_in_one_line(
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
     assert not Path("data").exists()
+    assert not Path("was-run").exists()
 
 
 def test_a_folder_that_changed_is_refused(

@@ -10,6 +10,7 @@ import tiny
 import tiny_causal
 import tiny_training as toy
 import torch
+from faults_page import Fault
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -210,7 +211,7 @@ def test_a_causal_model(tmp_path: Path) -> None:
     assert (found["model.embed_tokens.weight"][sorted(unread)] == 0).all()
 
 
-def test_what_is_not_finite_is_named(own: Path) -> None:
+def test_what_is_not_finite_is_named(own: Path, fault: Fault) -> None:
     subject = make(own / "model", ["mood-words"])
     name = "encoder.layer.1.output.dense.weight"
     subject.body.get_parameter(name).register_hook(lambda gradient: gradient * torch.inf)
@@ -220,6 +221,7 @@ def test_what_is_not_finite_is_named(own: Path) -> None:
         "runs.toy.methods.ewc.tasks = mood-words: mood-words: the Fisher information of "
         f"{name} is not finite; choose other tasks"
     )
+    fault("Fisher information (ewc) that is not finite", "exit 1, one line with task and tensor")
 
 
 def test_misfits() -> None:

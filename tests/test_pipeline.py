@@ -3,18 +3,30 @@
 The tests share one project, in which `dvc repro` ran once; each leaves it as it found it.
 """
 
+import html
 import json
 import math
+import platform
+import re
 import shutil
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
+import torch
+from faults_page import Fault
 from safetensors.numpy import load_file
 
+from stages import gate, provenance
+from stages.models import device
+from stages.models.device import describe
+from stages.provenance import LIBRARIES
 from stages.records import read_table
+from stages.scoring import case
+from stages.storage import hash_files, sha256_file, sha256_path
 
 CASE = tiny.CASE
 ALL = [
@@ -114,6 +126,82 @@ def test_the_same_seed_at_another_path_gives_the_same_headline(
     other = _json(bench / "metrics/retention.json")[CASE]
     assert other["full"] != json.loads(headline)[CASE]["full"]
     assert other["lora"] == json.loads(headline)[CASE]["lora"]
+
+
+KINDS = ("records", "training", "drift")
+REPORTS = ("report.html", "report.md")
+
+
+def test_every_table_and_the_report_say_what_they_are_made_with(reproduced: tiny.Project) -> None:
+    project = reproduced.path
+    first = reproduced.git("rev-list", "--max-parents=0", "HEAD").strip()
+    model = {
+        name: sha256_file(project / tiny.OWN / "model" / name)
+        for name in hash_files(project / tiny.OWN / "model")
+    }
+    manifest = _json(project / f"models/base/{CASE}.json")
+    assert manifest["files"].items() <= model.items()
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(manifest["files"])
+    data = {f"data/{CASE}/target", f"models/base/{CASE}.json"}
+    tables = [path for kind in KINDS for path in (project / "metrics" / kind).rglob("*.parquet")]
+    assert len(tables) == 1 + 2 * len(KINDS)
+    for path in tables:
+        told = read_table(path)[1]["provenance"]
+        assert told["libraries"] == {name: version(name) for name in LIBRARIES}
+        assert {"torch", "transformers", "numpy", "pyarrow"} <= set(LIBRARIES)
+        assert told["python"] == platform.python_version()
+        assert told["system"] == platform.system()
+        assert told["processor"]
+        assert told["cores"] >= 1
+        assert (told["device"], told["threads"]) == ("cpu", 1)
+        assert told["dtype"] in ("float32", "bfloat16")
+        assert told["git"].removesuffix("-dirty") == first[:12]
+        assert data <= set(told["inputs"])
+        assert told["inputs"] == {name: sha256_path(project / name) for name in told["inputs"]}
+    base = read_table(project / f"metrics/records/{CASE}/base.parquet")[1]["provenance"]
+    pins = [task["data"]["sha256"] for task in tiny.read_params(project)["tasks"].values()]
+    for name in REPORTS:
+        report = html.unescape((project / "metrics" / name).read_text(encoding="utf-8"))
+        report = report.replace("\\", "")
+        single = [str(base[key]) for key in ("device", "dtype", "threads", "python", "git")]
+        for text in (*single, base["processor"], manifest["sha256"]):
+            assert text in report, (name, text)
+        for what, value in (*base["libraries"].items(), *base["inputs"].items()):
+            assert re.search(f"{re.escape(what)}\\W.*{re.escape(value)}", report), (name, what)
+    page = (project / "metrics/report.html").read_text(encoding="utf-8")
+    assert all(sha256 in page for sha256 in [*manifest["files"].values(), *pins])
+
+
+def test_a_run_that_was_measured_elsewhere_is_flagged(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fault: Fault
+) -> None:
+    """The base here; the run on another processor, with more threads and a newer library."""
+    told = read_table(bench / f"metrics/records/{CASE}/base.parquet")[1]["provenance"]
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[told["dtype"]]
+    monkeypatch.setattr(device, "has_bf16", lambda _: other == "bfloat16")
+    monkeypatch.setattr(case, "describe", lambda *asked: describe(*asked) | {"device": "cuda"})
+    monkeypatch.setattr(
+        provenance, "version", lambda name: "9.9" if name == "tokenizers" else version(name)
+    )
+    torch.set_num_threads(2)
+    for stage in (["retention_eval", "full"], ["compare"]):
+        tiny.run_stage(*stage)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        gate.main("full")
+    printed = capsys.readouterr().out
+    pages = [(bench / "metrics" / name).read_text(encoding="utf-8") for name in REPORTS]
+    changed = {
+        "device": ("cuda", "cpu"),
+        "dtype": (other, told["dtype"]),
+        "threads": (2, 1),
+        "tokenizers": ("9.9", version("tokenizers")),
+    }
+    for what, (after, before) in changed.items():
+        said = f"full was measured with another {what} than its base ({after}, not {before})"
+        assert all(said in text for text in (printed, *pages)), said
+    assert printed.count("measured with another") == len(changed)
+    fault("a run measured on another device, dtype, threads, library", "flagged; the stages go on")
 
 
 def test_an_edit_of_compare_reruns_compare(project: tiny.Project) -> None:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 import tiny
 import yaml
+from faults_page import Fault
 
 from stages import compare, gate
 from stages.errors import UserError
@@ -34,6 +35,8 @@ from stages.storage import read_json, write_json
 from stages.tasks.examples import Examples, Task, identify, path_of, read_examples, write_examples
 
 N, SEEDS = 40, (0, 1)
+ODD = "=H(0) [x](javascript:alert(1)) ![y](data:z) <http://e.d> \x9b2J\x00 \x1b]8;;http://e.d\x07"
+"""A formula, links and escapes: what a spreadsheet, a page or a terminal would act upon."""
 NOISE = "typos-0.1"
 TOPICS = ("arts", "sport")
 HOSTILE = "<script>alert(1)</script> a | b \x1b[31m red \u202e turned `x` http://evil.example"
@@ -114,7 +117,7 @@ def causal_tasks() -> dict[str, Examples]:
         "rules": examples(
             "rules",
             "instruction-following",
-            prompt=[f"Say {i} in capitals" for i in range(N)],
+            prompt=[f"{ODD} say {i}" for i in range(N)],
             check=["upper-case"] * N,
             argument=[""] * N,
         ),
@@ -593,6 +596,80 @@ def test_nothing_of_the_data_is_markup(compared: Path) -> None:
     assert "http://" not in brief
 
 
+def test_nothing_of_the_data_is_a_link_or_a_command(
+    bench: Path, capsys: pytest.CaptureFixture[str], fault: Fault
+) -> None:
+    brief, found = page(bench, "report.md"), Words(page(bench, "report.html"))
+    for said in (brief.replace("\\", ""), found.text.replace("\\", "")):
+        assert "=H(0) [x](javascript:alert(1)) ![y](data:z) <http://e.d> x9b2Jx00 x1b]8;;" in said
+    # Markdown makes a link of [x](y), <y> and bare addresses, HTML of href alone.
+    assert not re.search(r"(?<!\\)\](\(|\[|:)", brief)
+    assert not re.search(r"(?<!\\)<", brief)
+    assert not re.search(r"(?<!\\)://|www\.", brief)
+    assert not any("javascript" in str(told) for _, told in found.tags)
+    headline.main()
+    compare.main()
+    with pytest.raises(SystemExit):
+        gate.main()
+    printed = capsys.readouterr()
+    for text in (brief, page(bench, "report.html"), printed.out, printed.err):
+        assert all(sign.isprintable() for sign in text.replace("\n", ""))
+    fault("HTML, Markdown, links and terminal escapes in data", "shown as text in both reports")
+
+
+def test_tables_for_other_programs_hold_no_text_of_the_data(compared: Path, fault: Fault) -> None:
+    """`dvc plots` and `dvc metrics show --csv` have names and numbers only."""
+    for path in (compared / "metrics/plots").iterdir():
+        for row in read_json(path):
+            for cell_ in row.values():
+                assert not isinstance(cell_, str) or re.fullmatch(r"[a-z][\w@ .,()-]*", cell_)
+    for case, runs in read_json(compared / "metrics/retention.json").items():
+        for run, figures in runs.items():
+            assert all(re.fullmatch(r"[a-z][\w.-]*", name) for name in (case, run))
+            assert not any(isinstance(figure, str) for figure in figures.values())
+    assert not list(compared.rglob("*.csv"))
+    fault("spreadsheet formulas in data", "no table holds text of the data: names, numbers only")
+
+
+MEASURED_WITH = {
+    "nothing": ("", "", ""),
+    "device": ("device", "cpu", "cuda \x1b[2J <script>"),
+    "threads": ("threads", "2", "8"),
+    "dtype": ("dtype", "float32", "bfloat16"),
+    "library version": ("numpy", "2.4.6", "2.4.7 | [x](y)"),
+}
+
+
+@pytest.mark.parametrize("what", MEASURED_WITH)
+def test_base_and_run_measured_with_another(
+    bench: Path, what: str, capsys: pytest.CaptureFixture[str], fault: Fault
+) -> None:
+    name, before, after = MEASURED_WITH[what]
+    path = Path("metrics/records/enc/enc-full.parquet")
+    records, told = read_table(path)
+
+    def flagged(made_with: dict[str, Any]) -> list[str]:
+        write_records(path, records, {**told, "provenance": made_with})
+        compare.main()
+        with pytest.raises(SystemExit):
+            gate.main("enc-full")
+        said = [capsys.readouterr().out, *(page(bench, f"report.{end}") for end in ("md", "html"))]
+        return [Words(said.pop()).text, *said]
+
+    other = {**MADE_WITH, name: after}
+    if name in LIBRARIES:
+        other = {**MADE_WITH, "libraries": {**LIBRARIES, name: after}}
+    warning = f"enc-full was measured with another {name} than its base ({plain(after)}, not "
+    in_html, printed, in_markdown = flagged(other if name else MADE_WITH)
+    if not name:
+        assert not any("enc-full was measured" in said for said in (in_html, printed, in_markdown))
+        return
+    assert in_html.count(warning + before) == 1
+    assert printed.count(f"warning: {warning}{before}") == 2
+    assert f"**Warning:** {cell(warning + before)}" in in_markdown
+    fault(f"a base and a run measured with another {what}", "told by compare, gate and reports")
+
+
 def test_the_page_needs_nothing_else(compared: Path) -> None:
     text = page(compared, "report.html")
     found = Words(text)
@@ -612,7 +689,7 @@ def test_the_page_needs_nothing_else(compared: Path) -> None:
     assert "prefers-color-scheme: dark" in style[0]
     assert not re.search(r"url\(|@import|@font-face", style[0])
     # Only what the data says, and only as text.
-    assert text.replace("http://evil.example", "").count("://") == 0
+    assert re.sub("http://(evil.example|e.d)", "", text).count("://") == 0
     assert len(text.encode()) < html.LIMIT
     tables = len(re.findall("<table>", text))
     assert tables == len(re.findall(r'<div class="scroll" tabindex="0"><table>', text)) > 10

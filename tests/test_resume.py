@@ -1,6 +1,7 @@
 """Training that is interrupted, repeated, or goes wrong."""
 
 import math
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from faults_page import Fault
 from torch import Tensor
 
 from stages.config.runs import RunConfig, read_run
@@ -20,6 +22,8 @@ from stages.errors import UserError
 from stages.records import read_table
 from stages.storage import read_json, sha256_file
 from stages.training import loop, losses, order
+from stages.training.objective import Objective
+from stages.training.optimizer import make_optimizer
 from stages.training.schedule import rate_factor
 
 CASE = tiny.CASE
@@ -244,18 +248,51 @@ def bad_loss(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_is_an_error(
-    bench: Path, bad_loss: dict[str, Any], value: float
+    bench: Path, bad_loss: dict[str, Any], value: float, fault: Fault
 ) -> None:
     shutil.rmtree(bench / "models/tuned/full")
     bad_loss.update(step=7, value=value)
     with pytest.raises(UserError, match=rf"^step 7: the loss is {value}, from color-qa "):
         tiny.run_stage("finetune", "full")
     assert not (bench / "models/tuned/full").exists()
+    fault(f"a training loss that is {value}", "exit 1, one line with step and part of the loss")
 
 
 def test_a_validation_loss_that_is_not_finite_is_an_error(
-    bench: Path, bad_loss: dict[str, Any]
+    bench: Path, bad_loss: dict[str, Any], fault: Fault
 ) -> None:
     bad_loss.update(step=20, value=math.nan, looking=True)
     with pytest.raises(UserError, match=r"^step 20: "):
         tiny.run_stage("finetune", "full")
+    fault("a validation loss that is nan", "exit 1, one line with the step")
+
+
+def test_a_gradient_that_is_not_finite_is_an_error(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    """The loss is finite, and no other step is touched."""
+    name = "encoder.layer.1.output.dense.weight"
+    steps: list[int] = []
+    seed_step = order.seed_step
+
+    def told(seed: int, step: int, process: int) -> None:
+        steps.append(step)
+        seed_step(seed, step, process)
+
+    def hooked(objective: Objective, *rates: float) -> Any:
+        (weight,) = (one for full, one in objective.named_parameters() if full.endswith(name))
+        weight.register_hook(  # type: ignore[no-untyped-call]
+            lambda found: found * (math.inf if steps[-1] == 6 else 1.0)
+        )
+        return make_optimizer(objective, *rates)
+
+    monkeypatch.setattr(order, "seed_step", told)
+    monkeypatch.setattr(loop, "make_optimizer", hooked)
+    shutil.rmtree(bench / "models/tuned/full")
+    said = (
+        rf"^step 7: the norm of the gradient is (nan|inf), from \S*{re.escape(name)} \(\d+ of 2048 "
+    )
+    with pytest.raises(UserError, match=said):
+        tiny.run_stage("finetune", "full")
+    assert not (bench / "models/tuned/full").exists()
+    fault("a gradient that is not finite, under a finite loss", "exit 1, one line: step, tensor")

@@ -3,6 +3,8 @@
 The tests share one project, in which `dvc repro` ran once; each leaves it as it found it.
 """
 
+import hashlib
+import json
 import os
 import signal
 import stat
@@ -17,9 +19,11 @@ import tiny
 from bad_inputs.params import HOSTILE, TOKEN
 from dvc import cli
 from faults_page import Fault
+from hub_server import HubServer, Repo
 
 from stages import errors, verify
-from stages.storage import hash_files
+from stages.sources.pinned import open_source
+from stages.storage import hash_files, read_json
 
 CASE = tiny.CASE
 
@@ -163,6 +167,80 @@ def test_a_flipped_bit_in_a_base_model_and_in_data(project: tiny.Project, fault:
     assert first.startswith(f"error: file:{model}: expected sha256 ")
     assert second.startswith(f"error: file:{table}: expected sha256 ")
     fault("a flipped bit in a base model, and one in its data", "verify: exit 1, a line each")
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub(
+    project: tiny.Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[HubServer]:
+    """The target's table, and the model, as repositories of a hub that has been asked for them."""
+    monkeypatch.setenv("PALIMPSEST_CACHE", str(tmp_path / "cache"))
+    content = Path(tiny.OWN, f"{tiny.TARGET}.jsonl").read_bytes()
+    model = Path(tiny.OWN, "model")
+    weights = {name: (model / name).read_bytes() for name in hash_files(model)}
+    with HubServer() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        repos = {"datasets/acme/colors": {"rows.jsonl": content}, "models/acme/tiny": weights}
+        for name, files in repos.items():
+            server.repos[name] = Repo(COMMIT, files)
+            source = open_source(f"hf:{name.removeprefix('models/')}", revision=COMMIT)
+            source.folder("", source.names())
+        params = tiny.read_params(project.path)
+        data = params["tasks"][tiny.TARGET]["data"]
+        del data["sha256"]
+        data.update(source="hf:datasets/acme/colors", revision=COMMIT)
+        tiny.write_params(project.path, params)
+        server.requests.clear()
+        yield server
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "model.safetensors", "config.json"])
+def test_a_flipped_bit_in_what_was_fetched_from_a_hub(
+    hub: HubServer, tmp_path: Path, name: str, fault: Fault
+) -> None:
+    path = Path(MANIFEST)
+    manifest = {**read_json(path), "source": "hf:acme/tiny", "revision": COMMIT, "path": ""}
+    del manifest["sha256"]
+    found = [fetched for fetched in (tmp_path / "cache/hub").rglob(name) if fetched.is_file()]
+    assert len(found) == 1
+    sources = {"rows.jsonl": "hf:datasets/acme/colors"}
+    before = path.read_bytes()
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    try:
+        assert not any("hf:" in line for line in verified())
+        flip(found[0].resolve())
+        content = found[0].read_bytes()
+        (line,) = (line for line in verified() if "hf:" in line)
+        told = f"error: {sources.get(name, 'hf:acme/tiny')}: damaged: {found[0]}: delete it"
+        assert line.startswith(told)
+        # It is told, and left as it is; what is gone is no damage.
+        assert found[0].read_bytes() == content
+        found[0].unlink()
+        assert not any("hf:" in line for line in verified())
+    finally:
+        path.write_bytes(before)
+    assert hub.requests == []
+    fault(f"a flipped bit of {name}, fetched from the hub", "verify: exit 1, file and remedy")
+
+
+def test_a_flipped_bit_in_what_was_fetched_from_an_index(
+    project: tiny.Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    monkeypatch.setenv("PALIMPSEST_CACHE", str(tmp_path))
+    content = b"a release"
+    pin = {"source": "pypi:x==1", "sha256": hashlib.sha256(content).hexdigest()}
+    path = tmp_path / "downloads" / pin["sha256"] / "x-1.zip"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    assert verify.wrong_source(pin) is None
+    flip(path)
+    assert verify.wrong_source(pin) == (
+        f"pypi:x==1: damaged: {path}: delete it; it is fetched again when needed"
+    )
+    fault("a flipped bit of a release in the cache", "verify: exit 1, file and remedy")
 
 
 def test_outs_that_are_not_here(project: tiny.Project, fault: Fault) -> None:

@@ -13,11 +13,14 @@ from stages.diagnosis.rows import rows_of
 from stages.statistics.relabelling import Relabelled, relabel
 from stages.statistics.results import About, RunResult
 
+BATCHES = 5
+
 
 @dataclass(frozen=True)
 class Curve:
     """A seed's training. `best`: the step that was kept. Losses in evaluation mode at the first
-    look, the kept one and the last; `worst`: the largest batch loss by that of the first step."""
+    look, the kept one and the last; `worst`: the largest mean of BATCHES batch losses in a row, by
+    that of the first ones: one batch alone may be twice as hard as another."""
 
     seed: int
     steps: int
@@ -102,6 +105,7 @@ def _curve(seed: int, rows: pd.DataFrame, best: int) -> Curve:
     looks = rows[rows["validation_loss"].notna()].set_index("step")
     train, validation = looks["train_loss"], looks["validation_loss"]
     batches = rows["batch_loss"].dropna()
+    means = batches.rolling(min(BATCHES, max(1, len(batches)))).mean().dropna()
     return Curve(
         seed=seed,
         steps=int(rows["step"].max()),
@@ -113,7 +117,7 @@ def _curve(seed: int, rows: pd.DataFrame, best: int) -> Curve:
         validation_best=float(validation[best]),
         validation_before=float(validation.iloc[-2 if len(validation) > 1 else -1]),
         validation_last=float(validation.iloc[-1]),
-        worst=float(batches.max() / batches.iloc[0]) if len(batches) else 1.0,
+        worst=float(means.max() / means.iloc[0]) if len(means) else 1.0,
     )
 
 

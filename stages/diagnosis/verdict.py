@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.diagnosis.evidence import Curve, Evidence, Lost
+from stages.diagnosis.evidence import BATCHES, Curve, Evidence, Lost
 
 NOTHING, UNKNOWN = "no significant drop", "no cause found"
 GAP = 0.15
@@ -17,8 +17,9 @@ STILL_FALLING = 0.98
 STEP = 0.05
 """Relative change of the median weight matrix from where a step was large."""
 SPIKE, EXPLODED = 1.5, 3.0
-"""The largest batch loss by the first, from where training was unstable: in a run with harm done,
-and in any (batches of several tasks differ by half without a fault)."""
+"""The largest loss of a few batches in a row by that of the first few, from where training was
+unstable: in a run with harm done, and in any (batches of several tasks differ by half without a
+fault)."""
 FEW_ROWS, MANY_EPOCHS = 1000, 5
 APART = 0.6
 """AUC between a target's training and test texts from where they are of two sources."""
@@ -138,7 +139,9 @@ def _step_size(found: Evidence) -> Finding | None:
             f", and the last layer's states kept a likeness (CKA) of {found.moved['cka'][-1]:.2f}"
         )
     if wild:
-        told += f"; the loss of a batch rose to {spike:.1f} times that of the first"
+        told += (
+            f"; the loss of {BATCHES} steps in a row rose to {spike:.1f} times that of the first"
+        )
     return Finding("step size too large", told)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.errors import UserError
+from stages.models.finite import first_wrong_output, not_finite
 from stages.models.pretrained import load_tokenizer, load_weights
 
 TokenIds = list[int]
@@ -122,7 +123,9 @@ def embed(
         found[batch] = pooled
     if found is None:
         raise ValueError("no texts to embed")
-    if not np.isfinite(found).all():
-        rows_hit = int((~np.isfinite(found)).any(1).sum())
-        raise UserError(f"embeddings of {rows_hit} of {len(rows)} texts are not finite")
+    hit = np.flatnonzero(~np.isfinite(found).all(axis=1))
+    if len(hit):
+        ids, mask = pad([rows[hit[0]]], pad_id, parameter.device)
+        origin = first_wrong_output(encoder, lambda: encoder(ids, mask))
+        raise UserError(not_finite(f"embeddings of {len(hit)} of {len(rows)} texts are", origin))
     return found

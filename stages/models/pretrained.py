@@ -5,9 +5,8 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 
-from stages.errors import UserError
+from stages.errors import UserError, one_line
 
 
 def silence() -> None:
@@ -27,9 +26,8 @@ def load_weights(auto: Any, folder: Path) -> tuple[Any, list[str]]:
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{folder}: transformers cannot load this model: {reason}") from None
+    except Exception as error:  # settings of the wrong type fail wherever they are first used
+        raise UserError(f"{folder}: transformers cannot load this model: {reason(error)}") from None
     return model, sorted(report["missing_keys"])
 
 
@@ -41,5 +39,10 @@ def load_tokenizer(folder: Path) -> Any:
             folder, use_fast=True, trust_remote_code=False
         )
     except Exception as error:  # a bare Exception is what the library of tokenizers raises
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{folder}: the tokenizer cannot be read: {reason}") from None
+        raise UserError(f"{folder}: the tokenizer cannot be read: {reason(error)}") from None
+
+
+def reason(error: Exception) -> str:
+    """The beginning of its text, on one line; its name where it has none."""
+    text = " ".join(str(error).split())
+    return one_line(text[:200] if text else type(error).__name__)

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import torch
 import transformers
-from safetensors import SafetensorError
 
 from stages.errors import UserError
 from stages.models.encoder import batches_by_tokens
-from stages.models.pretrained import silence
+from stages.models.pretrained import reason, silence
 
 BATCH_TOKENS = 2048
 
@@ -29,11 +28,10 @@ class Seq2Seq:
                 use_safetensors=True,
                 output_loading_info=True,
             )
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-            # An ImportError names the package that this tokenizer needs.
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
+        except Exception as error:  # an ImportError names the package that this tokenizer needs
             raise UserError(
-                f"{folder}: no sequence-to-sequence model that transformers can load: {reason}"
+                f"{folder}: no sequence-to-sequence model that transformers can load: "
+                f"{reason(error)}"
             ) from None
         if missing := sorted(report["missing_keys"]):
             raise UserError(f"{folder}: weights are missing, such as {missing[0]}")

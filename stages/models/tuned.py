@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from stages.errors import UserError
+from stages.errors import UserError, one_line
 from stages.models.probe import Probe
 from stages.storage import read_json, write_json
 
@@ -92,8 +91,8 @@ def load_heads(folder: Path) -> dict[str, Probe]:
 def _told(folder: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # settings of the wrong type fail wherever they are first used
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{folder}: cannot be read ({reason}); delete it and run `dvc repro`"
+            one_line(f"{folder}: cannot be read ({reason}); delete it and run `dvc repro`")
         ) from None

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from stages.report.case_report import CaseReport, RunReport
 from stages.report.markdown import LETTERS, p_value, percent
-from stages.report.words import clipped
+from stages.report.words import clipped, finalize
 from stages.statistics.results import Settings
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -24,7 +24,11 @@ LIMIT = 2_000_000
 def render(cases: Sequence[CaseReport], settings: Settings) -> str:
     """With fewer example texts where it would be larger than LIMIT."""
     environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=True
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=True,
+        finalize=finalize,
     )
     environment.filters["clip"] = partial(clipped, most=LETTERS)
     environment.filters["percent"] = percent

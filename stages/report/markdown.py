@@ -8,7 +8,7 @@ import jinja2
 
 from stages.report.case_report import CaseReport
 from stages.report.lines import COLUMNS
-from stages.report.words import cell, clipped
+from stages.report.words import cell, clipped, finalize
 from stages.statistics.results import Settings
 
 LETTERS = 120
@@ -18,7 +18,11 @@ TEMPLATE = Path(__file__).with_name("report.md.jinja")
 
 def render(cases: Sequence[CaseReport], settings: Settings) -> str:
     environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+        finalize=finalize,
     )
     environment.filters["cell"] = cell
     environment.filters["clip"] = partial(clipped, most=LETTERS)

@@ -2,6 +2,8 @@
 
 import unicodedata
 
+from markupsafe import Markup
+
 TURNING = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Signs that turn the direction of what follows them."""
 UNSHOWN = {"Cc", "Cs", "Zl", "Zp"}
@@ -12,8 +14,16 @@ LINKS = {"://": "\\://", "www.": "www\\."}
 
 def plain(text: str) -> str:
     """`text` with control characters, line breaks aside, as their escapes."""
-    lines = "\n".join(text.splitlines())
-    return "".join(_escape(sign) if _unshown(sign) else sign for sign in lines.strip())
+    return escaped("\n".join(text.splitlines()).strip())
+
+
+def escaped(text: str) -> str:
+    return "".join(_escape(sign) if _unshown(sign) else sign for sign in text)
+
+
+def finalize(value: object) -> object:
+    """What a template shows: its texts without control characters, but for markup of our own."""
+    return escaped(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _unshown(sign: str) -> bool:

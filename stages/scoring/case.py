@@ -8,6 +8,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from stages.config.evaluation import EvaluationConfig
+from stages.errors import UserError
 from stages.models.attention import attend_in_blocks
 from stages.models.device import describe, device, dtype
 from stages.models.loading import CausalModel, EncoderModel
@@ -44,7 +45,7 @@ def score_case(
     records, tasks = [], {}
     for splits in tqdm(read_splits(case), desc=label, unit="task", disable=None):
         conditions = _conditions(splits, evaluation)
-        scored, truncated = scorer.score(splits, Asking(repeats, conditions, seed))
+        scored, truncated = ask(scorer, splits, Asking(repeats, conditions, seed))
         records.append(scored)
         tasks[splits.task.name] = {
             "kind": splits.task.kind,
@@ -66,7 +67,17 @@ def score_variant(
     scorer = scorer_of(loaded, evaluation)
     asking = Asking(0, (), 0, brief=True)
     asked = tqdm(read_splits(case), desc=label, unit="task", disable=None)
-    return pd.concat([scorer.score(splits, asking)[0] for splits in asked], ignore_index=True)
+    return pd.concat([ask(scorer, splits, asking)[0] for splits in asked], ignore_index=True)
+
+
+def ask(
+    scorer: EncoderScorer | CausalCaseScorer, splits: TaskSplits, asking: Asking
+) -> tuple[pd.DataFrame, int]:
+    """What `scorer.score` returns; what it refuses is told with the task's name."""
+    try:
+        return scorer.score(splits, asking)
+    except UserError as error:
+        raise UserError(f"task {splits.task.name}: {error}") from error
 
 
 def scorer_of(

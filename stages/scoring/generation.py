@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from stages.errors import UserError
 from stages.models.causal import head_logits, longest_input
 from stages.models.encoder import TokenIds
+from stages.models.finite import first_wrong, not_finite
 from stages.scoring.caches import read_beginning, sees_all, tokens_of
 from stages.scoring.prompts import advance, read_prompts
 
@@ -113,8 +114,8 @@ def _continue(
     rows = list(range(len(state)))
     for step in range(draws.shape[1]):
         logits = head_logits(model, state)
-        if not bool(torch.isfinite(logits).all()):
-            raise UserError(f"logits of token {step + 1} of an answer are not finite")
+        if wrong := first_wrong([("the states before the head", state), ("the head", logits)]):
+            raise UserError(not_finite(f"logits of token {step + 1} of an answer are", wrong))
         chosen = logits.argmax(1) if sample is None else _draw(logits, draws[rows, step], sample)
         kept = []
         for place, token in enumerate(chosen.tolist()):

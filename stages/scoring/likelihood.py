@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from transformers import PreTrainedModel
 from stages.errors import UserError
 from stages.models.causal import finished
 from stages.models.encoder import TokenIds, batches_by_tokens
+from stages.models.finite import first_wrong_output, not_finite
 from stages.scoring.caches import Preamble, read_beginning, sees_all, tokens_of
 from stages.scoring.trees import Tree, alone, grow, read_trees
 
@@ -88,16 +90,20 @@ def log_likelihoods(
     rest = [window.read[begun:] for window in asked]
     trees = grow(rest, batch_tokens) if shared else alone(rest)
     sums, greedy = np.zeros(len(asked)), np.zeros(len(asked), dtype=bool)
+    origin = None
     # A token of the preamble is not read again, but every row attends to it.
     costs = [len(tree) + begun // 8 for tree in trees]
     for batch in batches_by_tokens(costs, batch_tokens):
         rows = [trees[index] for index in batch]
         members = [member for tree in rows for member in tree.members]
-        sums[members], greedy[members] = _read(model, rows, asked, pad_id, preamble)
+        read = partial(_read, model, rows, asked, pad_id, preamble)
+        sums[members], greedy[members] = read()
+        if not (origin or np.isfinite(sums[members]).all()):
+            origin = first_wrong_output(model, read)
     of_pair = [window.pair for window in asked]
     logprobs = np.bincount(of_pair, sums, len(pairs)).astype(np.float64)
     if wrong := int((~np.isfinite(logprobs)).sum()):
-        raise UserError(f"log-likelihoods of {wrong} of {len(pairs)} texts are not finite")
+        raise UserError(not_finite(f"log-likelihoods of {wrong} of {len(pairs)} texts are", origin))
     tokens = np.array([len(continuation) for _, continuation in pairs], dtype=np.int64)
     truncated = np.bincount(of_pair, [not window.whole for window in asked], len(pairs)) > 0
     unlike = np.bincount(of_pair, ~greedy, len(pairs)) > 0

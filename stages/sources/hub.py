@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
     EntryNotFoundError,
     GatedRepoError,
@@ -68,8 +68,7 @@ class Repository:
 
     def _listing(self) -> dict[str, str]:
         """Each file's sha256, or the git hash where the Hub knows no other."""
-        folder = cache_directory() / "listings" / self._kind / self._name
-        cached = folder / f"{self._revision}.json"
+        cached = _listing_of(self._kind, self._name, self._revision)
         listing = _read_listing(cached)
         if listing is None:
             with self._told():
@@ -101,7 +100,7 @@ class Repository:
                         endpoint=self._endpoint,
                     )
                 )
-            found = sha256_file(path) if len(expected) == 64 else _git_hash(path)
+            found = _hash_like(expected, path)
             if found == expected:
                 return path
             path.resolve().unlink()
@@ -139,6 +138,26 @@ class Repository:
             ) from error
 
 
+def in_cache(source: str, revision: str) -> Iterator[tuple[str, Path, bool]]:
+    """Each file of `hf:…` that is in the cache, where, and whether it is what its listing says.
+
+    Needs no network; where the listing is not there, nothing is.
+    """
+    match = SPEC.fullmatch(source.removeprefix("hf:"))
+    assert match, "params.yaml was checked"
+    name, kind = match[2], "dataset" if match[1] else "model"
+    for file, expected in (_read_listing(_listing_of(kind, name, revision)) or {}).items():
+        found = try_to_load_from_cache(
+            name, file, cache_dir=cache_directory() / "hub", revision=revision, repo_type=kind
+        )
+        if isinstance(found, str):
+            yield file, Path(found), _hash_like(expected, Path(found)) == expected
+
+
+def _listing_of(kind: str, name: str, revision: str) -> Path:
+    return cache_directory() / "listings" / kind / name / f"{revision}.json"
+
+
 def _read_listing(path: Path) -> dict[str, str] | None:
     """None where there is none, or it is damaged: then it is asked for again."""
     try:
@@ -151,6 +170,10 @@ def _read_listing(path: Path) -> dict[str, str] | None:
 def _first_line(error: Exception) -> str:
     lines = str(error.__cause__ or error).split("\n")
     return next((line.strip(" .") for line in lines if line.strip()), type(error).__name__)
+
+
+def _hash_like(expected: str, path: Path) -> str:
+    return sha256_file(path) if len(expected) == 64 else _git_hash(path)
 
 
 def _git_hash(path: Path) -> str:

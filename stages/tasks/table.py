@@ -24,6 +24,7 @@ def read_table_rows(source: Source, config: Table) -> pd.DataFrame:
     Raises UserError that names file, row and column where a file cannot be read, or a row not
     be asked: see `_read`.
     """
+    _refuse_script(source, config)
     files = config.files
     if files is None:
         name, *others = source.names()
@@ -49,6 +50,19 @@ def read_table_rows(source: Source, config: Table) -> pd.DataFrame:
             )
         )
     return rows.drop(columns="id", errors="ignore")
+
+
+def _refuse_script(source: Source, config: Table) -> None:
+    """A script beside the files says that they are not the rows: libraries of data sets run it."""
+    if config.source.startswith("pypi:"):
+        return  # a wheel is code, of which nothing is run
+    for name in source.names():
+        if name.endswith(".py") and "/" not in name:
+            raise UserError(
+                f"{config.source}: holds a script ({name}), which a data set is made by and which "
+                "is never run here: name a table itself (file:<table>), or a revision that has "
+                "files alone"
+            )
 
 
 def _read(source: Source, name: str, config: Table) -> list[Cells]:

@@ -9,6 +9,7 @@ import pandas as pd
 import yaml
 
 from stages.sources.pinned import Source
+from stages.tasks.bundled import opened, sound
 from stages.tasks.choices import COLUMNS, choose, gives_away
 from stages.tasks.splitting import normalise
 
@@ -116,18 +117,26 @@ def _distance(
 
 def _facts(source: Source, file: str) -> list[Fact]:
     found: dict[str, Fact] = {}
-    for talk in yaml.safe_load(source.read(f"{FOLDER}{file}.yml"))["conversations"]:
-        # One entry of the corpus is a bare string, by a slip of YAML.
-        if not isinstance(talk, list) or len(talk) < 2:
-            continue
-        question, answer = (" ".join(str(text).translate(STRAIGHT).split()) for text in talk[:2])
-        if file == ALL:
-            wanted = question.endswith("?") and question not in LEFT_OUT
-        else:
-            wanted = question in FACTS[file]
-        if wanted and question not in found:
-            found[question] = _fact(question, answer, file)
+    with opened(source, f"{FOLDER}{file}.yml") as content:
+        for talk in yaml.safe_load(content)["conversations"]:
+            # One entry of the corpus is a bare string, by a slip of YAML.
+            if not isinstance(talk, list) or len(talk) < 2:
+                continue
+            question, answer = map(_text, talk[:2])
+            if file == ALL:
+                wanted = question.endswith("?") and question not in LEFT_OUT
+            else:
+                wanted = question in FACTS[file]
+            if wanted and question not in found:
+                found[question] = _fact(question, answer, file)
     return [fact for fact in found.values() if not gives_away(fact.question, fact.answer)]
+
+
+def _text(value: object) -> str:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if any(isinstance(one, dict | list) for one in inner):
+        raise ValueError("lists of lists")  # whose aliases may unfold to billions of texts
+    return sound(" ".join(str(value).translate(STRAIGHT).split()))
 
 
 def _fact(question: str, answer: str, file: str) -> Fact:

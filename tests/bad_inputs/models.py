@@ -96,6 +96,12 @@ def _with_nan(tensors: dict[str, Any]) -> dict[str, Any]:
     return tensors | {"encoder.layer.1.output.dense.weight": weight}
 
 
+def _that_overflow(tensors: dict[str, Any]) -> dict[str, Any]:
+    """Finite, as a product with them is not."""
+    name = "encoder.layer.1.output.dense.weight"
+    return tensors | {name: np.full_like(tensors[name], 3e38)}
+
+
 NO_SAFETENSORS = "is no safetensors file"
 
 MODELS = [
@@ -196,6 +202,17 @@ MODELS = [
         "a weight that is NaN",
         _weights(_with_nan),
         words(f"{MODEL}: not finite: ", "encoder.layer.1.output.dense.weight (1 of 2048 values)"),
+        BASE,
+    ),
+    Bad(
+        "weights whose products are not finite",
+        _weights(_that_overflow),
+        words(
+            "task ",
+            ": embeddings of ",
+            " texts are not finite, from body.encoder.layer.1.output.dense (",
+            "); set evaluation.precision to fp32, or choose another model",
+        ),
         BASE,
     ),
     Bad(

@@ -55,6 +55,16 @@ def _rows(change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]], **data
     return lambda project: use(project, "bad.jsonl", jsonl(change(rows_of(project))), **data)
 
 
+def _with_script(project: Path) -> None:
+    folder = project / tiny.OWN / "scripted"
+    folder.mkdir()
+    (folder / "scripted.py").write_text("open('was-run', 'w')\n", encoding="utf-8")
+    use(project, "scripted/rows.jsonl", jsonl(rows_of(project)), files={"all": "rows.jsonl"})
+    params = tiny.read_params(project)
+    params["tasks"][tiny.TARGET]["data"].update(tiny.pinned(project, f"{tiny.OWN}/scripted"))
+    tiny.write_params(project, params)
+
+
 def _choices(suffix: str = ".jsonl", **row: Any) -> Spoil:
     """A multiple-choice table in the place of the retrieval's; its row 2 is this one."""
     sound = {"context": "The sea is", "choices": ["wet", "dry"], "answer": 0}
@@ -416,6 +426,11 @@ TABLES = [
         "a file that is not what its pin says",
         _unpinned,
         words("file:own/color-qa.jsonl: expected sha256", ", got ", "put that into params.yaml"),
+    ),
+    Bad(
+        "a data set with a script",
+        _with_script,
+        words("file:own/scripted: holds a script (scripted.py)", "never run here"),
     ),
     Bad(
         "a file that is not there",

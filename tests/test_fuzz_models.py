@@ -1,0 +1,185 @@
+"""A model's files, damaged: it is refused in one line, or it loads and reads a text."""
+
+import json
+import shutil
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from damage import OUTCOME, damaged, fuzz, told
+from faults_page import Fault
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.config.models import ModelConfig
+from stages.errors import UserError
+from stages.models.base import materialise
+from stages.models.encoder import embed
+from stages.models.gguf import convert
+from stages.models.loading import EncoderModel, load
+from stages.models.manifest import make_manifest
+from stages.storage import read_json
+
+EXAMPLES = 30
+MOST = 10**4
+"""Of a number in the settings: ten thousand layers are a model of somebody's, and take an hour."""
+
+
+@pytest.fixture
+def folder(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(encoder, tmp_path / tiny.OWN / "model")
+    with tiny.one_thread():
+        yield tmp_path / tiny.OWN / "model"
+
+
+def read() -> Any:
+    """As prepare and pretrain-baseline-eval do it."""
+    pin = tiny.pinned(Path(), f"{tiny.OWN}/model")
+    config = ModelConfig.model_validate({**pin, "kind": "encoder", "pooling": "mean"})
+    manifest = make_manifest(config)
+    loaded = load(manifest, materialise(manifest))
+    assert isinstance(loaded, EncoderModel)
+    ids = loaded.tokenizer(["red1 filler2 unknown", "blue3"], 16)
+    return embed(loaded.encoder, ids, loaded.tokenizer.pad_id, 64)
+
+
+def try_with(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    found = told(read)
+    if found is not None:
+        assert len(found) == 2
+        assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_tokenizers(name: str, folder: Path, fault: Fault) -> None:
+    path = folder / name
+    sound = path.read_bytes()
+    try_with(path, sound)
+
+    @fuzz(EXAMPLES)
+    @given(damaged([sound]))
+    def each(content: bytes) -> None:
+        try_with(path, content)
+
+    each()
+    fault(f"a damaged {name}, by fuzzing", OUTCOME.format(EXAMPLES))
+
+
+VALUES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-3, MOST)
+    | st.floats()
+    | st.text(max_size=4)
+    | st.lists(st.integers(0, 3), max_size=2)
+    | st.sampled_from(["gelu", "bert", "roberta", "gpt2", "t5", "../evil", {"a": 1}, {}])
+)
+
+
+def test_settings(folder: Path, fault: Fault) -> None:
+    """By value: a file that is no JSON is refused before transformers sees it."""
+    path = folder / "config.json"
+    settings = json.loads(path.read_bytes())
+
+    @fuzz(EXAMPLES)
+    @given(st.sampled_from(sorted(settings)), VALUES, st.booleans())
+    def each(key: str, value: Any, gone: bool) -> None:
+        if key == "num_hidden_layers" and isinstance(value, int):
+            value = min(value, 50)
+        changed = {**settings, key: value}
+        if gone:
+            del changed[key]
+        try_with(path, json.dumps(changed).encode())
+
+    @fuzz(EXAMPLES)
+    @given(damaged([json.dumps({"model_type": "bert", "hidden_size": 32}).encode()]))
+    def of_bytes(content: bytes) -> None:
+        try_with(path, content)
+
+    each()
+    of_bytes()
+    fault("a damaged config.json, by fuzzing", OUTCOME.format(2 * EXAMPLES))
+
+
+def test_weights(folder: Path, fault: Fault) -> None:
+    path = folder / "model.safetensors"
+    whole = path.read_bytes()
+    (length,) = struct.unpack("<Q", whole[:8])
+    header, data = whole[8 : 8 + length], whole[8 + length :]
+
+    @fuzz(EXAMPLES)
+    @given(damaged([header]), st.integers(-9, 9) | st.just(0))
+    def of_headers(changed: bytes, more: int) -> None:
+        size = max(0, len(changed) + more)
+        try_with(path, struct.pack("<Q", size) + changed + data)
+
+    @fuzz(EXAMPLES)
+    @given(damaged([whole]))
+    def of_all(changed: bytes) -> None:
+        try_with(path, changed)
+
+    of_headers()
+    of_all()
+    fault("damaged safetensors, by fuzzing", OUTCOME.format(2 * EXAMPLES))
+
+
+TUNED = ("adapter_config.json", "adapter_model.safetensors", "heads.safetensors")
+
+
+@pytest.mark.parametrize("name", TUNED)
+def test_what_a_run_left_behind(name: str, bench: Path, fault: Fault) -> None:
+    """As retention-eval loads it; a head is used as it is scored with."""
+    tuned = bench / "models/tuned/lora/seed-0"
+    path = tuned / name
+    manifest = read_json(bench / f"models/base/{tiny.CASE}.json")
+    base = materialise(manifest)
+    sound = path.read_bytes()
+
+    @fuzz(EXAMPLES // 2)
+    @given(damaged([sound]))
+    def each(content: bytes) -> None:
+        path.write_bytes(content)
+        loaded = told(lambda: load(manifest, base, tuned))
+        if isinstance(loaded, EncoderModel):
+            assert all(np.isfinite(head.weight).all() for head in loaded.heads.values())
+
+    each()
+    fault(f"a damaged {name} of a run, by fuzzing", OUTCOME.format(EXAMPLES // 2))
+
+
+KEY = struct.pack("<Q", 20) + b"general.architecture"
+GGUF = {
+    "no bytes": b"",
+    "a name alone": b"GGUF",
+    "another format": b"\x80\x04." * 20,
+    "an unknown version": b"GGUF" + struct.pack("<IQQ", 99, 0, 0),
+    "a count beyond the file": b"GGUF" + struct.pack("<IQQ", 3, 2**60, 2**60),
+    "a text beyond the file": b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 2**62) + b"a",
+    "an unknown type": b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + KEY + struct.pack("<I", 77),
+    "no architecture": b"GGUF" + struct.pack("<IQQ", 3, 0, 0),
+    "an unknown architecture": (
+        b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + KEY + struct.pack("<IQ", 8, 4) + b"evil"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", GGUF)
+def test_a_damaged_gguf(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    monkeypatch.setenv("PALIMPSEST_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "m.gguf"
+    path.write_bytes(GGUF[what])
+    with pytest.raises(UserError) as caught:
+        convert(path)
+    said = str(caught.value)
+    assert said.startswith("m.gguf: transformers cannot read this GGUF: ")
+    assert said.isprintable()
+    assert [one for one in (tmp_path / "cache/converted").iterdir() if one.is_dir()] == []
+    fault(f"a GGUF with {what}", "exit 1, one line; nothing is kept")
