@@ -85,7 +85,7 @@ def _params(folder: Path) -> dict[str, Any]:
         "topics": {**real["tasks"]["newsgroup-topics"], **probed},
         "editorials": {**moods, **probed, "data": editorials},
     }
-    noise = {"tasks": [], "conditions": []}
+    noise: dict[str, list[str]] = {"tasks": [], "conditions": []}
     return {
         **{key: real[key] for key in ("launch", "seed")},
         "models": {"minilm": real["models"]["minilm"]},
