@@ -31,7 +31,7 @@ def test_a_method_beside_full(own: Path, tmp_path: Path, monkeypatch: pytest.Mon
     found = compare(recipes, 4)
     assert list(found) == list(methods)
     for method in found.values():
-        assert 0 < method["lowest"] <= method["ratio"] <= method["highest"]
+        assert 0 < method["low"] <= method["ratio"] <= method["high"]
         assert 0 < method["step"] < 5
     assert found["fgm"]["ratio"] > 1.3, "two forward passes more, and two backward"
     assert found["ewc"]["once"] > 0.05 > found["full"]["once"], "forty rows, one by one"

@@ -9,12 +9,14 @@ import os
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
-from itertools import pairwise
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from pydantic import PrivateAttr
 
 from stages import errors
@@ -36,13 +38,48 @@ from .tried import TRIED, Tried
 FULL = "full"
 
 
+class Turns:
+    """Two trainings, of which one goes on at a time: a step each."""
+
+    def __init__(self) -> None:
+        self._free = threading.Condition()
+        self._turn: int | None = 0
+        self._left = {0, 1}
+
+    def wait(self, who: int) -> None:
+        with self._free:
+            self._free.wait_for(lambda: self._turn == who)
+
+    def give(self, who: int) -> None:
+        """Let the other go on, if there is one left."""
+        with self._free:
+            self._turn = 1 - who if 1 - who in self._left else who
+            self._free.notify_all()
+
+    def leave(self, who: int) -> None:
+        with self._free:
+            self._left.discard(who)
+            self._turn = 1 - who
+            self._free.notify_all()
+
+
 class Stopwatch(Method):
-    """Looks at the clock where a run calls its methods. It stands before and after all others."""
+    """Looks at the clock where a run calls its methods, and waits for its turn. It stands before
+    all others and after them."""
 
     name: ClassVar[str] = "stopwatch"
+    _turns: Turns = PrivateAttr()
+    _who: int = PrivateAttr()
     _began: list[float] = PrivateAttr(default_factory=list)
     _composed: list[float] = PrivateAttr(default_factory=list)
-    _stepped: dict[int, float] = PrivateAttr(default_factory=dict)
+    _went: float = PrivateAttr(default=0.0)
+    _seconds: dict[int, float] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def of(cls, turns: Turns, who: int) -> "Stopwatch":
+        watch = cls()
+        watch._turns, watch._who = turns, who
+        return watch
 
     def rewrite(self, examples: Examples, seed: int) -> Examples:
         self._began.append(time.perf_counter())
@@ -52,7 +89,14 @@ class Stopwatch(Method):
         self._composed.append(time.perf_counter())
 
     def after_step(self, subject: Subject, step: int) -> None:
-        self._stepped[step] = time.perf_counter()
+        """Called twice a step, before and after the others' own."""
+        if step in self._seconds:
+            self._seconds[step] = time.perf_counter() - self._went
+            self._turns.give(self._who)
+            self._turns.wait(self._who)
+            self._went = time.perf_counter()
+        else:
+            self._seconds[step] = 0.0
 
     @property
     def composing(self) -> float:
@@ -60,41 +104,56 @@ class Stopwatch(Method):
         return self._composed[-1] - self._began[0]
 
     @property
-    def step(self) -> float:
-        """Seconds of a step: the median. The first one is left out; it also pays for memory."""
-        times = list(self._stepped.values())
-        return statistics.median(after - before for before, after in pairwise(times))
+    def steps(self) -> list[float]:
+        """Seconds of each step but the first, which also pays for memory."""
+        return [seconds for step, seconds in sorted(self._seconds.items()) if step]
 
 
-def measure(recipe: Recipe) -> Stopwatch:
-    """Train once, by the pipeline's own loop."""
+def measure(full: Recipe, own: Recipe) -> tuple[Stopwatch, Stopwatch]:
+    """Train both by the pipeline's own loop, a step of one after a step of the other."""
     gc.collect()  # a model goes in a circle with its hooks, and would be there still
-    watch = Stopwatch()
-    methods = [watch, *chosen(recipe.name, recipe.config), watch]
-    with tempfile.TemporaryDirectory() as folder:
-        train_seed(recipe, methods, 0, Checkpoint("benchmark", 0), Path(folder))
-    return watch
+    turns = Turns()
+
+    def train(who: int, recipe: Recipe) -> Stopwatch:
+        watch = Stopwatch.of(turns, who)
+        turns.wait(who)
+        try:
+            methods = [watch, *chosen(recipe.name, recipe.config), watch]
+            with tempfile.TemporaryDirectory() as folder:
+                train_seed(recipe, methods, 0, Checkpoint("benchmark", who), Path(folder))
+        finally:
+            turns.leave(who)
+        return watch
+
+    with ThreadPoolExecutor(2) as threads:
+        both = [threads.submit(train, who, recipe) for who, recipe in enumerate((full, own))]
+        return both[0].result(), both[1].result()
 
 
 def compare(recipes: dict[str, Recipe], rounds: int) -> dict[str, dict[str, Any]]:
-    """Each method in turn with full fine-tuning, never at once."""
+    """Each method beside full fine-tuning."""
     pairs: dict[str, list[tuple[Stopwatch, Stopwatch]]] = {name: [] for name in recipes}
-    measure(recipes[FULL])  # what comes first pays for what is set up
+    measure(recipes[FULL], recipes[FULL])  # what comes first pays for what is set up
     for _ in range(rounds):
         for name, recipe in recipes.items():
-            pairs[name].append((measure(recipes[FULL]), measure(recipe)))
-            full, own = pairs[name][-1]
-            _say(f"{name}: {own.step:.3f} s a step, full {full.step:.3f}")
+            pairs[name].append(measure(recipes[FULL], recipe))
+            told = _summary(pairs[name][-1:])
+            _say(f"{name}: {told['step']:.3f} s a step, {told['ratio']:.2f} of full")
     return {name: _summary(of_method) for name, of_method in pairs.items()}
 
 
 def _summary(pairs: Sequence[tuple[Stopwatch, Stopwatch]]) -> dict[str, Any]:
-    ratios = sorted(own.step / full.step for full, own in pairs)
+    ratios = [
+        own / full
+        for one in pairs
+        for full, own in zip(one[0].steps, one[1].steps, strict=False)  # one may have stopped early
+    ]
+    low, middle, high = (float(one) for one in np.quantile(ratios, (0.25, 0.5, 0.75)))
     return {
-        "step": statistics.median(own.step for _, own in pairs),
-        "ratio": statistics.median(ratios),
-        "lowest": ratios[0],
-        "highest": ratios[-1],
+        "step": statistics.median(step for _, own in pairs for step in own.steps),
+        "ratio": middle,
+        "low": low,
+        "high": high,
         "once": statistics.median(own.composing - full.composing for full, own in pairs),
     }
 
@@ -108,7 +167,7 @@ def table(found: dict[str, dict[str, Any]], case: str, steps: int, rounds: int) 
         "|---|---|---|---|",
     ]
     for name, method in found.items():
-        spread = f"{method['lowest']:.2f} to {method['highest']:.2f}"
+        spread = f"{method['low']:.2f} to {method['high']:.2f}"
         lines.append(
             f"| {name} | {1000 * method['step']:.0f} | {method['ratio']:.2f} x ({spread}) "
             f"| {max(0.0, method['once']):.1f} |"
