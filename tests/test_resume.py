@@ -267,6 +267,26 @@ def test_a_validation_loss_that_is_not_finite_is_an_error(
     fault("a validation loss that is nan", "exit 1, one line with the step")
 
 
+def test_a_look_names_the_tensor_that_is_not_finite(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    name = "encoder.layer.1.output.dense"
+
+    def hooked(objective: Objective, *rates: float) -> Any:
+        (layer,) = (one for full, one in objective.named_modules() if full.endswith(name))
+        layer.register_forward_hook(
+            lambda module, _, output: output if module.training else output * math.nan
+        )
+        return make_optimizer(objective, *rates)
+
+    monkeypatch.setattr(loop, "make_optimizer", hooked)
+    shutil.rmtree(bench / "models/tuned/full")
+    said = rf"^step 0: the (train|validation) loss is nan, from \S*{re.escape(name)} \(\d+ of \d+ "
+    with pytest.raises(UserError, match=said):
+        tiny.run_stage("finetune", "full")
+    fault("an output that is not finite in a look at the losses", "exit 1, one line: step, tensor")
+
+
 def test_a_gradient_that_is_not_finite_is_an_error(
     bench: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from stages.config.runs import RunConfig
 from stages.errors import UserError
-from stages.models.finite import first_wrong
+from stages.models.finite import first_wrong, first_wrong_output
 from stages.training import order
 from stages.training.checkpoint import Checkpoint
 from stages.training.objective import Objective
@@ -210,16 +211,10 @@ def _validate(
 ) -> None:
     found: dict[str, float] = {}
     for curve, of_targets in looks.items():
-        with subject.accelerator.autocast():
-            found[curve] = float(
-                np.mean(
-                    [
-                        mean_loss(stream.trainee, rows, chosen, subject.config.batch_size)
-                        for stream, rows, chosen in of_targets
-                    ]
-                )
-            )
-        _finite(found[curve], curve.replace("_", " "), progress.step)
+        found[curve] = _look(subject, of_targets)
+        if not math.isfinite(found[curve]):
+            origin = first_wrong_output(objective, partial(_look, subject, of_targets))
+            _finite(found[curve], curve.replace("_", " "), progress.step, origin)
     if progress.step == 0:
         empty = dict.fromkeys(("batch_loss", "learning_rate", "gradient_norm"))
         progress.history.append({"step": 0, **empty, **found})
@@ -228,6 +223,16 @@ def _validate(
     if found["validation_loss"] < progress.best_loss:
         progress.best_step, progress.best_loss = progress.step, found["validation_loss"]
         progress.best_weights = trainable(objective)
+
+
+def _look(subject: Subject, of_targets: list[Look]) -> float:
+    """The mean over targets."""
+    with subject.accelerator.autocast():
+        losses = [
+            mean_loss(stream.trainee, rows, chosen, subject.config.batch_size)
+            for stream, rows, chosen in of_targets
+        ]
+    return float(np.mean(losses))
 
 
 def _save(
