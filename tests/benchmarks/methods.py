@@ -12,7 +12,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -114,20 +113,31 @@ def measure(full: Recipe, own: Recipe) -> tuple[Stopwatch, Stopwatch]:
     gc.collect()  # a model goes in a circle with its hooks, and would be there still
     turns = Turns()
 
-    def train(who: int, recipe: Recipe) -> Stopwatch:
-        watch = Stopwatch.of(turns, who)
+    watches = [Stopwatch.of(turns, who) for who in range(2)]
+    failed: list[BaseException] = []
+
+    def train(who: int, recipe: Recipe) -> None:
         turns.wait(who)
         try:
-            methods = [watch, *chosen(recipe.name, recipe.config), watch]
+            methods = [watches[who], *chosen(recipe.name, recipe.config), watches[who]]
             with tempfile.TemporaryDirectory() as folder:
                 train_seed(recipe, methods, 0, Checkpoint("benchmark", who), Path(folder))
+        except BaseException as error:
+            failed.append(error)
         finally:
             turns.leave(who)
-        return watch
 
-    with ThreadPoolExecutor(2) as threads:
-        both = [threads.submit(train, who, recipe) for who, recipe in enumerate((full, own))]
-        return both[0].result(), both[1].result()
+    # Daemons do not keep a process that is told to end.
+    threads = [
+        threading.Thread(target=train, args=one, daemon=True) for one in enumerate((full, own))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
+    return watches[0], watches[1]
 
 
 def compare(recipes: dict[str, Recipe], rounds: int) -> dict[str, dict[str, Any]]:
