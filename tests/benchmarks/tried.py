@@ -10,6 +10,8 @@ REPLAYING = {"pool": "retain/train"}
 FASTER = {"learning_rate": 1.0e-3}
 FASTEST = {"learning_rate": 1.0e-2}
 """Of adapters with few parameters, which start small."""
+SLOWER = {"learning_rate": 1.0e-4}
+"""A few steps at the default run's rate end where they began."""
 GENTLE = {"learning_rate": 2.0e-5}
 """From where a head starts that already fits."""
 
@@ -75,7 +77,7 @@ NEWS: dict[str, Tried] = {
     "block-expansion": ({"block-expansion": {"blocks": 3}}, FASTER),
     "freeze": ({"freeze": {"layers": 15}}, {}),
     "replay": ({"replay": {"fraction": 0.1, "tasks": ["agreement", "python-code"]}}, REPLAYING),
-    "self-replay": ({"self-replay": {"fraction": 0.1, "length": 64}}, {}),
+    "self-replay": ({"self-replay": {"fraction": 0.1, "length": 64}}, SLOWER),
     "ewc": ({"ewc": {"strength": 1.0, "tasks": ["agreement"], "rows": 32}}, REPLAYING),
     "lwf": ({"lwf": {"weight": 1.0, "temperature": 2.0}}, {}),
     "l2-sp": ({"l2-sp": {"alpha": 0.01}}, {}),
