@@ -166,7 +166,7 @@ def test_a_fault_is_named(
     monkeypatch.chdir(projects[fault.case])
     params = tiny.read_params(Path())
     recipe = _recipe(fault) | {"seeds": [seed]}
-    tiny.write_params(Path(), {**params, "runs": {run: recipe}})
+    tiny.write_params(Path(), {**params, "runs": {run: recipe}, "variants": {run: []}})
     tiny.run_stage("finetune", run)
     if fault.afterwards:
         fault.afterwards(Path(f"models/tuned/{run}/seed-{seed}"))
