@@ -6,7 +6,7 @@ from typing import Any
 
 from stages.report.lines import OF_RUN, Line, lines
 from stages.report.measured import Ran
-from stages.report.units import BITS
+from stages.report.ranking import mean_change, unseen_of
 from stages.statistics.variants import FINAL
 
 MEAN, SIZE = "mean of unseen, points", "size, MB"
@@ -55,9 +55,5 @@ def derived(
 
 
 def _mean(table: Sequence[Line], seen_in_case: Sequence[str]) -> str:
-    changes = [
-        line.unit.scale * line.change.value
-        for line in table
-        if not line.is_target and line.unit is not BITS and line.task not in seen_in_case
-    ]
-    return f"{round(sum(changes) / len(changes), 1) + 0.0:+.1f}" if changes else "-"
+    unseen = unseen_of(table, seen_in_case)
+    return f"{mean_change(unseen):+.1f}" if unseen else "-"

@@ -216,16 +216,17 @@ def _curves(gains: Floats, drops: Floats, common: float) -> Floats:
 
 
 def _beaten(areas: Mapping[str, tuple[float, Floats]], confidence: float) -> dict[str, list[str]]:
-    differences, p = {}, {}
+    differences: dict[tuple[str, str], float] = {}
+    p: dict[tuple[str, str], float] = {}
     for one, other in combinations(areas, 2):
         difference = areas[one][0] - areas[other][0]
         error = float((areas[one][1] - areas[other][1]).std(ddof=1))
         differences[one, other] = difference
-        p[f"{one}\n{other}"] = 2 * float(norm.sf(abs(difference) / error)) if error else 1.0
-    adjusted = holm(p) if p else {}
+        p[one, other] = 2 * float(norm.sf(abs(difference) / error)) if error else 1.0
+    adjusted = holm(p)
     beaten: dict[str, list[str]] = {method: [] for method in areas}
     for (one, other), difference in differences.items():
-        if adjusted[f"{one}\n{other}"] < 1 - confidence:
+        if adjusted[one, other] < 1 - confidence:
             worse, better = (one, other) if difference > 0 else (other, one)
             beaten[worse].append(better)
     return beaten

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,6 +11,7 @@ from scipy.stats import binom
 from stages.statistics.arrays import Floats, group_codes, vectors
 from stages.statistics.intervals import Interval
 
+Name = TypeVar("Name", bound=Hashable)
 # Up to so many groups all 2^12 flips are looked at, and the test is exact.
 _ENUMERATED = 12
 # The most flips held at once.
@@ -161,7 +163,7 @@ def _flipped_sums(sums: Floats, draws: int, seed: int) -> Floats:
     return np.concatenate(totals)
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
     """Holm's step-down adjustment of the p-values of a family (1979, Scand. J. Stat. 6, 65-70).
 
     An adjusted p below alpha is a claim; the chance of any false claim in the family is at
