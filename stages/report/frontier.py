@@ -10,6 +10,7 @@ from stages.report.measured import Measured
 from stages.report.units import BITS, CORRECT, Ends, Unit
 from stages.statistics.attempts import Weighed, attempt, groups_of
 from stages.statistics.frontier import Attempt, Frontier, frontier
+from stages.statistics.intervals import Interval
 from stages.statistics.paired import Undefined
 from stages.statistics.results import Settings
 
@@ -42,8 +43,8 @@ def _attempts(
         method = method_of(runs[run])
         yield attempt(run, method, base, ran.records.rows, weighed)
         for name, variant in ran.variants.items():
-            kind = name.partition("-")[0]
-            of_variant = method if kind in SAME_METHOD else f"{method}+{kind}"
+            same = variant.kind in SAME_METHOD
+            of_variant = method if same else f"{method}+{variant.kind}"
             yield attempt(f"{run}{OF_RUN}{name}", of_variant, base, variant.rows, weighed)
 
 
@@ -140,5 +141,5 @@ def table(found: Frontier | Undefined, of_text: bool) -> Table | None:
     return Table(f"{unit.change(found.gain)} {unit.step}", head, rows, left_out)
 
 
-def _between(unit: Unit, interval: Any) -> str:
+def _between(unit: Unit, interval: Interval) -> str:
     return unit.change_between(Ends(interval.value, interval.low, interval.high))

@@ -25,8 +25,10 @@ class Told:
 
 @dataclass(frozen=True)
 class OfVariant:
-    """The records of a model derived from a run, and what became of it."""
+    """The records of a model derived from a run, and what became of it. `kind`: see
+    stages/config/variants.py."""
 
+    kind: str
     rows: pd.DataFrame
     result: RunResult
 

@@ -50,7 +50,7 @@ def _variants(
     for variant in variants:
         rows = of_variant(told.rows, variant.name)
         check_whole(f"{run}@{variant.name}", rows, case.tasks, ("clean",))
-        yield variant.name, OfVariant(rows, case.compare_variant(rows))
+        yield variant.name, OfVariant(variant.kind, rows, case.compare_variant(rows))
 
 
 def _ran(
