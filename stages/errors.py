@@ -60,14 +60,16 @@ def run(main: Callable[..., None], *arguments: str) -> None:
         main(*arguments)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
-    except Exception as error:
+    except SystemExit:
+        raise
+    except BaseException as error:  # a panic in a library's Rust is no Exception
         if os.environ.get("PALIMPSEST_DEBUG") == "1":
             print(redact(traceback.format_exc()), end="", file=sys.stderr)
         lines = redact(said(error)).splitlines()
         sys.exit("\n".join(f"error: {one_line(line)}" for line in lines))
 
 
-def said(error: Exception) -> str:
+def said(error: BaseException) -> str:
     """An error as it is told to a user: the lines of a UserError, one line of any other."""
     if isinstance(error, UserError):
         return str(error)

@@ -47,6 +47,10 @@ def end_of(error: BaseException) -> tuple[object, str]:
     return (1, code) if isinstance(code, str) else (code, "")
 
 
+class Panic(BaseException):
+    """As a library's Rust ends: no Exception."""
+
+
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
@@ -57,6 +61,7 @@ def end_of(error: BaseException) -> tuple[object, str]:
         (ValueError("odd\nand more"), 1, "error: unforeseen: ValueError: odd; PALIMPSEST_DEBUG=1"),
         (MemoryError(), 1, "error: unforeseen: MemoryError: ;"),
         (RecursionError("deep"), 1, "error: unforeseen: RecursionError: deep;"),
+        (Panic("no entry"), 1, "error: unforeseen: Panic: no entry;"),
         (KeyboardInterrupt(), 128 + signal.SIGINT, ""),
         (SystemExit(2), 2, ""),
         (SystemExit(3), 3, ""),

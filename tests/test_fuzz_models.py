@@ -71,6 +71,17 @@ def test_tokenizers(name: str, folder: Path, fault: Fault) -> None:
     fault(f"a damaged {name}, by fuzzing", OUTCOME.format(EXAMPLES))
 
 
+def test_a_template_with_a_token_that_is_not_there(folder: Path, fault: Fault) -> None:
+    """The tokenizer loads, and the library's Rust panics at the first text: no Exception."""
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_bytes())
+    content["post_processor"]["single"].insert(0, {"SpecialToken": {"id": "[GONE]", "type_id": 0}})
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="the tokenizer cannot be read: no entry found"):
+        read()
+    fault("a tokenizer's template names a token it lacks", "says: the tokenizer cannot be read")
+
+
 VALUES = (
     st.none()
     | st.booleans()

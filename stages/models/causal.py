@@ -11,7 +11,7 @@ from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from stages.errors import UserError
 from stages.models.encoder import UNLIMITED, TokenIds
-from stages.models.pretrained import load_tokenizer, load_weights
+from stages.models.pretrained import load_tokenizer, load_weights, reading_tokenizer
 
 PROBE = [[0, 1, 1]]
 """The token ids that every model is tried out on when it is loaded."""
@@ -57,8 +57,10 @@ class CausalTokenizer:
 
     def encode(self, text: str) -> TokenIds:
         """Special tokens as the tokenizer says, but no second BOS where the text has one."""
-        begun = self._prefix is not None and text.startswith(self._tokenizer.decode(self._prefix))
-        return list(self._tokenizer.encode(text, add_special_tokens=not begun))
+        with reading_tokenizer(self._folder):
+            bos = None if self._prefix is None else self._tokenizer.decode(self._prefix)
+            begun = bos is not None and text.startswith(bos)
+            return list(self._tokenizer.encode(text, add_special_tokens=not begun))
 
     def clip(self, prompt: str, text: str, max_length: int) -> str:
         """The beginning of `text` that fits into `max_length` tokens with its prompt.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from stages.errors import UserError
 from stages.models.finite import first_wrong_output, not_finite
-from stages.models.pretrained import load_tokenizer, load_weights
+from stages.models.pretrained import load_tokenizer, load_weights, reading_tokenizer
 
 TokenIds = list[int]
 UNLIMITED = 131_072
@@ -59,13 +59,15 @@ class Tokenizer:
     """Texts to token ids, special tokens included, cut at the model's or the task's length."""
 
     def __init__(self, folder: Path, longest: int) -> None:
+        self._folder = folder
         self._tokenizer = load_tokenizer(folder)
         self._longest = longest
         self.pad_id = self._tokenizer.pad_token_id or 0
 
     def __call__(self, texts: Sequence[str], max_length: int) -> list[TokenIds]:
         length = min(max_length, self._longest)
-        encoded = self._tokenizer(list(texts), truncation=True, max_length=length)
+        with reading_tokenizer(self._folder):
+            encoded = self._tokenizer(list(texts), truncation=True, max_length=length)
         return list(encoded["input_ids"])
 
     def truncated(self, texts: Sequence[str], max_length: int) -> int:

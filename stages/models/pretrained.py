@@ -1,5 +1,7 @@
 """transformers' own loading, quiet, from safetensors alone, and its failures in one line."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +36,24 @@ def load_weights(auto: Any, folder: Path) -> tuple[Any, list[str]]:
 def load_tokenizer(folder: Path) -> Any:
     """Raises UserError where there is none, or it is damaged."""
     silence()
-    try:
+    with reading_tokenizer(folder):
         return transformers.AutoTokenizer.from_pretrained(
             folder, use_fast=True, trust_remote_code=False
         )
-    except Exception as error:  # a bare Exception is what the library of tokenizers raises
+
+
+@contextmanager
+def reading_tokenizer(folder: Path) -> Iterator[None]:
+    """Turns whatever a damaged tokenizer raises, when it is loaded or used, into a UserError."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of the library's Rust is no Exception
         raise UserError(f"{folder}: the tokenizer cannot be read: {reason(error)}") from None
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """The beginning of its text, on one line; its name where it has none."""
     text = " ".join(str(error).split())
     return one_line(text[:200] if text else type(error).__name__)
