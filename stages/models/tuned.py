@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from stages.errors import UserError, one_line
@@ -14,6 +15,7 @@ from stages.models.probe import Probe
 from stages.storage import read_json, write_json
 
 ADAPTER = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
 HEADS = "heads.safetensors"
 MANIFEST = "base.json"
 
@@ -61,6 +63,11 @@ def apply_adapter(body: Any, folder: Path) -> Any:
 
     with quiet_peft(), _told(folder):
         wrapped = peft.PeftModel.from_pretrained(body, folder)
+        # PEFT warns, and leaves what is missing as an adapter that does nothing.
+        with safe_open(folder / WEIGHTS, framework="np") as saved:
+            odd = set(peft.get_peft_model_state_dict(wrapped)) ^ set(saved.keys())
+        if odd:
+            raise ValueError(f"{min(odd)} is not both in {WEIGHTS} and in the adapter")
     prompted = wrapped.active_peft_config.is_prompt_learning
     applied = wrapped if prompted else wrapped.merge_and_unload()
     return applied.requires_grad_(True)  # PEFT has frozen the base

@@ -246,6 +246,12 @@ MODELS = [
         ("retention_eval", "lora"),
     ),
     Bad(
+        "an adapter that lacks a matrix",
+        lambda project: _drop_first(project / "models/tuned/lora/seed-0/adapter_model.safetensors"),
+        words("models/tuned/lora/seed-0: cannot be read (base_model.", " is not both in "),
+        ("retention_eval", "lora"),
+    ),
+    Bad(
         "an adapter's settings cut off",
         lambda project: _cut(project / "models/tuned/lora/seed-0/adapter_config.json"),
         words("models/tuned/lora/seed-0: cannot be read (", "delete it and run `dvc repro`"),
@@ -264,6 +270,12 @@ def _flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
+
+
+def _drop_first(path: Path) -> None:
+    tensors = load_file(path)
+    del tensors[min(tensors)]
+    save_file(tensors, path)
 
 
 def _cut(path: Path) -> None:
