@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run improve test faults lint clean
+.PHONY: run improve sweep test faults lint clean
 
 run: .venv/installed
 	@$(BIN)/python -m stages.check
@@ -13,6 +13,12 @@ run: .venv/installed
 ROUNDS ?= 1
 improve: .venv/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m stages.improve "$(CASE)" "$(ROUNDS)" $(RUN)
+
+# CASE: with a grid under `sweep` in params.yaml. JOBS: experiments at once.
+JOBS ?= 1
+sweep: .venv/installed
+	@$(BIN)/python -m stages.check
+	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m stages.sweep "$(CASE)" "$(JOBS)"
 
 test: .venv/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow and not faults"

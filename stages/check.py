@@ -5,7 +5,9 @@ from typing import Any
 
 from stages import errors
 from stages.config.cases import UNSEEN
-from stages.config.reading import PARAMS, mistake
+from stages.config.reading import PARAMS, load, mistake, parse
+from stages.config.runs import RunConfig
+from stages.config.sweep import changed
 from stages.config.variants import MIXED
 from stages.config.whole import read_whole
 from stages.errors import UserError
@@ -16,9 +18,9 @@ ROLES = ("targets", "retain")
 
 
 def _of_run(
-    name: str, methods: Sequence[Method], sound: dict[str, dict[str, Any]]
+    name: str, run: RunConfig, methods: Sequence[Method], sound: dict[str, dict[str, Any]]
 ) -> Iterator[str]:
-    run, tasks = sound["runs"][name], sound["tasks"]
+    tasks = sound["tasks"]
     case = sound["cases"].get(run.case)
     if not case or not all(task in tasks for task in (*case.targets, *case.retain)):
         return  # said already
@@ -27,6 +29,19 @@ def _of_run(
         return
     kinds = {role: {task: tasks[task].kind for task in getattr(case, role)} for role in ROLES}
     yield from misfits(name, methods, Fit(run, model.kind, **kinds))
+
+
+def _swept(sound: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Methods of the combinations of each grid, which are sound runs by themselves."""
+    runs = load()["runs"]
+    for case, sweep in sound["sweep"].items():
+        for changes in sweep.combinations():
+            run = parse(RunConfig, changed(runs[sweep.run], changes), f"runs.{sweep.run}")
+            try:
+                found = list(_of_run(sweep.run, run, chosen(sweep.run, run), sound))
+            except UserError as error:
+                found = str(error).splitlines()
+            yield from (f"{line} (in sweep.{case})" for line in found)
 
 
 def _unmixed(
@@ -72,9 +87,11 @@ def check() -> None:
         except UserError as error:
             mistakes.extend(str(error).splitlines())
         else:
-            mistakes.extend(_of_run(name, methods[name], sound))
+            mistakes.extend(_of_run(name, run, methods[name], sound))
             mistakes.extend(_unmixed(name, methods[name], sound))
     mistakes.extend(_unseen(methods, sound))
+    if not mistakes:
+        mistakes.extend(_swept(sound))
     if mistakes:
         raise UserError("\n".join(dict.fromkeys(mistakes)))
 

@@ -6,7 +6,6 @@ workspace stays as it is.
 """
 
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,21 +17,10 @@ from stages.config.reading import suggestion
 from stages.config.runs import read_runs
 from stages.diagnosis.attempt import Attempt
 from stages.errors import UserError
+from stages.experiments import call, experiments, left_by
 from stages.statistics.gate import PASS
 
 FILES = ("gate", "scores", "diagnosis")
-
-
-def _call(*command: str) -> str:
-    """What a command prints. Raises UserError with its last words where it fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise UserError(f"{command[0]}: not found; install it, or call make improve") from None
-    if done.returncode:
-        words = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-        raise UserError(f"{' '.join(command[:3])} failed: {''.join(words)}")
-    return done.stdout
 
 
 def _here(name: str) -> str:
@@ -40,20 +28,6 @@ def _here(name: str) -> str:
     if not path.exists():
         raise UserError(f"{path}: not there; run `dvc repro`")
     return path.read_text(encoding="utf-8")
-
-
-def _experiments() -> dict[str, str]:
-    """git's reference of each of DVC's experiments, by its name."""
-    refs = _call("git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
-    return {ref.rsplit("/", 1)[-1]: ref for ref in reversed(refs)}
-
-
-def _there(experiment: str, name: str) -> str:
-    """The file as an experiment left it."""
-    known = _experiments()
-    if experiment not in known:
-        raise UserError(f"experiment {experiment}: not there; see `dvc exp show`")
-    return _call("git", "show", f"{known[experiment]}:metrics/{name}.json")
 
 
 def _results(texts: Sequence[str], case: str, run: str) -> tuple[Attempt, dict[str, Any]]:
@@ -68,7 +42,7 @@ def _results(texts: Sequence[str], case: str, run: str) -> tuple[Attempt, dict[s
 
 def _name(run: str) -> str:
     """One that no experiment has."""
-    taken = _experiments()
+    taken = experiments()
     return next(
         name for number in range(1, len(taken) + 2) if (name := f"{run}-try-{number}") not in taken
     )
@@ -116,8 +90,8 @@ def main(case: str = "", rounds: str = "1", run: str | None = None) -> None:
         name = _name(run)
         print(f"{name}: {', '.join(advice['settings'])}: {advice['because']}", flush=True)
         given = [part for one in wanted for part in ("-S", one)]
-        _call("dvc", "exp", "run", "--temp", "--name", name, *given, "compare")
-        found, told = _results([_there(name, one) for one in FILES], case, run)
+        call("dvc", "exp", "run", "--temp", "--name", name, *given, "compare")
+        found, told = _results([left_by(name, f"metrics/{one}.json") for one in FILES], case, run)
         _say(name, found)
         if found.is_better_than(best):
             best, diagnosis, settings, kept = found, told, wanted, name

@@ -41,6 +41,7 @@ KEPT = {
     "tasks": [*PARAMS["cases"]["medical-bert"]["retain"], "medical-qa", "news-writing", "addition"],
 }
 PARAMS["evaluation"]["noise"]["tasks"] = "all"
+del PARAMS["sweep"]  # tests/test_sweep.py has it
 for _section, _names in KEPT.items():
     PARAMS[_section] = {_name: PARAMS[_section][_name] for _name in _names}
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

@@ -27,12 +27,12 @@ SCRIPTS = ("prepare", "pretrain_baseline_eval", "finetune", "retention_eval", "c
 FLOORS = (
     ("secrets",),
     ("errors",),
-    ("leftovers", "storage", "config"),
+    ("experiments", "leftovers", "storage", "config"),
     ("sources", "records", "provenance"),
     ("models", "tasks", "statistics"),
     ("variants",),
     ("drift", "scoring", "training", "diagnosis", "report"),
-    (*SCRIPTS, "check", "gate", "improve", "verify"),
+    (*SCRIPTS, "check", "gate", "improve", "sweep", "verify"),
 )
 """From the ground up. A room imports its own modules and those of lower floors, nothing else."""
 

@@ -6,12 +6,13 @@ from typing import Any
 from stages.config.kinds import ANSWERS, UNTAUGHT, WITH_HEAD
 from stages.config.reading import NAME, mistake, suggestion
 from stages.config.runs import RunConfig
+from stages.config.sweep import sweep_mistakes
 from stages.config.variants import misfits
 
 
 def references(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> list[str]:
     """A line for every mistake. `sound`: section -> name -> what could be read of it."""
-    checks = (_of_cases, _of_tasks, _of_runs, _of_variants, _of_compare)
+    checks = (_of_cases, _of_tasks, _of_runs, _of_variants, _of_compare, _of_sweep)
     return [line for check in checks for line in check(params, sound)]
 
 
@@ -110,3 +111,9 @@ def _of_compare(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Ite
     for task in compare.gate.margins if compare else ():
         if task not in params["tasks"]:
             yield _unknown("compare.gate.margins", task, "tasks", params["tasks"])
+
+
+def _of_sweep(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterator[str]:
+    for case, config in sound["sweep"].items():
+        if config.run in sound["runs"] or config.run not in params["runs"]:
+            yield from sweep_mistakes(params, case, config)

@@ -11,6 +11,7 @@ from stages.config.reading import Section, check_name, load, lookup, mistake, pa
 from stages.config.references import references
 from stages.config.runs import RunConfig
 from stages.config.seed import seed_of
+from stages.config.sweep import SweepConfig
 from stages.config.tasks import TaskConfig
 from stages.config.variants import variants_of
 from stages.errors import UserError
@@ -75,9 +76,15 @@ def _read(params: dict[str, Any], mistakes: list[str]) -> dict[str, dict[str, An
         variants = _collect(mistakes, variants_of, value, run)
         if variants is not None:
             sound["variants"][str(run)] = variants
+    sound["sweep"] = {}
+    grids = _collect(mistakes, _entries, params, "sweep") if "sweep" in params else None
+    for case, value in (grids or {}).items():
+        sweep = _collect(mistakes, parse, SweepConfig, value, f"sweep.{case}")
+        if sweep is not None:
+            sound["sweep"][str(case)] = sweep
     _collect(mistakes, seed_of, params)
     _collect(mistakes, _launch, params)
-    known = [*NAMED, *SINGLE, "variants", "seed", "launch"]
+    known = [*NAMED, *SINGLE, "variants", "sweep", "seed", "launch"]
     for key in sorted(set(params) - set(known), key=str):
         near = suggestion(str(key), known)
         mistakes.append(mistake(str(key), params[key], f"unknown section{near}"))

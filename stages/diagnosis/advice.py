@@ -7,6 +7,7 @@ from typing import Any
 
 from stages.config.cases import UNSEEN
 from stages.config.kinds import UNTAUGHT
+from stages.config.overrides import overrides
 from stages.diagnosis.evidence import Evidence
 from stages.diagnosis.verdict import Finding
 
@@ -30,8 +31,7 @@ class Advice:
         return f"dvc exp run {given}"
 
     def settings(self, run: str) -> list[str]:
-        """As `dvc exp run -S` takes them: ++ sets a key whether it is there or not."""
-        return [f"++runs.{run}.{key}={_value(value)}" for key, value in self.changes.items()]
+        return overrides(run, self.changes)
 
     def told(self, run: str) -> dict[str, Any]:
         return {**asdict(self), "settings": self.settings(run), "command": self.command(run)}
@@ -111,15 +111,6 @@ def _for_target(found: Evidence, named: set[str]) -> Iterator[Advice]:
         yield Advice(
             {"head": "probe"}, "a head that starts from the probe starts from right names", 0.8
         )
-
-
-def _value(value: Any) -> str:
-    """In Hydra's grammar, which DVC reads: mappings and lists without quotes or spaces."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_value(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_value, value)) + "]"
-    return json.dumps(value) if not isinstance(value, str) else value
 
 
 def _quoted(text: str) -> str:

@@ -37,9 +37,11 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Point:
-    """A chosen attempt: means over tasks on test."""
+    """An attempt: means over tasks, of `validation` and on test."""
 
     name: str
+    method: str
+    validation: tuple[float, float]
     gain: Interval
     drop: Interval
 
@@ -59,11 +61,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Frontier:
-    """`gain`: the largest that every curve reaches. `left_out`: methods without one, and why."""
+    """`gain`: the largest that every curve reaches. `left_out`: methods without one, and why.
+    `attempts`: all, whether they lie on a curve or not."""
 
     gain: float
     curves: tuple[Curve, ...]
     left_out: Mapping[str, str]
+    attempts: tuple[Point, ...]
 
 
 def frontier(
@@ -84,9 +88,18 @@ def frontier(
     beats another where the area between their curves is surely above 0: by its bootstrap error,
     with Holm's adjustment over all pairs.
     """
-    kept, left_out = _candidates(attempts)
-    gained, lost = (_means(kept, side, groups, draws, seed) for side in ("gain", "drop"))
-    own = _by_method(kept)
+    gained, lost = (_means(attempts, side, groups, draws, seed) for side in ("gain", "drop"))
+    points = [
+        Point(
+            one.name,
+            one.method,
+            one.validation,
+            percentile(gained.value[at], gained.drawn[:, at], confidence),
+            percentile(lost.value[at], lost.drawn[:, at], confidence),
+        )
+        for at, one in enumerate(attempts)
+    ]
+    own, left_out = _candidates(attempts)
     tops = {method: float(max(gained.value[at] for at in places)) for method, places in own.items()}
     left_out |= {
         method: f"its best on validation gained nothing on test ({top:+.4f})"
@@ -95,22 +108,17 @@ def frontier(
     }
     places = {method: at for method, at in own.items() if method not in left_out}
     if not places:
-        return Frontier(0.0, (), left_out)
+        return Frontier(0.0, (), left_out, tuple(points))
     common = min(tops[method] for method in places)
     read = {method: _read(gained, lost, at, common) for method, at in places.items()}
     beaten = _beaten({method: (one.area, one.areas) for method, one in read.items()}, confidence)
-    tried = _counts(attempts)
+    tried = {method: len(at) for method, at in _by_method(attempts).items()}
     curves = [
         Curve(
             method=method,
             attempts=tried[method],
             points=tuple(
-                Point(
-                    kept[at].name,
-                    percentile(gained.value[at], gained.drawn[:, at], confidence),
-                    percentile(lost.value[at], lost.drawn[:, at], confidence),
-                )
-                for at in sorted(places[method], key=lambda at: gained.value[at])
+                points[at] for at in sorted(places[method], key=lambda at: gained.value[at])
             ),
             drop=percentile(one.drop, one.drops, confidence),
             area=percentile(one.area, one.areas, confidence),
@@ -118,7 +126,8 @@ def frontier(
         )
         for method, one in read.items()
     ]
-    return Frontier(common, tuple(sorted(curves, key=lambda one: one.area.value)), left_out)
+    ranked = sorted(curves, key=lambda one: one.area.value)
+    return Frontier(common, tuple(ranked), left_out, tuple(points))
 
 
 def chosen(attempts: Sequence[Attempt]) -> list[Attempt]:
@@ -151,10 +160,6 @@ class _Read:
     areas: Floats
 
 
-def _counts(attempts: Sequence[Attempt]) -> dict[str, int]:
-    return {method: len(places) for method, places in _by_method(attempts).items()}
-
-
 def _by_method(attempts: Sequence[Attempt]) -> dict[str, list[int]]:
     places: dict[str, list[int]] = {}
     for at, attempt in enumerate(attempts):
@@ -162,12 +167,14 @@ def _by_method(attempts: Sequence[Attempt]) -> dict[str, list[int]]:
     return places
 
 
-def _candidates(attempts: Sequence[Attempt]) -> tuple[list[Attempt], dict[str, str]]:
-    kept, left_out = [], {}
+def _candidates(attempts: Sequence[Attempt]) -> tuple[dict[str, list[int]], dict[str, str]]:
+    """Places of the chosen attempts, by method; and the methods that have none."""
+    kept, left_out = {}, {}
     for method, places in _by_method(attempts).items():
-        found = chosen([attempts[at] for at in places])
-        kept += found
-        if not found:
+        names = {one.name for one in chosen([attempts[at] for at in places])}
+        if names:
+            kept[method] = [at for at in places if attempts[at].name in names]
+        else:
             left_out[method] = f"no gain on validation in {len(places)} attempts"
     return kept, left_out
 
