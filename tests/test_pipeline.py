@@ -271,6 +271,39 @@ def test_a_second_clone_pulls_and_runs_nothing(project: tiny.Project, tmp_path: 
         assert (clone.path / path).read_bytes() == (project.path / path).read_bytes()
 
 
+def test_two_branches_are_compared_on_their_records(project: tiny.Project) -> None:
+    project.git("switch", "--quiet", "--create", "longer")
+    tiny.edit_params(project.path, runs__full__steps=9)
+    project.dvc("repro")
+    project.commit("More steps")
+    said = project.call("python", "-m", "stages.branches", "main", "longer")
+    assert said.returncode == 0, said.stderr
+    assert "\n| run | task | unit | main | longer | change |" in said.stdout
+    lines = [line.split(" | ") for line in said.stdout.splitlines() if line.startswith("| full")]
+    scores = {
+        branch: json.loads(project.git("show", f"{branch}:metrics/scores.json"))[CASE]["full"]
+        for branch in ("main", "longer")
+    }
+    assert len(lines) == len(scores["main"])
+    for cells in lines:
+        before, after = (
+            100 * next(iter(of_branch[cells[1]].values()))["value"] for of_branch in scores.values()
+        )
+        assert [float(cells[3]), float(cells[4])] == pytest.approx([before, after], abs=0.051)
+        assert float(cells[5].split()[0]) == pytest.approx(after - before, abs=0.051)
+    assert any(cells[3] != cells[4] for cells in lines)
+    # The other run is the same on both, so that nothing of it is real.
+    others = [line for line in said.stdout.splitlines() if line.startswith("| lora")]
+    assert all("| +0.0 [+0.0, +0.0] | 0.0, 0.0 | no |" in line for line in others)
+
+    there = project.call("python", "-m", "stages.branches", "main")
+    assert there.stdout == said.stdout.replace("longer", "workspace")
+    unknown = project.call("python", "-m", "stages.branches", "mian")
+    assert unknown.returncode == 1
+    assert unknown.stderr.startswith("error: mian: params.yaml cannot be read there: ")
+    assert unknown.stderr.count("\n") == 1
+
+
 def test_compare_misses_a_run_in_one_line(bench: Path, reproduced: tiny.Project) -> None:
     shutil.copytree(reproduced.path / "stages", bench / "stages")
     (bench / f"metrics/records/{CASE}/lora.parquet").unlink()

@@ -20,8 +20,8 @@ from stages.storage import read_json
 FIGURES = ("cards", "shift")
 
 
-def _tasks(about: Mapping[str, Any]) -> dict[str, About]:
-    """Targets first."""
+def tasks_of(about: Mapping[str, Any]) -> dict[str, About]:
+    """What the metadata of a file of records says. Targets first."""
     told = sorted(about["tasks"].items(), key=lambda item: item[1]["role"] != "target")
     return {
         name: About(**{**of_task, "labels": tuple(of_task["labels"])}) for name, of_task in told
@@ -75,7 +75,7 @@ def measured_of(
     """`runs`: of all cases, and their `variants`."""
     base = Told(*read_records(Path(f"metrics/records/{name}/base.parquet")))
     card, shift = (read_json(Path(f"metrics/{kind}/{name}.json")) for kind in FIGURES)
-    tasks = _tasks(base.about)
+    tasks = tasks_of(base.about)
     check_whole(f"the base of {name}", base.rows, tasks, ("clean", RESCORED))
     case = Case(base.rows, tasks, settings)
     ran = {

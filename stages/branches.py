@@ -1,0 +1,133 @@
+"""Is what differs between two branches real? `python -m stages.branches <from> [to]`.
+
+Runs that both branches have are compared on the examples that both were asked, from their records:
+in DVC's cache, or its remote. Without `to`, the workspace. Prints Markdown, fit for a pull request.
+"""
+
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from dvc.api import DVCFileSystem
+
+from stages import errors
+from stages.config.compare import read_compare
+from stages.config.seed import read_seed
+from stages.errors import UserError
+from stages.records import read_records
+from stages.report.tables import tasks_of
+from stages.report.units import Ends, unit_of
+from stages.report.words import cell
+from stages.statistics.branches import Shift, shifts
+from stages.statistics.comparison import Case
+from stages.statistics.gate import Limits
+from stages.statistics.measures import Measure
+from stages.statistics.results import Settings
+from stages.statistics.variants import of_variant
+
+FOUND = ("change", "lost, won", "real?")
+
+
+class Branch:
+    """What a revision holds; of None the workspace."""
+
+    def __init__(self, revision: str | None) -> None:
+        self.name = revision or "workspace"
+        try:
+            self._files = DVCFileSystem(rev=revision)
+            params = yaml.safe_load(self._files.read_text("params.yaml", encoding="utf-8"))
+            self.runs = {run: str(told["case"]) for run, told in params["runs"].items()}
+        except Exception as error:  # git's, DVC's and YAML's have no common ground
+            reason = " ".join(str(error).split())
+            raise UserError(f"{self.name}: params.yaml cannot be read there: {reason}") from None
+
+    def of(self, case: str) -> list[str]:
+        return [run for run, its_case in self.runs.items() if its_case == case]
+
+    def records(self, case: str, name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+        path = f"metrics/records/{case}/{name}.parquet"
+        with tempfile.TemporaryDirectory() as folder:
+            there = Path(folder, Path(path).name)
+            try:
+                self._files.get_file(path, str(there))
+            except Exception as error:
+                reason = " ".join(str(error).split())
+                raise UserError(
+                    f"{self.name}: {path} is neither in the cache nor in a remote ({reason}); run "
+                    "`dvc repro` or `dvc push` there"
+                ) from None
+            return read_records(there)
+
+
+def _cells(run: str, task: str, measure: Measure, found: Shift, confidence: float) -> list[str]:
+    unit, change = unit_of(measure.name), found.change
+    return [
+        run,
+        task,
+        unit.name,
+        unit.level(found.before),
+        unit.level(found.after),
+        unit.change_between(Ends(change.value, change.low, change.high)),
+        f"{unit.level(found.lost)}, {unit.level(found.won)}",
+        "yes" if found.is_real(confidence) else "no",
+    ]
+
+
+def _of_case(case: str, branches: Sequence[Branch], settings: Settings) -> Iterator[str]:
+    """Lines of Markdown."""
+    one, other = branches
+    base, about = one.records(case, "base")
+    tasks = tasks_of(about)
+    noise = Case(base, tasks, settings).base.noise
+    measures = {task: told.measure for task, told in tasks.items()}
+    floors = {task: found.floor for task, found in noise.items()}
+    runs = [run for run in one.of(case) if run in other.of(case)]
+    yield f"## {case}"
+    yield ""
+    yield from _table_row(("run", "task", "unit", cell(one.name), cell(other.name), *FOUND))
+    yield from _table_row(["---"] * (5 + len(FOUND)))
+    alone = {}
+    for run in runs:
+        first, last = (of_variant(branch.records(case, run)[0]) for branch in branches)
+        found = shifts(first, last, measures, floors, settings)
+        for task, shift in found.items():
+            yield from _table_row(_cells(run, task, measures[task], shift, settings.confidence))
+            alone[task] = shift.alone
+        for task in sorted(set(tasks) - set(found)):
+            yield from _table_row((run, task, *["-"] * 5, "no common examples"))
+    for branch, unlike in ((one, other), (other, one)):
+        if only := sorted(set(branch.of(case)) - set(unlike.of(case))):
+            yield f"\nOnly on {branch.name}: {', '.join(only)}."
+    for task, count in alone.items():
+        if count:
+            yield f"\n{task}: {count} test examples are on one branch only, and left out."
+    yield ""
+
+
+def _table_row(cells: Iterable[str]) -> Iterator[str]:
+    yield f"| {' | '.join(cells)} |"
+
+
+def main(before: str, after: str | None = None) -> None:
+    config = read_compare()
+    limits = Limits(**config.gate.model_dump(mode="json"))
+    settings = Settings(config.confidence, config.resamples, read_seed(), limits)
+    branches = Branch(before), Branch(after)
+    cases = sorted(set(branches[0].runs.values()) & set(branches[1].runs.values()))
+    if not cases:
+        raise UserError(f"{before} and {branches[1].name} have no case in common")
+    for case in cases:
+        for line in _of_case(case, branches, settings):
+            print(line)
+    print(
+        f"change [{config.confidence:.0%} interval]: + is better. lost, won: what went and what "
+        "came. real: sign flips, Holm-adjusted over the run's tasks, and beyond the noise floor."
+    )
+
+
+if __name__ == "__main__":
+    errors.run(main, *sys.argv[1:])
