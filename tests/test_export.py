@@ -1,0 +1,83 @@
+"""A tuned model to take away: others load it as it is, and its card tells what was lost."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+import transformers
+from peft import PeftModel
+
+from stages import export
+from stages.errors import UserError
+from stages.models.base import materialise
+from stages.models.encoder import embed
+from stages.models.loading import EncoderModel, load
+from stages.report.lines import lines
+from stages.storage import read_json
+
+TEXT = "red1 filler2 blue3"
+
+
+def expected(run: str) -> torch.Tensor:
+    """The embedding by our own loader."""
+    manifest = read_json(Path(f"models/base/{tiny.CASE}.json"))
+    loaded = load(manifest, materialise(manifest), Path(f"models/tuned/{run}/seed-0"))
+    assert isinstance(loaded, EncoderModel)
+    return torch.tensor(
+        embed(loaded.encoder, loaded.tokenizer([TEXT], 16), loaded.tokenizer.pad_id, 64)
+    )
+
+
+def pooled(model: torch.nn.Module, folder: str) -> torch.Tensor:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    with torch.inference_mode():
+        states = model(**tokenizer([TEXT], return_tensors="pt")).last_hidden_state
+    return states.mean(1)
+
+
+def test_all_weights(bench: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export.main("full")
+    assert capsys.readouterr().out.startswith("export/full: full, seed 0; ")
+    model = transformers.AutoModel.from_pretrained("export/full").eval()
+    torch.testing.assert_close(pooled(model, "export/full"), expected("full"))
+    card = Path("export/full/README.md").read_text(encoding="utf-8")
+    of_run = lines(read_json(Path("metrics/scores.json"))[tiny.CASE])
+    told = [f"| {' | '.join(one.cells())} |" for one in of_run if one.run == "full"]
+    assert len(told) > 2
+    assert "\n".join(told) in card
+    assert "| lora |" not in card
+    assert "library_name: transformers" in card
+    assert "heads.safetensors: for each target" in card
+
+
+def test_an_adapter(bench: Path) -> None:
+    export.main("lora", "away/lora", "0")
+    assert not list(Path("away/lora").glob("model*.safetensors"))
+    manifest = json.loads(Path("away/lora/base.json").read_text())
+    base = transformers.AutoModel.from_pretrained(materialise(manifest))
+    model = PeftModel.from_pretrained(base, "away/lora").eval()
+    torch.testing.assert_close(pooled(model, "away/lora"), expected("lora"))
+    assert "library_name: peft" in Path("away/lora/README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("ful",), "ful: no such run; did you mean full?"),
+        (("full", "models"), "models: is there already; give another folder, or remove it"),
+        (("full", "away", "5"), "5: no seed of full; give one of 0"),
+    ],
+)
+def test_what_it_refuses(arguments: tuple[str, ...], said: str, bench: Path) -> None:
+    with pytest.raises(UserError) as error:
+        export.main(*arguments)
+    assert str(error.value).startswith(said)
+    assert not Path("away").exists()
+
+
+def test_what_is_not_there(bench: Path) -> None:
+    Path("models/tuned/full/seed-0").rename("elsewhere")
+    with pytest.raises(UserError, match="models/tuned/full/seed-0: not there; run `dvc pull`"):
+        export.main("full")
