@@ -16,6 +16,7 @@ from dvc.api import DVCFileSystem
 
 from stages import errors
 from stages.config.compare import read_compare
+from stages.config.reading import PARAMS
 from stages.config.seed import read_seed
 from stages.errors import UserError
 from stages.records import read_records
@@ -39,11 +40,11 @@ class Branch:
         self.name = revision or "workspace"
         try:
             self._files = DVCFileSystem(rev=revision)
-            params = yaml.safe_load(self._files.read_text("params.yaml", encoding="utf-8"))
+            params = yaml.safe_load(self._files.read_text(str(PARAMS), encoding="utf-8"))
             self.runs = {run: str(told["case"]) for run, told in params["runs"].items()}
         except Exception as error:  # git's, DVC's and YAML's have no common ground
             reason = " ".join(str(error).split())
-            raise UserError(f"{self.name}: params.yaml cannot be read there: {reason}") from None
+            raise UserError(f"{self.name}: {PARAMS} cannot be read there: {reason}") from None
 
     def of(self, case: str) -> list[str]:
         return [run for run, its_case in self.runs.items() if its_case == case]

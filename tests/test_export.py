@@ -33,7 +33,7 @@ def expected(run: str) -> torch.Tensor:
 def pooled(model: torch.nn.Module, folder: str) -> torch.Tensor:
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     with torch.inference_mode():
-        states = model(**tokenizer([TEXT], return_tensors="pt")).last_hidden_state
+        states: torch.Tensor = model(**tokenizer([TEXT], return_tensors="pt")).last_hidden_state
     return states.mean(1)
 
 
