@@ -67,14 +67,20 @@ def _clone(project: tiny.Project, origin: Path, folder: Path) -> tiny.Project:
 
 
 def test_a_stale_lock_is_told(project: tiny.Project) -> None:
+    """With nothing fetched, whether a remote is within reach or not."""
+    project.dvc("remote", "modify", "--local", "shelf", "url", "nowhere")
     fresh = project.call(".ci/lock")
     assert (fresh.returncode, fresh.stdout) == (0, "dvc.lock is up to date\n"), fresh.stderr
     tiny.edit_params(project.path, runs__full__steps=9)
     stale = project.call(".ci/lock")
     assert stale.returncode == 1
-    first, *stages = stale.stderr.splitlines()
-    assert first.startswith("error: dvc.lock is stale: run `dvc repro`")
-    assert "finetune@full" in stages[0]
+    *stages, last = stale.stderr.splitlines()
+    assert last == "error: dvc.lock is stale: run `dvc repro`, and commit dvc.lock and metrics/"
+    assert [line.split(":")[0] for line in stages] == [
+        "finetune@full",
+        "retention-eval@full",
+        "compare",
+    ]
 
 
 def test_results_of_a_branch(project: tiny.Project, tmp_path: Path) -> None:
