@@ -90,6 +90,8 @@ def test_exit_codes(
 CHILD = """
 import os, signal
 from stages import errors
+# A shell's background job, in which these tests may run, ignores Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 def main(*numbers):
     for number in numbers:
         os.kill(os.getpid(), int(number))
