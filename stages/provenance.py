@@ -20,14 +20,22 @@ LIBRARIES = (
     "scikit-learn",
     "pyarrow",
 )
+WRITTEN = (":(exclude)dvc.lock", ":(exclude)metrics")
+"""Tracked by git, and changed by the run whose revision is asked for."""
 
 
 def _git_revision() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    """Of the checkout; `-dirty` where a tracked file differs, but for what `dvc repro` writes."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        head = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("diff", "--name-only", "HEAD", "--", ".", *WRITTEN)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return f"{head}-dirty" if changed else head
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 

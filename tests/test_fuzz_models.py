@@ -1,6 +1,7 @@
 """A model's files, damaged: it is refused in one line, or it loads and reads a text."""
 
 import json
+import resource
 import shutil
 import struct
 from collections.abc import Iterator
@@ -25,8 +26,8 @@ from stages.models.manifest import make_manifest
 from stages.storage import read_json
 
 EXAMPLES = 30
-MOST = 10**4
-"""Of a number in the settings: ten thousand layers are a model of somebody's, and take an hour."""
+MOST = 10**12
+"""Of a number in the settings."""
 
 
 @pytest.fixture
@@ -101,8 +102,6 @@ def test_settings(folder: Path, fault: Fault) -> None:
     @fuzz(EXAMPLES)
     @given(st.sampled_from(sorted(settings)), VALUES, st.booleans())
     def each(key: str, value: Any, gone: bool) -> None:
-        if key == "num_hidden_layers" and isinstance(value, int):
-            value = min(value, 50)
         changed = {**settings, key: value}
         if gone:
             del changed[key]
@@ -116,6 +115,39 @@ def test_settings(folder: Path, fault: Fault) -> None:
     each()
     of_bytes()
     fault("a damaged config.json, by fuzzing", OUTCOME.format(2 * EXAMPLES))
+
+
+ASKED = {
+    "num_hidden_layers": 10**9,
+    "num_labels": 10**9,
+    "vocab_size": 10**12,
+    "hidden_size": 2**20,
+    "intermediate_size": 10**12,
+    "max_position_embeddings": 10**12,
+}
+
+
+@pytest.mark.parametrize("key", ASKED)
+def test_settings_that_ask_for_more_than_the_weights_hold(
+    key: str, folder: Path, fault: Fault
+) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), key: ASKED[key]}))
+    began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=r"config\.json(: | asks for far more)"):
+        read()
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - began
+    assert grown < 2**18, "KiB"
+    fault(f"a config.json whose {key} is {ASKED[key]:,}", "exit 1, one line; nothing is built")
+
+
+def test_more_layers_than_the_weights_hold(folder: Path, fault: Fault) -> None:
+    """Few enough to be listed, and too many to be built."""
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "num_hidden_layers": 9999}))
+    with pytest.raises(UserError, match=r"asks for far more than the weights hold \(\d+ tensors"):
+        read()
+    fault("a config.json whose num_hidden_layers is 9,999", "exit 1, one line; it is not built")
 
 
 def test_weights(folder: Path, fault: Fault) -> None:

@@ -9,6 +9,7 @@ import torch
 import transformers
 
 from stages.errors import UserError, one_line
+from stages.models.bounded import bounded
 
 
 def silence() -> None:
@@ -21,13 +22,14 @@ def load_weights(auto: Any, folder: Path) -> tuple[Any, list[str]]:
     lacks, for which transformers would fill in random ones. Raises UserError where it is none."""
     silence()
     try:
-        model, report = auto.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        with bounded(folder):
+            model, report = auto.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
     except Exception as error:  # settings of the wrong type fail wherever they are first used
         raise UserError(f"{folder}: transformers cannot load this model: {reason(error)}") from None
     return model, sorted(report["missing_keys"])

@@ -8,7 +8,7 @@ import transformers
 
 from stages.errors import UserError
 from stages.models.encoder import batches_by_tokens
-from stages.models.pretrained import reason, silence
+from stages.models.pretrained import load_tokenizer, load_weights
 
 BATCH_TOKENS = 2048
 
@@ -16,24 +16,9 @@ BATCH_TOKENS = 2048
 class Seq2Seq:
     def __init__(self, folder: Path, device: torch.device) -> None:
         """Load in fp32. Raises UserError where the folder holds no such model, or not all of it."""
-        silence()
-        try:
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(
-                folder, trust_remote_code=False
-            )
-            model, report = transformers.AutoModelForSeq2SeqLM.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-        except Exception as error:  # an ImportError names the package that this tokenizer needs
-            raise UserError(
-                f"{folder}: no sequence-to-sequence model that transformers can load: "
-                f"{reason(error)}"
-            ) from None
-        if missing := sorted(report["missing_keys"]):
+        self._tokenizer = load_tokenizer(folder)
+        model, missing = load_weights(transformers.AutoModelForSeq2SeqLM, folder)
+        if missing:
             raise UserError(f"{folder}: weights are missing, such as {missing[0]}")
         self._model = model.to(device).eval()
         self._device = device

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from stages.statistics.arrays import Floats
+from stages.statistics.comparison import tested
 from stages.statistics.intervals import Bootstrap, Interval
 from stages.statistics.measures import Measure, values
 from stages.statistics.paired import holm, sign_flip
-from stages.statistics.results import Settings
+from stages.statistics.results import Settings, is_real
 from stages.statistics.seeds import seed_mean
 
 
@@ -33,8 +34,7 @@ class Shift:
     floor: float
 
     def is_real(self, confidence: float) -> bool:
-        """Unlikely by chance, and larger than the noise floor."""
-        return self.adjusted_p < 1 - confidence and abs(self.change.value) > self.floor
+        return is_real(self.change.value, self.adjusted_p, self.floor, confidence)
 
 
 def shifts(
@@ -50,7 +50,7 @@ def shifts(
     paired = {
         task: found
         for task, measure in measures.items()
-        if (found := _paired(_asked(before, task), _asked(after, task), measure))
+        if (found := _paired(tested(before, task, "clean"), tested(after, task, "clean"), measure))
     }
     p = {
         task: sign_flip(one.better, one.groups, settings.resamples, settings.seed)
@@ -99,11 +99,6 @@ def _paired(before: pd.DataFrame, after: pd.DataFrame, measure: Measure) -> _Pai
         last,
         first - last if measure.of_text else last - first,
     )
-
-
-def _asked(records: pd.DataFrame, task: str) -> pd.DataFrame:
-    fits = (records["task"] == task) & (records["condition"] == "clean")
-    return records[fits & (records["split"] == "test")]
 
 
 def _of(records: pd.DataFrame, examples: list[str]) -> pd.DataFrame:

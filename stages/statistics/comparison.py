@@ -54,7 +54,7 @@ class _Grid:
 
 
 def _grid(records: pd.DataFrame, task: str, measure: Measure, condition: str = "clean") -> _Grid:
-    chosen = _chosen(records, task, condition)
+    chosen = tested(records, task, condition)
     rows = [
         of_seed.sort_values("example_id", ignore_index=True)
         for _, of_seed in chosen.groupby("seed", sort=True)
@@ -62,7 +62,8 @@ def _grid(records: pd.DataFrame, task: str, measure: Measure, condition: str = "
     return _Grid(np.stack([values(of_seed, measure) for of_seed in rows]), rows)
 
 
-def _chosen(records: pd.DataFrame, task: str, condition: str) -> pd.DataFrame:
+def tested(records: pd.DataFrame, task: str, condition: str) -> pd.DataFrame:
+    """The test rows of one task under one condition."""
     fits = (records["task"] == task) & (records["condition"] == condition)
     return records[fits & (records["split"] == "test")]
 
@@ -223,7 +224,7 @@ class Case:
         )
 
     def _writing(self, task: str, records: pd.DataFrame) -> dict[str, dict[str, Interval]]:
-        texts, coherent = (_chosen(records, task, name) for name in (GENERATED, COHERENCE))
+        texts, coherent = (tested(records, task, name) for name in (GENERATED, COHERENCE))
         if texts.empty:
             return {}
         settings = self._settings

@@ -79,8 +79,12 @@ class Change:
     slices: dict[str, SliceChange]
 
     def is_real(self, confidence: float) -> bool:
-        """Unlikely by chance, and larger than the noise floor."""
-        return self.adjusted_p < 1 - confidence and abs(self.interval.value) > self.floor
+        return is_real(self.interval.value, self.adjusted_p, self.floor, confidence)
+
+
+def is_real(change: float, adjusted_p: float, floor: float, confidence: float) -> bool:
+    """Unlikely by chance, and larger than the noise floor."""
+    return adjusted_p < 1 - confidence and abs(change) > floor
 
 
 @dataclass(frozen=True)
