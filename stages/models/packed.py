@@ -1,7 +1,14 @@
 """Weights in the order in which a CPU multiplies them."""
 
+import os
+
 import torch
 from torch import Tensor, nn
+
+# oneDNN, and ideep over it, keep what they made for each number of rows they have met: over a GiB
+# for texts of many lengths. A batch needs one for each shape of weight. Read at the first product.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
+os.environ.setdefault("LRU_CACHE_CAPACITY", "16")
 
 
 class PackedLinear(nn.Module):
