@@ -2,12 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run improve sweep test faults lint clean
+.PHONY: run new improve sweep test faults lint clean
 
 run: .venv/installed
 	@$(BIN)/python -m stages.check
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 	@$(BIN)/python -m stages.report.headline
+
+# CASE: its name. DATA: a csv, jsonl or parquet file. MODEL: a name of params.yaml, or a folder.
+# COLUMNS: <role>:<column>,… where the columns have other names than text, label …
+new: .venv/installed
+	@$(BIN)/python -m stages.new "$(CASE)" "$(DATA)" "$(MODEL)" "$(COLUMNS)"
 
 # CASE: of params.yaml. ROUNDS: experiments at most. RUN: where to start, the case's first if not given.
 ROUNDS ?= 1

@@ -32,7 +32,7 @@ FLOORS = (
     ("models", "tasks", "statistics"),
     ("variants",),
     ("drift", "scoring", "training", "diagnosis", "report"),
-    (*SCRIPTS, "branches", "check", "export", "gate", "improve", "sweep", "verify"),
+    (*SCRIPTS, "branches", "check", "export", "gate", "improve", "new", "sweep", "verify"),
 )
 """From the ground up. A room imports its own modules and those of lower floors, nothing else."""
 

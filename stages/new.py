@@ -1,0 +1,184 @@
+"""A case of one's own in params.yaml: `python -m stages.new <case> <table> <model> [columns]`.
+
+`make new CASE=tickets DATA=data/raw/tickets.jsonl MODEL=minilm COLUMNS=text:body,label:team`
+
+The model is a name of params.yaml or a folder. What is written is checked as `make run` does it;
+where that fails, params.yaml stays as it was.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from stages import errors
+from stages.check import check
+from stages.config.inserting import insert
+from stages.config.kinds import ANSWERS
+from stages.config.reading import NAME, PARAMS, load, suggestion
+from stages.config.tasks import COLUMNS
+from stages.errors import UserError
+from stages.storage import atomic_file, read_json, sha256_path
+from stages.tasks.cells import WrongCellError
+from stages.tasks.table_files import READERS, read_rows
+
+TEST, VALIDATION = 1000, 300
+"""Rows at most; a quarter and an eighth of a smaller table."""
+FEWEST = 80
+LENGTH = 128
+
+
+@dataclass(frozen=True)
+class Model:
+    name: str
+    kind: str
+    block: str = ""
+    """To be put into params.yaml; empty where it stands there."""
+
+
+@dataclass(frozen=True)
+class Data:
+    kind: str
+    columns: Mapping[str, str]
+    rows: int
+
+
+def _model(given: str, known: Mapping[str, Any]) -> Model:
+    if given in known:
+        return Model(given, known[given]["kind"])
+    folder = Path(given)
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            f"MODEL={given}: neither a model of {PARAMS}{suggestion(given, list(known))} nor a "
+            "folder with a config.json"
+        )
+    name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")[:60]
+    if name in known:
+        raise UserError(f"MODEL={given}: {PARAMS} has another model of the name {name}")
+    settings = read_json(folder / "config.json")
+    causal = any("CausalLM" in str(one) for one in settings.get("architectures") or [])
+    lines = [f'source: "file:{folder.as_posix()}"', f"sha256: {sha256_path(folder)}"]
+    lines += ["kind: causal"] if causal else ["kind: encoder", f"pooling: {_pooling(folder)}"]
+    return Model(name, "causal" if causal else "encoder", _block(name, lines))
+
+
+def _pooling(folder: Path) -> str:
+    """As sentence-transformers writes it down; the mean where it does not."""
+    told = folder / "1_Pooling/config.json"
+    return "cls" if told.is_file() and read_json(told).get("pooling_mode_cls_token") else "mean"
+
+
+def _data(given: str, kind: str, chosen: str) -> Data:
+    """What the table holds that a model of this kind can learn."""
+    path = Path(given)
+    if not path.is_file():
+        raise UserError(f"DATA={given}: no such file")
+    if path.suffix not in READERS:
+        raise UserError(f"DATA={given}: ends in none of {', '.join(READERS)}")
+    columns = dict(one.partition(":")[::2] for one in chosen.split(",")) if chosen else {}
+    failed = []
+    for task in ANSWERS[kind]:
+        wanted = {role: columns.get(role, role) for role in (*COLUMNS.get(task, ()), *columns)}
+        if task not in COLUMNS or not set(columns) <= {*COLUMNS[task], "group", "slice", "id"}:
+            continue
+        try:
+            names = list(dict.fromkeys(wanted.values()))
+            return Data(task, wanted, len(read_rows(path.suffix, path.read_bytes(), names)))
+        except WrongCellError as error:
+            failed.append(f"{task}{error}")
+    reasons = "; ".join(failed) or "no kind of task has these columns"
+    raise UserError(f"DATA={given}: {reasons}; say COLUMNS=<role>:<column>,…, see the README")
+
+
+def _task(case: str, path: str, data: Data) -> str:
+    test, validation = min(TEST, data.rows // 4), min(VALIDATION, data.rows // 8)
+    columns = ", ".join(f"{role}: {json.dumps(name)}" for role, name in data.columns.items())
+    return _block(
+        case,
+        [
+            f"# {data.rows} rows; test is filled first, then validation, then train.",
+            f"kind: {data.kind}",
+            "data:",
+            "  reader: table",
+            f'  source: "file:{PurePosixPath(path)}"',
+            "  # Of the file as it is; the error says the new one when it changes.",
+            f"  sha256: {sha256_path(Path(path))}",
+            f"  columns: {{{columns}}}",
+            "# Tokens read of a row; longer ones are cut, and counted.",
+            f"max_length: {LENGTH}",
+            f"train: {data.rows - test - validation}",
+            f"validation: {validation}",
+            f"test: {test}",
+        ],
+    )
+
+
+def _case(case: str, model: str, retain: list[str]) -> str:
+    lines = [f"model: {model}", f"targets: [{case}]", "# What must not be lost: two or more."]
+    return _block(case, [*lines, f"retain: [{', '.join(retain)}]"])
+
+
+def _run(case: str, like: str, recipe: Mapping[str, Any]) -> str:
+    changed = {**recipe, "case": case, "teacher": f"models/base/{case}.json"}
+    told = [f"# The recipe of {like}, where each key is explained."]
+    return _block(f"{case}-full", [*told, *(f"{k}: {_yaml(v)}" for k, v in changed.items())])
+
+
+def _yaml(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _block(name: str, lines: list[str]) -> str:
+    return "\n".join([f"  {name}:", *(f"    {line}" for line in lines)])
+
+
+def _alike(params: Mapping[str, Any], kind: str) -> tuple[str, Mapping[str, Any]]:
+    """The first run of full fine-tuning of a model of this kind."""
+    for run, recipe in params["runs"].items():
+        model = params["cases"][recipe["case"]]["model"]
+        if params["models"][model]["kind"] == kind and not recipe["methods"]:
+            return run, recipe
+    raise UserError(f"{PARAMS}: no run of full fine-tuning of a model of kind {kind} to copy")
+
+
+def main(case: str = "", table: str = "", model: str = "", columns: str = "") -> None:
+    if not (case and table and model):
+        raise UserError("give CASE=<new name> DATA=<table> MODEL=<name or folder>")
+    if not NAME.fullmatch(case):
+        raise UserError(f"CASE={case}: a name is lower-case letters, digits and hyphens")
+    check()
+    params = load()
+    taken = {"cases": case, "tasks": case, "runs": f"{case}-full"}
+    if section := next((part for part, name in taken.items() if name in params[part]), None):
+        raise UserError(f"CASE={case}: {PARAMS} has {section}.{taken[section]} already")
+    chosen = _model(model, params["models"])
+    data = _data(table, chosen.kind, columns)
+    if data.rows < FEWEST:
+        raise UserError(f"DATA={table}: {data.rows} rows; at least {FEWEST} make three splits")
+    like, recipe = _alike(params, chosen.kind)
+    retain = params["cases"][recipe["case"]]["retain"]
+    before = PARAMS.read_text(encoding="utf-8")
+    after = insert(before, "models", chosen.block) if chosen.block else before
+    after = insert(after, "tasks", _task(case, table, data))
+    after = insert(after, "cases", _case(case, chosen.name, retain))
+    after = insert(after, "runs", _run(case, like, recipe))
+    after = insert(after, "variants", f"  {case}-full: []")
+    _write(after)
+    try:
+        check()
+    except UserError:
+        _write(before)
+        raise
+    print(f"{PARAMS}: case {case}, run {case}-full ({data.kind}, {data.rows} rows); now `make run`")
+
+
+def _write(text: str) -> None:
+    with atomic_file(PARAMS) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    errors.run(main, *sys.argv[1:])

@@ -1,0 +1,129 @@
+"""A case of one's own, written into params.yaml by `make new`."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+import yaml
+
+from stages import new
+from stages.config.inserting import insert
+from stages.errors import UserError
+
+ROLES = "text:body,label:team,group:customer"
+
+
+def write_table(path: Path, rows: int = 160) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    told = [
+        {
+            "body": f"ticket {number} {'pay' if number % 2 else 'log'} in",
+            "team": "ab"[number % 2],
+            "customer": str(number),
+        }
+        for number in range(rows)
+    ]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in told))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The real params.yaml, and a table of one's own."""
+    shutil.copy(tiny.ROOT / "params.yaml", tmp_path)
+    write_table(tmp_path / "data/raw/tickets.jsonl")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_case_of_a_known_model(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = Path("params.yaml").read_text(encoding="utf-8").splitlines()
+    new.main("tickets", "data/raw/tickets.jsonl", "minilm", ROLES)
+    assert "run tickets-full (classification, 160 rows)" in capsys.readouterr().out
+    after = Path("params.yaml").read_text(encoding="utf-8").splitlines()
+    rest = iter(after)
+    assert all(line in rest for line in before), "every line of it stands, in its order"
+    params = yaml.safe_load("\n".join(after))
+    task, case, run = (
+        params[section][name]
+        for section, name in (("tasks", "tickets"), ("cases", "tickets"), ("runs", "tickets-full"))
+    )
+    assert task["data"]["sha256"] == tiny.pinned(project, "data/raw/tickets.jsonl")["sha256"]
+    assert task["data"]["columns"] == {"text": "body", "label": "team", "group": "customer"}
+    assert (task["train"], task["validation"], task["test"]) == (100, 20, 40)
+    assert case["targets"] == ["tickets"]
+    assert case["retain"] == params["cases"]["medical-bert"]["retain"]
+    like = params["runs"]["bert-full"]
+    assert run == {**like, "case": "tickets", "teacher": "models/base/tickets.json"}
+
+
+def test_a_case_of_a_model_in_a_folder(project: Path, encoder: Path) -> None:
+    shutil.copytree(encoder, "data/raw/My_BERT.v2")
+    new.main("tickets", "data/raw/tickets.jsonl", "data/raw/My_BERT.v2", ROLES)
+    model = tiny.read_params(project)["models"]["my-bert-v2"]
+    assert model == {
+        **tiny.pinned(project, "data/raw/My_BERT.v2"),
+        "kind": "encoder",
+        "pooling": "mean",
+    }
+    assert tiny.read_params(project)["cases"]["tickets"]["model"] == "my-bert-v2"
+
+
+def test_a_text_for_a_causal_model(project: Path) -> None:
+    new.main("tickets", "data/raw/tickets.jsonl", "smollm2", "text:body")
+    params = tiny.read_params(project)
+    assert params["tasks"]["tickets"]["kind"] == "language-modelling"
+    assert "head" not in params["runs"]["tickets-full"]
+
+
+def test_it_runs(bench: Path) -> None:
+    """Through the stages, from the project of a model that others use."""
+    write_table(Path("data/raw/tickets.jsonl"))
+    (model,) = tiny.read_params(bench)["models"]
+    new.main("tickets", "data/raw/tickets.jsonl", model, ROLES)
+    tiny.run_stage("prepare", "tickets")
+    tiny.run_stage("pretrain_baseline_eval", "tickets")
+    tiny.run_stage("finetune", "tickets-full")
+    tiny.run_stage("retention_eval", "tickets-full")
+    tiny.run_stage("compare")
+    scores = json.loads(Path("metrics/scores.json").read_text())
+    found = scores["tickets"]["tickets-full"]
+    assert set(found) == {"tickets", *tiny.RETAIN}
+    assert 0 < found["tickets"]["accuracy"] <= 1
+
+
+MISTAKES = {
+    "no data": (("tickets", "", "minilm", ""), "give CASE=<new name> DATA=<table>"),
+    "a name": (("Tickets", "data/raw/tickets.jsonl", "minilm", ROLES), "CASE=Tickets: a name is"),
+    "a case that is there": (
+        ("medical-bert", "data/raw/tickets.jsonl", "minilm", ROLES),
+        "has cases.medical-bert already",
+    ),
+    "a model": (("tickets", "data/raw/tickets.jsonl", "minilmm", ROLES), "did you mean minilm"),
+    "a table": (("tickets", "data/raw/ticket.jsonl", "minilm", ROLES), "no such file"),
+    "columns": (("tickets", "data/raw/tickets.jsonl", "minilm", ""), "column 'text': is missing"),
+    "a role": (
+        ("tickets", "data/raw/tickets.jsonl", "minilm", "words:body"),
+        "no kind of task has these columns",
+    ),
+    "few rows": (("few", "data/raw/few.jsonl", "minilm", ROLES), "12 rows; at least 80"),
+}
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_a_mistake_leaves_params_as_they_were(what: str, project: Path) -> None:
+    write_table(project / "data/raw/few.jsonl", 12)
+    before = Path("params.yaml").read_bytes()
+    given, said = MISTAKES[what]
+    with pytest.raises(UserError, match=said) as caught:
+        new.main(*given)
+    assert "\n" not in str(caught.value)
+    assert Path("params.yaml").read_bytes() == before
+
+
+def test_where_a_block_goes() -> None:
+    text = "a:\n  one: 1\n\n# of b\nb:\n  two: 2\n"
+    assert insert(text, "a", "  new: 3") == "a:\n  one: 1\n  new: 3\n\n# of b\nb:\n  two: 2\n"
+    assert insert(text, "b", "  new:\n    3") == f"{text}\n  new:\n    3\n"
+    assert insert(text, "c", "  new: 3") == f"{text}\nc:\n  new: 3\n"
