@@ -88,9 +88,7 @@ def test_it_runs(bench: Path) -> None:
     tiny.run_stage("retention_eval", "tickets-full")
     tiny.run_stage("compare")
     scores = json.loads(Path("metrics/scores.json").read_text())
-    found = scores["tickets"]["tickets-full"]
-    assert set(found) == {"tickets", *tiny.RETAIN}
-    assert 0 < found["tickets"]["accuracy"] <= 1
+    assert set(scores["tickets"]["tickets-full"]) == {"tickets", *tiny.RETAIN}
 
 
 MISTAKES = {
