@@ -1,0 +1,50 @@
+"""DVC's own commands for experiments, as the README gives them, on the whole pipeline."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+
+import pytest
+import tiny
+
+RATE = "runs.full.learning_rate"
+HEADLINE = f"{tiny.CASE}.full.drop"
+
+
+@pytest.fixture
+def project(reproduced: tiny.Project) -> Iterator[tiny.Project]:
+    yield reproduced
+    reproduced.dvc("exp", "remove", "--all-commits", "--queue")
+    reproduced.restore()
+
+
+def test_experiments_in_a_queue(project: tiny.Project) -> None:
+    tried = {"warm": 3e-4, "hot": 3e-3}
+    for name, rate in tried.items():
+        project.dvc("exp", "run", "--queue", "--name", name, "--set-param", f"{RATE}={rate:g}")
+    assert json.loads(project.dvc("status", "--json")) == {}, "nothing ran here"
+    project.dvc("queue", "start", "--jobs", "2")
+    project.dvc("queue", "logs", "--follow", "warm")
+    project.dvc("queue", "logs", "--follow", "hot")
+    project.dvc("queue", "stop")
+    status = project.dvc("queue", "status")
+    assert status.count("Success") == 2, status
+
+    table = project.dvc("exp", "show", "--csv", "--no-pager")
+    rows = {row["Experiment"] or row["rev"]: row for row in csv.DictReader(io.StringIO(table))}
+    assert set(tried) <= set(rows)
+    for name, rate in tried.items():
+        assert float(rows[name][RATE]) == pytest.approx(rate)
+    drops = [key for key in rows["warm"] if key.startswith(HEADLINE)]
+    assert drops
+    assert any(rows["warm"][key] != rows["hot"][key] for key in drops)
+
+    project.dvc("exp", "branch", "hot", "hotter")
+    project.git("switch", "--quiet", "hotter")
+    project.dvc("checkout")
+    assert json.loads(project.dvc("status", "--json")) == {}
+    params = tiny.read_params(project.path)
+    assert params["runs"]["full"]["learning_rate"] == pytest.approx(tried["hot"])
+    project.git("switch", "--quiet", "main")
+    project.git("branch", "--quiet", "-D", "hotter")
