@@ -16,12 +16,12 @@ from typing import Any
 
 from stages import errors
 from stages.check import check
-from stages.config.inserting import insert
+from stages.config.inserting import edit, insert
 from stages.config.kinds import ANSWERS
 from stages.config.reading import NAME, PARAMS, load, suggestion
 from stages.config.tasks import COLUMNS
 from stages.errors import UserError
-from stages.storage import atomic_file, read_json, sha256_path
+from stages.storage import read_json, sha256_path
 from stages.tasks.cells import WrongCellError
 from stages.tasks.table_files import READERS, read_rows
 
@@ -160,24 +160,21 @@ def main(case: str = "", table: str = "", model: str = "", columns: str = "") ->
         raise UserError(f"DATA={table}: {data.rows} rows; at least {FEWEST} make three splits")
     like, recipe = _alike(params, chosen.kind)
     retain = params["cases"][recipe["case"]]["retain"]
-    before = PARAMS.read_text(encoding="utf-8")
-    after = insert(before, "models", chosen.block) if chosen.block else before
-    after = insert(after, "tasks", _task(case, table, data))
-    after = insert(after, "cases", _case(case, chosen.name, retain))
-    after = insert(after, "runs", _run(case, like, recipe))
-    after = insert(after, "variants", f"  {case}-full: []")
-    _write(after)
-    try:
-        check()
-    except UserError:
-        _write(before)
-        raise
+    blocks = [
+        ("models", chosen.block),
+        ("tasks", _task(case, table, data)),
+        ("cases", _case(case, chosen.name, retain)),
+        ("runs", _run(case, like, recipe)),
+        ("variants", f"  {case}-full: []"),
+    ]
+
+    def with_blocks(text: str) -> str:
+        for section, block in blocks:
+            text = insert(text, section, block) if block else text
+        return text
+
+    edit(with_blocks, check)
     print(f"{PARAMS}: case {case}, run {case}-full ({data.kind}, {data.rows} rows); now `make run`")
-
-
-def _write(text: str) -> None:
-    with atomic_file(PARAMS) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

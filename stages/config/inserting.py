@@ -1,6 +1,26 @@
 """Text put into params.yaml where it belongs, every comment left as it is."""
 
 import re
+from collections.abc import Callable
+
+from stages.config.reading import PARAMS
+from stages.storage import atomic_file
+
+
+def edit(change: Callable[[str], str], check: Callable[[], None]) -> None:
+    """Write what `change` makes of params.yaml; where `check` then raises, it is as it was."""
+    before = PARAMS.read_text(encoding="utf-8")
+    _write(change(before))
+    try:
+        check()
+    except BaseException:
+        _write(before)
+        raise
+
+
+def _write(text: str) -> None:
+    with atomic_file(PARAMS) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def insert(text: str, section: str, block: str) -> str:

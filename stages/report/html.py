@@ -17,6 +17,7 @@ from stages.statistics.results import Settings
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 STYLE = Path(__file__).with_name("report.css")
+SCRIPT = Path(__file__).with_name("report.js")
 LIMIT = 2_000_000
 """Bytes of the page."""
 
@@ -34,10 +35,12 @@ def render(cases: Sequence[CaseReport], settings: Settings) -> str:
     environment.filters["percent"] = percent
     environment.filters["p"] = p_value
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    style = Markup(STYLE.read_text(encoding="utf-8"))  # our own file, no data
-    # Nothing is loaded, nothing runs, and no style but this one counts.
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    style, script = (Markup(path.read_text(encoding="utf-8")) for path in (STYLE, SCRIPT))  # ours
+    # Nothing is loaded, and no style and no script but these count.
+    policy = (
+        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
     page = ""
     for most in (None, 3, 1, 0):
         shown = cases if most is None else [_fewer(case, most) for case in cases]
@@ -46,12 +49,18 @@ def render(cases: Sequence[CaseReport], settings: Settings) -> str:
             confidence=settings.confidence,
             limits=settings.limits,
             style=style,
+            script=script,
             policy=policy,
             shortened=most is not None,
         )
         if len(page.encode()) <= LIMIT:
             break
     return page
+
+
+def _digest(text: str) -> str:
+    """As a content security policy names what stands in the page."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _fewer(case: CaseReport, most: int) -> CaseReport:
