@@ -5,7 +5,7 @@ before it reads a weight, so that a wrong number there takes all memory, or buil
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn.modules import module
 
-from stages.storage import read_json
-
-COUNTS = re.compile(r"(^|_)(layers?|labels)$")
+COUNTS = re.compile(r"(^|_)(layers?|labels|block_count)$")
 """Settings that transformers writes out as a list, an entry each, before it builds anything."""
 LONGEST = 10_000
 SPARE_ELEMENTS = 2**28
@@ -24,14 +22,14 @@ SPARE_TENSORS = 1000
 
 
 @contextmanager
-def bounded(folder: Path) -> Iterator[None]:
-    """Building the model of `folder` raises ValueError once it is far larger than its weights.
+def bounded(settings: Mapping[str, Any], tensors: int, elements: int) -> Iterator[None]:
+    """Building a model of these `settings` raises ValueError once it is far larger than weights of
+    so many `tensors` and `elements`.
 
     Twice the elements and four times the tensors, and a little: room for masks kept as buffers,
     weights that are tied or packed in the file, and a pooler that the file lacks.
     """
-    _check_counts(read_json(folder / "config.json"))
-    tensors, elements = _held(folder)
+    _check_counts(settings)
     left = {"tensors": 4 * tensors + SPARE_TENSORS, "elements": 2 * elements + SPARE_ELEMENTS}
 
     def count(_: nn.Module, name: str, tensor: Tensor | None) -> None:
@@ -41,7 +39,7 @@ def bounded(folder: Path) -> Iterator[None]:
         left["elements"] -= tensor.numel()
         if min(left.values()) < 0:
             raise ValueError(
-                f"config.json asks for far more than the weights hold ({tensors} tensors of "
+                f"its settings ask for far more than the weights hold ({tensors} tensors of "
                 f"{elements:,} elements in all); {name} goes past it"
             )
 
@@ -57,16 +55,16 @@ def bounded(folder: Path) -> Iterator[None]:
 
 
 def _check_counts(settings: Any) -> None:
-    if not isinstance(settings, dict):
+    if not isinstance(settings, Mapping):
         return
     for key, value in sorted(settings.items()):
         if COUNTS.search(key) and isinstance(value, int) and value > LONGEST:
-            raise ValueError(f"config.json: {key} is {value}; at most {LONGEST}")
+            raise ValueError(f"its settings ask for a {key} of {value}; at most {LONGEST}")
         _check_counts(value)
 
 
-def _held(folder: Path) -> tuple[int, int]:
-    """Tensors and elements in the headers of the weights."""
+def held(folder: Path) -> tuple[int, int]:
+    """Tensors and elements in the headers of the safetensors of `folder`."""
     tensors = elements = 0
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="np") as weights:

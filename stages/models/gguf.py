@@ -4,12 +4,15 @@ Loading a GGUF takes half a minute a process; its de-quantised weights load in a
 """
 
 from pathlib import Path
+from typing import Any
 
+import gguf
 import torch
 import transformers
 from filelock import FileLock
 
 from stages.errors import UserError
+from stages.models.bounded import bounded
 from stages.models.pretrained import reason, silence
 from stages.storage import atomic_directory, cache_directory, sha256_file
 
@@ -32,9 +35,12 @@ def convert(path: Path) -> Path:
 def _write(path: Path, folder: Path) -> None:
     silence()
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32
-        )
+        with bounded(*_header(path)):
+            model, report = transformers.AutoModelForCausalLM.from_pretrained(
+                path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True
+            )
+        if missing := sorted(report["missing_keys"]):
+            raise ValueError(f"{len(missing)} weights are missing ({', '.join(missing[:3])})")
         tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     except Exception as error:  # nothing checks what a damaged header says
         told = f"{path.name}: transformers cannot read this GGUF: {reason(error)}"
@@ -46,3 +52,15 @@ def _write(path: Path, folder: Path) -> None:
     model.config._name_or_path = ""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int, int]:
+    """Settings that are single numbers, without the architecture's name before them; tensors and
+    elements."""
+    reader = gguf.GGUFReader(path)
+    numbers = {
+        name.rpartition(".")[2]: field.contents()
+        for name, field in reader.fields.items()
+        if len(field.types) == 1 and field.types[0] != gguf.GGUFValueType.STRING
+    }
+    return numbers, len(reader.tensors), sum(int(one.n_elements) for one in reader.tensors)

@@ -9,7 +9,8 @@ import torch
 import transformers
 
 from stages.errors import UserError, one_line
-from stages.models.bounded import bounded
+from stages.models.bounded import bounded, held
+from stages.storage import read_json
 
 
 def silence() -> None:
@@ -22,7 +23,7 @@ def load_weights(auto: Any, folder: Path) -> tuple[Any, list[str]]:
     lacks, for which transformers would fill in random ones. Raises UserError where it is none."""
     silence()
     try:
-        with bounded(folder):
+        with bounded(read_json(folder / "config.json"), *held(folder)):
             model, report = auto.from_pretrained(
                 folder,
                 dtype=torch.float32,
