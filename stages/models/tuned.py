@@ -32,7 +32,8 @@ def save_tuned(
         if settings.peft_type == "ADALORA":
             # Ranks cut by the last step would be cut out of the weights of the best one.
             settings.rank_pattern = None
-    body.save_pretrained(folder)
+    with quiet_peft():
+        body.save_pretrained(folder)
     if (folder / ADAPTER).exists():
         settings = read_json(folder / ADAPTER)
         settings["base_model_name_or_path"] = manifest["source"]
@@ -75,9 +76,11 @@ def apply_adapter(body: Any, folder: Path) -> Any:
 
 @contextmanager
 def quiet_peft() -> Iterator[None]:
-    """PEFT asks transformers by a name that it is about to drop: no affair of the user."""
+    """PEFT asks transformers by a name that it is about to drop, and looks for the base on the hub,
+    where only its source knows it: no affair of the user."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+        warnings.filterwarnings("ignore", message="Could not find a config file in")
         yield
 
 
