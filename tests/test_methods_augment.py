@@ -237,7 +237,7 @@ def test_there_and_back(
 
 
 def test_a_model_that_does_not_translate(own: Path) -> None:
-    with pytest.raises(UserError, match="no sequence-to-sequence model that transformers can load"):
+    with pytest.raises(UserError, match="transformers cannot load this model"):
         Seq2Seq(own / "model", CPU)
 
 

@@ -64,9 +64,10 @@ def _check_counts(settings: Any) -> None:
 
 
 def held(folder: Path) -> tuple[int, int]:
-    """Tensors and elements in the headers of the safetensors of `folder`."""
+    """Tensors and elements in the headers of the weights that transformers reads in `folder`; heads
+    lie beside them."""
     tensors = elements = 0
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(folder.glob("model*.safetensors")):
         with safe_open(path, framework="np") as weights:
             for name in weights.keys():  # noqa: SIM118
                 size = 1
