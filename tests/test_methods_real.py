@@ -55,6 +55,7 @@ def _params(case: str, tried: Tried) -> dict[str, Any]:
         "cases": {case: about},
         "runs": {**teacher, RUN: {**plain, "methods": methods, **settings}},
         "variants": {run: [] for run in (*teacher, RUN)},
+        "sweep": {},
         "evaluation": {
             **real["evaluation"],
             "noise_repeats": 2,
