@@ -44,6 +44,7 @@ def _params(case: str, tried: Tried) -> dict[str, Any]:
     """The real file, one case of it with fewer rows, and one run of a few steps."""
     methods, settings = tried
     real = yaml.safe_load((tiny.ROOT / "params.yaml").read_text(encoding="utf-8"))
+    del real["sweep"]
     about, sizes = real["cases"][case], CASES[case]
     rows = dict.fromkeys(about["retain"], sizes["retain"])
     rows |= dict.fromkeys(about["targets"], sizes["target"])
@@ -55,7 +56,6 @@ def _params(case: str, tried: Tried) -> dict[str, Any]:
         "cases": {case: about},
         "runs": {**teacher, RUN: {**plain, "methods": methods, **settings}},
         "variants": {run: [] for run in (*teacher, RUN)},
-        "sweep": {},
         "evaluation": {
             **real["evaluation"],
             "noise_repeats": 2,
