@@ -79,14 +79,14 @@ def _data(given: str, kind: str, chosen: str) -> Data:
     if path.suffix not in READERS:
         raise UserError(f"DATA={given}: ends in none of {', '.join(READERS)}")
     columns = dict(one.partition(":")[::2] for one in chosen.split(",")) if chosen else {}
-    failed = []
+    content, failed = path.read_bytes(), []
     for task in ANSWERS[kind]:
         wanted = {role: columns.get(role, role) for role in (*COLUMNS.get(task, ()), *columns)}
         if task not in COLUMNS or not set(columns) <= {*COLUMNS[task], "group", "slice", "id"}:
             continue
         try:
             names = list(dict.fromkeys(wanted.values()))
-            return Data(task, wanted, len(read_rows(path.suffix, path.read_bytes(), names)))
+            return Data(task, wanted, len(read_rows(path.suffix, content, names)))
         except WrongCellError as error:
             failed.append(f"{task}{error}")
     reasons = "; ".join(failed) or "no kind of task has these columns"

@@ -12,11 +12,11 @@ from stages.diagnosis.advice import advice
 from stages.diagnosis.evidence import Evidence, curves, labelled, losses
 from stages.diagnosis.five_errors import Error, FiveErrors
 from stages.diagnosis.movement import movement
-from stages.diagnosis.rows import rows_of
 from stages.diagnosis.slices import lost_slices
 from stages.diagnosis.verdict import findings, verdict
 from stages.statistics.calibration import calibration
 from stages.statistics.results import About, BaseResult, RunResult, Settings
+from stages.statistics.rows import rows_in_order
 
 DECIMALS = 4
 
@@ -143,7 +143,7 @@ def _calibration(given: Given) -> dict[str, Any]:
 
 
 def _calibrated(records: pd.DataFrame, task: str) -> dict[str, float] | None:
-    rows = rows_of(records, task)
+    rows = rows_in_order(records, task)
     if rows.empty or rows["probabilities"].isna().any() or rows["nll"].isna().any():
         return None
     lists = rows["probabilities"].to_list()

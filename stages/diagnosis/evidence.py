@@ -9,9 +9,9 @@ import pandas as pd
 
 from stages.config.runs import RunConfig
 from stages.diagnosis.five_errors import Error
-from stages.diagnosis.rows import rows_of
 from stages.statistics.relabelling import Relabelled, relabel
 from stages.statistics.results import About, RunResult
+from stages.statistics.rows import rows_in_order
 
 BATCHES = 5
 
@@ -148,7 +148,7 @@ def labelled(
     renamed = {}
     for split in ("train", "test"):
         each = []
-        for _, rows in rows_of(run, task, split).groupby("seed"):
+        for _, rows in rows_in_order(run, task, split).groupby("seed"):
             if len(rows) < 2:
                 continue
             targets, answers = (
@@ -158,7 +158,7 @@ def labelled(
             each.append(relabel(targets, answers, len(labels), confidence))
         if each:
             renamed[split] = min(each, key=lambda one: one.low)
-    test = rows_of(run, task)
+    test = rows_in_order(run, task)
     accuracy = test.groupby("target")["score"].agg(["size", "mean"])
     by_label = tuple(
         (str(label), int(n), float(mean))

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.diagnosis.rows import rows_of
 from stages.statistics.arrays import Floats
 from stages.statistics.intervals import Interval
 from stages.statistics.measures import Measure, values
+from stages.statistics.rows import rows_in_order
 from stages.statistics.score_interval import mean_interval, paired_interval
 from stages.statistics.unpaired import difference
 
@@ -110,7 +110,7 @@ class FiveErrors:
 
     def _sample(self, records: pd.DataFrame, split: str, unit: str) -> Sample | str:
         """Or why there is none."""
-        rows = rows_of(records, self._task, split)
+        rows = rows_in_order(records, self._task, split)
         if rows.empty:
             return f"no {split} rows were scored"
         if unit == "bits/byte":

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.diagnosis.rows import rows_of
 from stages.statistics.measures import Measure, values
+from stages.statistics.rows import rows_in_order
 from stages.statistics.score_interval import mean_interval
 
 SHOWN = 5
@@ -68,9 +68,14 @@ def _relearned(
     that came back."""
     rows = drift[(drift["measure"] == "relearned") & (drift["task"] == task)]
     seeds = sorted(set(rows["seed"]))
-    before = float(values(rows_of(base, task), measure).mean())
+    before = float(values(rows_in_order(base, task), measure).mean())
     after = float(
-        np.mean([values(rows_of(run[run["seed"] == seed], task), measure).mean() for seed in seeds])
+        np.mean(
+            [
+                values(rows_in_order(run[run["seed"] == seed], task), measure).mean()
+                for seed in seeds
+            ]
+        )
     )
     back = float(rows["value"].mean())
     return {

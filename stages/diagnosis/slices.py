@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.diagnosis.rows import rows_of
 from stages.statistics.arrays import Floats
 from stages.statistics.intervals import Interval
 from stages.statistics.measures import Measure, values
 from stages.statistics.paired import holm, sign_flip
+from stages.statistics.rows import rows_in_order
 from stages.statistics.score_interval import mean_interval, paired_interval
 
 FEWEST = 10
@@ -68,7 +68,7 @@ def lost_slices(
     raw: dict[str, float] = {}
     keys: dict[str, tuple[str, str, str]] = {}
     for task, measure in measures.items():
-        rows = rows_of(base, task)
+        rows = rows_in_order(base, task)
         worse = _worse(rows, run, task, measure)
         interval = mean_interval if measure.of_text else paired_interval
         for cut, names in cuts(rows):
@@ -96,7 +96,7 @@ def lost_slices(
 def _worse(rows: pd.DataFrame, run: pd.DataFrame, task: str, measure: Measure) -> Floats:
     seeds = sorted(set(run["seed"]))
     after = np.mean(
-        [values(rows_of(run[run["seed"] == seed], task), measure) for seed in seeds], axis=0
+        [values(rows_in_order(run[run["seed"] == seed], task), measure) for seed in seeds], axis=0
     )
     worse: Floats = values(rows, measure) - after
     return -worse if measure.of_text else worse

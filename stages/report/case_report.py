@@ -19,10 +19,11 @@ from stages.report.plane import Plane, plane
 from stages.report.plots import curve_rows
 from stages.report.ranking import ranking
 from stages.report.training import Kept, kept
-from stages.report.transitions import Flips, clean, flips
+from stages.report.transitions import Flips, flips
 from stages.report.units import BITS, WRITING, Unit, ends_of, measure_of, unit_of
 from stages.statistics.frontier import Frontier
 from stages.statistics.paired import Undefined
+from stages.statistics.rows import rows_of
 from stages.tasks.examples import Examples, path_of, read_examples
 
 UNDER = "under "
@@ -192,7 +193,7 @@ def _run(
 def _writing(measured: Measured, scores: Mapping[str, Any]) -> Iterator[Row]:
     """Figures of generated texts, by topic; n is the base's number of texts."""
     for task, found in scores["base"].items():
-        texts = clean(measured.base.rows, task, "generated")
+        texts = rows_of(measured.base.rows, task, "generated")
         for part, figures in found.get("writing", {}).items():
             n = len(texts) if part == "all" else int((texts["slice"] == part).sum())
             for figure in figures:

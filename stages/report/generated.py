@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from stages.report.transitions import check_known, clean
+from stages.report.transitions import check_known
 from stages.report.words import clipped
+from stages.statistics.rows import rows_of
 from stages.tasks.examples import Examples
 
 MOST = 2
@@ -51,7 +52,7 @@ def written(examples: Examples, base: pd.DataFrame, run: pd.DataFrame) -> tuple[
 
 def _texts(records: pd.DataFrame, task: str) -> Iterator[tuple[str, Text]]:
     """By example_id."""
-    texts, coherent = (clean(records, task, name) for name in ("generated", "coherence"))
+    texts, coherent = (rows_of(records, task, name) for name in ("generated", "coherence"))
     texts, coherent = (part[part["seed"] == part["seed"].min()] for part in (texts, coherent))
     scores = dict(zip(coherent["example_id"], coherent["score"], strict=True))
     for row in texts.to_dict("records"):

@@ -9,6 +9,7 @@ import pandas as pd
 from stages.errors import UserError
 from stages.report.words import clipped
 from stages.statistics.measures import measure_for
+from stages.statistics.rows import rows_of
 from stages.tasks.examples import COLUMNS, Examples
 
 MOST = 5
@@ -48,7 +49,7 @@ def flips(examples: Examples, base: pd.DataFrame, run: pd.DataFrame) -> Flips | 
     task = examples.task
     if measure_for(task.kind, task.options.get("metric")).of_text:
         return None
-    before, after = (clean(records, task.name) for records in (base, run))
+    before, after = (rows_of(records, task.name) for records in (base, run))
     known = examples.rows.set_index("example_id")
     check_known(task.name, after["example_id"], known)
     joined = after.merge(
@@ -73,12 +74,6 @@ def flips(examples: Examples, base: pd.DataFrame, run: pd.DataFrame) -> Flips | 
         found.append((len(ranked), shown))
     (lost, lost_shown), (won, won_shown) = found
     return Flips(task.name, lost, won, lost_shown, won_shown)
-
-
-def clean(records: pd.DataFrame, task: str, condition: str = "clean") -> pd.DataFrame:
-    """The test records of one task under one condition."""
-    fits = (records["task"] == task) & (records["condition"] == condition)
-    return records[fits & (records["split"] == "test")]
 
 
 def check_known(task: str, ids: Iterable[str], known: pd.DataFrame) -> None:

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from stages.statistics.arrays import Floats
-from stages.statistics.comparison import tested
 from stages.statistics.intervals import Bootstrap, Interval
 from stages.statistics.measures import Measure, values
 from stages.statistics.paired import holm, sign_flip
 from stages.statistics.results import Settings, is_real
+from stages.statistics.rows import rows_of
 from stages.statistics.seeds import seed_mean
 
 
@@ -50,7 +50,7 @@ def shifts(
     paired = {
         task: found
         for task, measure in measures.items()
-        if (found := _paired(tested(before, task, "clean"), tested(after, task, "clean"), measure))
+        if (found := _paired(rows_of(before, task), rows_of(after, task), measure))
     }
     p = {
         task: sign_flip(one.better, one.groups, settings.resamples, settings.seed)

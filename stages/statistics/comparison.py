@@ -23,6 +23,7 @@ from stages.statistics.results import (
     SliceChange,
     TaskScores,
 )
+from stages.statistics.rows import rows_of
 from stages.statistics.seeds import seed_mean, seed_spread
 from stages.statistics.variants import brief
 from stages.statistics.writing import writing_figures
@@ -54,18 +55,12 @@ class _Grid:
 
 
 def _grid(records: pd.DataFrame, task: str, measure: Measure, condition: str = "clean") -> _Grid:
-    chosen = tested(records, task, condition)
+    chosen = rows_of(records, task, condition)
     rows = [
         of_seed.sort_values("example_id", ignore_index=True)
         for _, of_seed in chosen.groupby("seed", sort=True)
     ]
     return _Grid(np.stack([values(of_seed, measure) for of_seed in rows]), rows)
-
-
-def tested(records: pd.DataFrame, task: str, condition: str) -> pd.DataFrame:
-    """The test rows of one task under one condition."""
-    fits = (records["task"] == task) & (records["condition"] == condition)
-    return records[fits & (records["split"] == "test")]
 
 
 class Case:
@@ -224,7 +219,7 @@ class Case:
         )
 
     def _writing(self, task: str, records: pd.DataFrame) -> dict[str, dict[str, Interval]]:
-        texts, coherent = (tested(records, task, name) for name in (GENERATED, COHERENCE))
+        texts, coherent = (rows_of(records, task, name) for name in (GENERATED, COHERENCE))
         if texts.empty:
             return {}
         settings = self._settings
