@@ -138,7 +138,7 @@ def write_project(total: int) -> int:
             "seed": 0,
         }
     )
-    about = {"run": RUN, "best_step": {"0": 20}, "provenance": MADE_WITH}
+    about = {"run": RUN, "best_step": {"0": 20}, "seen": [], "provenance": MADE_WITH}
     table = pa.Table.from_pandas(curve, preserve_index=False)
     write_table(Path(f"metrics/training/{CASE}/{RUN}.parquet"), table, about)
     write_movement(tasks)
