@@ -13,13 +13,15 @@ import yaml
 
 from stages.config.runs import RunConfig
 from stages.diagnosis.advice import advice
-from stages.diagnosis.evidence import Curve, Evidence, Lost, curves, labelled
+from stages.diagnosis.evidence import Curve, Evidence, Lost, curves, labelled, losses
 from stages.diagnosis.five_errors import Error, FiveErrors
 from stages.diagnosis.movement import movement
 from stages.diagnosis.slices import lost_slices
 from stages.diagnosis.verdict import findings, verdict
+from stages.statistics.intervals import Interval
 from stages.statistics.measures import measure_for
 from stages.statistics.relabelling import Relabelled
+from stages.statistics.results import About, Change, RunResult
 
 ACCURACY, BITS = measure_for("linear-probe", None), measure_for("language-modelling", None)
 N = 60
@@ -56,6 +58,7 @@ CLEAN = Evidence(
     gained=True,
     lost=(),
     kept=("kept", "other", "third"),
+    within_noise=(),
     seen=(),
     seen_in_case=(),
     errors=(),
@@ -96,6 +99,34 @@ def test_a_loss_that_no_rule_explains_is_said_to_be_one() -> None:
     unseen = replace(unexplained, seen=())
     (named,) = verdict(unseen, findings(unseen))
     assert named.cause == "learned from other data only"
+
+
+def test_a_drop_within_the_noise_floor_is_noise_and_explains_no_other() -> None:
+    quiet = replace(CLEAN, within_noise=(replace(LOST[0], task="other", drop=0.004),))
+    noise, nothing = verdict(quiet, findings(quiet))
+    assert noise.cause == "noise"
+    assert noise.evidence.startswith("other fell by 0.4 points: ")
+    assert nothing.cause == "no significant drop"
+    lost = replace(quiet, lost=LOST, seen=("kept",), kept=("other", "third"))
+    assert [one.cause for one in verdict(lost, findings(lost))] == ["noise", "no cause found"]
+
+
+def test_which_drops_are_sure_which_noise() -> None:
+    def fallen(by: float, p: float) -> Change:
+        interval = Interval(by, by - 0.01, by + 0.01)
+        return Change(interval, 100, p, p, [], [], None, 0.02, 1 - by, {})
+
+    changes = {
+        "sure": fallen(0.1, 0.01),
+        "noisy": fallen(0.015, 0.01),
+        "chance": fallen(0.015, 0.2),
+        "risen": fallen(-0.015, 0.01),
+    }
+    tasks = {name: About("linear-probe", "retain", (), 0) for name in changes}
+    lost, kept, within = losses(tasks, RunResult({}, changes, None, {}), 0.95)
+    assert [one.task for one in lost] == ["sure"]
+    assert kept == ("noisy", "chance", "risen")
+    assert [one.task for one in within] == ["noisy"]
 
 
 TURNED = Relabelled(0.1, 0.8, 0.6, ((0, 1), (1, 0)))

@@ -98,7 +98,7 @@ def _evidence(
     settings: Settings,
 ) -> Evidence:
     change = given.result.changes[target]
-    lost, kept = losses(given.tasks, given.result, settings.confidence)
+    lost, kept, within_noise = losses(given.tasks, given.result, settings.confidence)
     renamed, by_label = labelled(
         given.records, target, given.tasks[target].labels, settings.confidence
     )
@@ -111,6 +111,7 @@ def _evidence(
         gained=change.is_real(settings.confidence) and change.interval.value > 0,
         lost=lost,
         kept=kept,
+        within_noise=within_noise,
         seen=given.seen,
         seen_in_case=given.seen_in_case,
         errors=tuple(errors),

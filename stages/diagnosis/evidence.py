@@ -58,6 +58,8 @@ class Evidence:
     lost: tuple[Lost, ...]
     kept: tuple[str, ...]
     """Retain tasks without a sure loss."""
+    within_noise: tuple[Lost, ...]
+    """Those of `kept` that fell by more than chance gives, and by no more than the noise floor."""
     seen: tuple[str, ...]
     """Retain tasks whose train rows the run used."""
     seen_in_case: tuple[str, ...]
@@ -123,18 +125,22 @@ def _curve(seed: int, rows: pd.DataFrame, best: int) -> Curve:
 
 def losses(
     tasks: Mapping[str, About], result: RunResult, confidence: float
-) -> tuple[tuple[Lost, ...], tuple[str, ...]]:
-    """Retain tasks that surely lost, largest drop first, text last; and the others."""
-    lost, kept = [], []
+) -> tuple[tuple[Lost, ...], tuple[str, ...], tuple[Lost, ...]]:
+    """Evidence's `lost`, largest drop first, text last; `kept`; `within_noise`."""
+    lost, kept, within_noise = [], [], []
     for task, change in result.changes.items():
         about = tasks[task]
         if about.role != "retain":
             continue
-        if change.is_real(confidence) and change.interval.value > 0:
-            lost.append(Lost(task, change.interval.value, about.measure.of_text, about.kind))
-        else:
-            kept.append(task)
-    return tuple(sorted(lost, key=lambda one: (one.of_text, -one.drop))), tuple(kept)
+        drop = Lost(task, change.interval.value, about.measure.of_text, about.kind)
+        if drop.drop > 0 and change.is_real(confidence):
+            lost.append(drop)
+            continue
+        kept.append(task)
+        if 0 < drop.drop <= change.floor and change.adjusted_p < 1 - confidence:
+            within_noise.append(drop)
+    lost.sort(key=lambda one: (one.of_text, -one.drop))
+    return tuple(lost), tuple(kept), tuple(within_noise)
 
 
 def labelled(

@@ -8,6 +8,7 @@ import numpy as np
 from stages.diagnosis.evidence import BATCHES, Curve, Evidence, Lost
 
 NOTHING, UNKNOWN = "no significant drop", "no cause found"
+NOISE = "noise"
 GAP = 0.15
 """Over-fitting: validation loss above train loss, as a share of the validation loss."""
 RISEN = 1.03
@@ -47,11 +48,11 @@ def verdict(found: Evidence, causes: list[Finding]) -> list[Finding]:
     rule says why. `found`: of any of its targets."""
     if not found.lost:
         return [*causes, Finding(NOTHING, f"no sure loss on {', '.join(found.kept)}")]
-    if causes:
+    if any(one.cause != NOISE for one in causes):
         return causes
     told = ", ".join(f"{one.task} ({_level(one, one.drop, 'points')})" for one in found.lost)
     unseen = "no figure of the training or the data stands out"
-    return [Finding(UNKNOWN, f"surely lost: {told}; {unseen}")]
+    return [*causes, Finding(UNKNOWN, f"surely lost: {told}; {unseen}")]
 
 
 def findings(*found: Evidence) -> list[Finding]:
@@ -217,6 +218,14 @@ def _format(found: Evidence) -> Finding | None:
     )
 
 
+def _noise(found: Evidence) -> Finding | None:
+    """A drop that chance does not explain, and asking the base twice does."""
+    told = [f"{one.task} fell by {_level(one, one.drop, 'points')}" for one in found.within_noise]
+    if not told:
+        return None
+    return Finding(NOISE, f"{', '.join(told)}: no more than the base moves when it is asked again")
+
+
 def _unlike(found: Evidence) -> Finding | None:
     """The usual one: what was lost is unlike what was learned, and nothing kept it."""
     there = found.shift.get("comparisons", {})
@@ -247,6 +256,7 @@ RULES: tuple[Rule, ...] = (
     _imbalance,
     _hidden,
     _format,
+    _noise,
     _unlike,
 )
 
