@@ -412,6 +412,15 @@ def test_packed_weights_change_no_bit() -> None:
     assert scores[0].tolist() == scores[1].tolist()
 
 
+def test_a_head_that_shares_its_weight_is_not_held_twice() -> None:
+    if not has_bf16(torch.device("cpu")):
+        pytest.skip("products in bf16 are not native here")
+    model = make(transformers.LlamaConfig(**GROUPED, tie_word_embeddings=True)).bfloat16()
+    pack(model)
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert sum(isinstance(one, PackedLinear) for one in model.modules()) == 2 * 7
+
+
 def test_packed_products_are_those_of_torch_however_many_rows() -> None:
     if not has_bf16(torch.device("cpu")):
         pytest.skip("products in bf16 are not native here")

@@ -3,18 +3,21 @@
 import ctypes
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-KEPT = 2**26
+KEPT = 2**24
 
 
 def keep_freed_memory() -> None:
-    """Keep up to 64 MiB of it for the next tensor. glibc alone; elsewhere nothing happens.
+    """From now on keep up to 16 MiB of it for the next tensor; what was given back so far, as by
+    loading a model, goes to the system. glibc alone; elsewhere nothing happens.
 
     torch has no allocator of its own for the CPU. By default every large tensor is new memory,
     and the system fills it with zeros page by page, which can take longer than computing it.
     """
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        library = ctypes.CDLL(None)
+        mallopt, malloc_trim = library.mallopt, library.malloc_trim
     except (AttributeError, OSError, TypeError):
         return
+    malloc_trim(0)
     mallopt(MMAP_THRESHOLD, KEPT)
     mallopt(TRIM_THRESHOLD, KEPT)

@@ -33,13 +33,14 @@ class PackedLinear(nn.Module):
 
 def pack(model: nn.Module) -> None:
     """Replace the linear layers of a model that will only be read from, where that pays: bf16 on
-    a CPU that has it. Shared weights stop being shared."""
+    a CPU that has it. A head that shares the embeddings' weight stays: it would be held twice."""
     kernels = torch.ops.mkldnn
     if not hasattr(kernels, "_linear_pointwise") or not kernels._is_mkldnn_bf16_supported():
         return
+    shared = {id(one.weight) for one in model.modules() if isinstance(one, nn.Embedding)}
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if type(child) is nn.Linear and _fits(child.weight):
+            if type(child) is nn.Linear and _fits(child.weight) and id(child.weight) not in shared:
                 setattr(module, name, PackedLinear(child))
 
 

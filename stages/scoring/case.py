@@ -38,10 +38,10 @@ def score_case(
     `repeats`: how often a base is asked again for the noise floor; 0 for a run. `label` heads
     the progress bar.
     """
-    keep_freed_memory()
     where = device()
     used = dtype(evaluation.precision, where)
     scorer = scorer_of(loaded, evaluation)
+    keep_freed_memory()
     records, tasks = [], {}
     for splits in tqdm(read_splits(case), desc=label, unit="task", disable=None):
         conditions = _conditions(splits, evaluation)

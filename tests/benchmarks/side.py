@@ -110,9 +110,9 @@ def _ours(folder: Path, dtype: torch.dtype) -> tuple[LM, Any]:
     model = load_causal(folder)
     shared = reads_trees(model)
     model = model.to(dtype)
-    keep_freed_memory()
     pack(model)
     attend_in_blocks(model)
+    keep_freed_memory()
     tokenizer = CausalTokenizer(folder, longest_input(model))
     scorer = CausalScorer(model, tokenizer, BATCH_TOKENS, WRITTEN_AT_ONCE, shared)
     return LMEvalModel(scorer, seed=0), model
