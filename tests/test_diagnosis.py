@@ -41,6 +41,7 @@ CURVE = Curve(
     train_first=2.0,
     train_best=1.0,
     train_last=1.0,
+    train_worst=2.0,
     validation_first=2.0,
     validation_best=1.05,
     validation_before=1.06,
@@ -99,6 +100,16 @@ def test_a_loss_that_no_rule_explains_is_said_to_be_one() -> None:
     unseen = replace(unexplained, seen=())
     (named,) = verdict(unseen, findings(unseen))
     assert named.cause == "learned from other data only"
+
+
+def test_rows_learned_by_heart_in_few_epochs_of_wild_steps_are_by_the_steps() -> None:
+    curve = replace(CURVE, best=40, train_last=0.1, validation_last=1.5, train_worst=3.0)
+    wild = replace(CLEAN, curves=(curve,), train_rows=500)
+    assert causes(wild) == ["step size too large"]
+    many = replace(wild, train_rows=100)
+    assert causes(many)[:2] == ["over-fitting", "too little data"]
+    steady = replace(wild, curves=(replace(curve, train_worst=2.0),))
+    assert causes(steady) == ["over-fitting", "trained too long"]
 
 
 def test_a_drop_within_the_noise_floor_is_noise_and_explains_no_other() -> None:
@@ -168,6 +179,11 @@ TURNED = Relabelled(0.1, 0.8, 0.6, ((0, 1), (1, 0)))
             {"lost": LOST, "moved": {**CLEAN.moved, "weight": 0.08}},
             "step size too large",
             "at a learning rate of 0.0001 the median weight matrix moved by 8.0 %",
+        ),
+        (
+            {"curves": (replace(CURVE, train_worst=2.5),)},
+            "step size too large",
+            "the loss on training rows was 2 at first and 2.5 at worst",
         ),
         (
             {"curves": (replace(CURVE, worst=4.0),)},

@@ -95,7 +95,7 @@ def _params(folder: Path) -> dict[str, Any]:
             for target in (MOODS, FEW, MOVED)
         },
         "runs": {},
-        "evaluation": {**real["evaluation"], "noise_repeats": 2, "noise": noise},
+        "evaluation": {**real["evaluation"], "noise_repeats": 6, "noise": noise},
         "compare": real["compare"],
     }
 

@@ -57,9 +57,9 @@ def _against_loss(found: Evidence, named: set[str]) -> Iterator[Advice]:
             "tasks then count as seen",
             0.9,
         )
-    if found.lost:
+    sure = "step size too large" in named
+    if found.lost or sure:
         rate = config.learning_rate / GENTLER
-        sure = "step size too large" in named
         yield Advice(
             {"learning_rate": float(f"{rate:.2g}")},
             "smaller steps move the weights less; the target may need more of them",

@@ -19,8 +19,9 @@ BATCHES = 5
 @dataclass(frozen=True)
 class Curve:
     """A seed's training. `best`: the step that was kept. Losses in evaluation mode at the first
-    look, the kept one and the last; `worst`: the largest mean of BATCHES batch losses in a row, by
-    that of the first ones: one batch alone may be twice as hard as another."""
+    look, the kept one and the last; `train_worst`: at any look. `worst`: the largest mean of BATCHES
+    batch losses in a row, by that of the first ones: one batch alone may be twice as hard as
+    another."""
 
     seed: int
     steps: int
@@ -28,6 +29,7 @@ class Curve:
     train_first: float
     train_best: float
     train_last: float
+    train_worst: float
     validation_first: float
     validation_best: float
     validation_before: float
@@ -115,6 +117,7 @@ def _curve(seed: int, rows: pd.DataFrame, best: int) -> Curve:
         train_first=float(train.iloc[0]),
         train_best=float(train[best]),
         train_last=float(train.iloc[-1]),
+        train_worst=float(train.max()),
         validation_first=float(validation.iloc[0]),
         validation_best=float(validation[best]),
         validation_before=float(validation.iloc[-2 if len(validation) > 1 else -1]),

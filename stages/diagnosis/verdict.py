@@ -15,6 +15,9 @@ RISEN = 1.03
 """Validation loss at the end by its lowest, from where it has risen."""
 STILL_FALLING = 0.98
 """Validation loss at the last look by that before, up to where it falls still."""
+UNLEARNED = 1.2
+"""The worst loss on training rows by that before the first step, from where steps were too large:
+they are what it learns from."""
 STEP = 0.05
 """Relative change of the median weight matrix from where a step was large."""
 SPIKE, EXPLODED = 1.5, 3.0
@@ -105,6 +108,8 @@ def _over_fitting(found: Evidence) -> Finding | None:
     sure = gap is not None and gap.low is not None and gap.low > 0
     if share < GAP or not (risen or (sure and found.epochs >= MANY_EPOCHS)):
         return None
+    if _by_wild_steps(found):
+        return None
     told = (
         f"at the last step the loss is {_mean(found, 'train_last'):.3g} on training rows and "
         f"{_mean(found, 'validation_last'):.3g} on validation, whose lowest was "
@@ -123,12 +128,8 @@ def _too_little_data(found: Evidence) -> Finding | None:
 
 
 def _step_size(found: Evidence) -> Finding | None:
-    spike = max(one.worst for one in found.curves)
     large = found.moved["weight"] >= STEP and bool(found.lost)
-    harmed = bool(found.lost) or not found.gained
-    wild = spike >= (SPIKE if harmed else EXPLODED) or all(
-        one.validation_last > one.validation_first for one in found.curves
-    )
+    wild = _is_wild(found)
     if not large and not wild:
         return None
     told = (
@@ -141,14 +142,29 @@ def _step_size(found: Evidence) -> Finding | None:
         )
     if wild:
         told += (
-            f"; the loss of {BATCHES} steps in a row rose to {spike:.1f} times that of the first"
+            f"; the loss on training rows was {_mean(found, 'train_first'):.3g} at first and "
+            f"{_mean(found, 'train_worst'):.3g} at worst, that of {BATCHES} steps in a row rose to "
+            f"{max(one.worst for one in found.curves):.1f} times that of the first"
         )
     return Finding("step size too large", told)
 
 
+def _is_wild(found: Evidence) -> bool:
+    """Training went against itself."""
+    harmed = bool(found.lost) or not found.gained
+    return max(one.worst for one in found.curves) >= (SPIKE if harmed else EXPLODED) or all(
+        one.train_worst >= UNLEARNED * one.train_first for one in found.curves
+    )
+
+
+def _by_wild_steps(found: Evidence) -> bool:
+    """Rows that were learned by heart within few epochs were so by steps that were too large."""
+    return found.epochs < MANY_EPOCHS and _is_wild(found)
+
+
 def _too_long(found: Evidence) -> Finding | None:
     late = [one for one in found.curves if one.best <= 0.75 * one.steps and _has_risen(one)]
-    if not late or len(late) < len(found.curves):
+    if not late or len(late) < len(found.curves) or _by_wild_steps(found):
         return None
     return Finding(
         "trained too long",
@@ -218,14 +234,6 @@ def _format(found: Evidence) -> Finding | None:
     )
 
 
-def _noise(found: Evidence) -> Finding | None:
-    """A drop that chance does not explain, and asking the base twice does."""
-    told = [f"{one.task} fell by {_level(one, one.drop, 'points')}" for one in found.within_noise]
-    if not told:
-        return None
-    return Finding(NOISE, f"{', '.join(told)}: no more than the base moves when it is asked again")
-
-
 def _unlike(found: Evidence) -> Finding | None:
     """The usual one: what was lost is unlike what was learned, and nothing kept it."""
     there = found.shift.get("comparisons", {})
@@ -245,6 +253,14 @@ def _unlike(found: Evidence) -> Finding | None:
     )
 
 
+def _noise(found: Evidence) -> Finding | None:
+    """A drop that chance does not explain, and asking the base twice does."""
+    told = [f"{one.task} fell by {_level(one, one.drop, 'points')}" for one in found.within_noise]
+    if not told:
+        return None
+    return Finding(NOISE, f"{', '.join(told)}: no more than the base moves when it is asked again")
+
+
 RULES: tuple[Rule, ...] = (
     _names,
     _target_shift,
@@ -256,8 +272,8 @@ RULES: tuple[Rule, ...] = (
     _imbalance,
     _hidden,
     _format,
-    _noise,
     _unlike,
+    _noise,
 )
 
 
