@@ -19,9 +19,9 @@ BATCHES = 5
 @dataclass(frozen=True)
 class Curve:
     """A seed's training. `best`: the step that was kept. Losses in evaluation mode at the first
-    look, the kept one and the last; `train_worst`: at any look. `worst`: the largest mean of BATCHES
-    batch losses in a row, by that of the first ones: one batch alone may be twice as hard as
-    another."""
+    look, the kept one and the last, and the highest of training rows. `worst`: the largest mean of
+    BATCHES batch losses in a row, by that of the first ones: one batch alone may be twice as hard
+    as another."""
 
     seed: int
     steps: int
