@@ -102,6 +102,15 @@ def test_a_loss_that_no_rule_explains_is_said_to_be_one() -> None:
     assert named.cause == "learned from other data only"
 
 
+def test_a_task_that_ten_examples_teach_anew_was_not_shown_to_be_hidden() -> None:
+    back = {"before": 0.9, "after": 0.8, "relearned": 0.98, "share": 1.8}
+    hidden = replace(CLEAN, lost=LOST, moved={**CLEAN.moved, "relearned": {"kept": back}})
+    assert "hidden rather than lost" in causes(hidden)
+    taught = {"kept": {**back, "after": 0.85, "share": 2.6}}
+    anew = replace(hidden, moved={**CLEAN.moved, "relearned": taught})
+    assert "hidden rather than lost" not in causes(anew)
+
+
 def test_rows_learned_by_heart_in_few_epochs_of_wild_steps_are_by_the_steps() -> None:
     curve = replace(CURVE, best=40, train_last=0.1, validation_last=1.5, train_worst=3.0)
     wild = replace(CLEAN, curves=(curve,), train_rows=500)

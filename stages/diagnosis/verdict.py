@@ -31,8 +31,9 @@ UNEVEN, UNEQUAL = 0.85, 0.2
 """Evenness of labels up to where they are imbalanced, and the accuracy that the rare ones lack."""
 RENAMED = 0.1
 """Accuracy that a renaming of answers gains, from where names are the fault."""
-HIDDEN = 0.5
-"""Share of a loss that comes back with ten examples, from where it was hidden, not gone."""
+HIDDEN, TAUGHT = 0.5, 2.0
+"""Share of a loss that comes back with ten examples, from where it was hidden, not gone; and from
+where they taught so much more than was lost that nothing is known of what was."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ def _hidden(found: Evidence) -> Finding | None:
         + ", ".join(f"{_level(lost, one[at])} {at}" for at in ("before", "after", "relearned"))
         + ")"
         for lost in found.lost
-        if (one := back.get(lost.task)) and one["share"] >= HIDDEN
+        if (one := back.get(lost.task)) and HIDDEN <= one["share"] < TAUGHT
     ]
     return Finding("hidden rather than lost", "; ".join(told)) if told else None
 
