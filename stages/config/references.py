@@ -26,6 +26,9 @@ def _of_cases(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Itera
         if case.model not in params["models"]:
             yield _unknown(f"cases.{name}.model", case.model, "models", params["models"])
         model = sound["models"].get(case.model)
+        if model and model.kind != "causal" and case.shots is not None:
+            reason = f"{case.model} is of kind {model.kind} and takes no prompt: leave it out"
+            yield mistake(f"cases.{name}.shots", case.shots, reason)
         for role in ("targets", "retain"):
             for task in getattr(case, role):
                 key = f"cases.{name}.{role}"

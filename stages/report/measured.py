@@ -54,11 +54,13 @@ class Ran:
 @dataclass(frozen=True)
 class Measured:
     """A case: its base, its runs by name, the card of its data and model, and how far its target's
-    data is from what it is to keep."""
+    data is from what it is to keep. `prompted`: records of the base with a few-shot prompt, which
+    `base` leaves out."""
 
     name: str
     case: Case
     base: Told
+    prompted: pd.DataFrame
     card: Mapping[str, Any]
     shift: Mapping[str, Any]
     runs: Mapping[str, Ran]

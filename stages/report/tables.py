@@ -12,6 +12,7 @@ from stages.errors import UserError
 from stages.records import read_records, read_table
 from stages.report.measured import Measured, OfVariant, Ran, Told
 from stages.statistics.comparison import RESCORED, Case
+from stages.statistics.prompted import apart
 from stages.statistics.results import About, Settings
 from stages.statistics.variants import FINAL, of_variant
 from stages.statistics.whole import check_whole
@@ -73,7 +74,9 @@ def measured_of(
     settings: Settings,
 ) -> Measured:
     """`runs`: of all cases, and their `variants`."""
-    base = Told(*read_records(Path(f"metrics/records/{name}/base.parquet")))
+    records, about = read_records(Path(f"metrics/records/{name}/base.parquet"))
+    asked, prompted = apart(records)
+    base = Told(asked, about)
     card, shift = (read_json(Path(f"metrics/{kind}/{name}.json")) for kind in FIGURES)
     tasks = tasks_of(base.about)
     check_whole(f"the base of {name}", base.rows, tasks, ("clean", RESCORED))
@@ -83,4 +86,4 @@ def measured_of(
         for run, told in runs.items()
         if told.case == name
     }
-    return Measured(name, case, base, card, shift, ran)
+    return Measured(name, case, base, prompted, card, shift, ran)
