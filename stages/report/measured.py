@@ -52,6 +52,22 @@ class Ran:
 
 
 @dataclass(frozen=True)
+class Ensemble:
+    """Several models of a case asked as one, and what became of it.
+
+    `models`: how many. `case`: the base on the tasks that can be averaged; `left_out`: the kinds of
+    the others, by task. `seen`: tasks that a method of any of the `runs` has used.
+    """
+
+    runs: tuple[str, ...]
+    models: int
+    case: Case
+    result: RunResult
+    seen: tuple[str, ...]
+    left_out: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Measured:
     """A case: its base, its runs by name, the card of its data and model, and how far its target's
     data is from what it is to keep. `prompted`: records of the base with a few-shot prompt, which
@@ -64,6 +80,7 @@ class Measured:
     card: Mapping[str, Any]
     shift: Mapping[str, Any]
     runs: Mapping[str, Ran]
+    ensembles: Mapping[str, Ensemble]
 
     @property
     def seen(self) -> tuple[str, ...]:

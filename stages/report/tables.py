@@ -10,6 +10,7 @@ from stages.config.runs import RunConfig
 from stages.config.variants import Variant
 from stages.errors import UserError
 from stages.records import read_records, read_table
+from stages.report.ensembles import ensembles_of
 from stages.report.measured import Measured, OfVariant, Ran, Told
 from stages.statistics.comparison import RESCORED, Case
 from stages.statistics.prompted import apart
@@ -71,9 +72,10 @@ def measured_of(
     name: str,
     runs: Mapping[str, RunConfig],
     variants: Mapping[str, Sequence[Variant]],
+    ensembles: Mapping[str, Sequence[str]],
     settings: Settings,
 ) -> Measured:
-    """`runs`: of all cases, and their `variants`."""
+    """`runs`: of all cases, and their `variants` and `ensembles`."""
     records, about = read_records(Path(f"metrics/records/{name}/base.parquet"))
     asked, prompted = apart(records)
     base = Told(asked, about)
@@ -86,4 +88,5 @@ def measured_of(
         for run, told in runs.items()
         if told.case == name
     }
-    return Measured(name, case, base, prompted, card, shift, ran)
+    made = ensembles_of(name, base.rows, tasks, ran, ensembles, settings)
+    return Measured(name, case, base, prompted, card, shift, ran, made)
