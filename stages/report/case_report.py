@@ -9,6 +9,7 @@ from stages.report.derived import Derived, derived
 from stages.report.diagnosed import Apart, Diagnosed, apart, diagnosed
 from stages.report.ensembles import ensembled
 from stages.report.figures import Bar, Chart, bars, chart
+from stages.report.folds import told
 from stages.report.frontier import Table, plot_rows, table
 from stages.report.gate import GateLine, gate_lines, summary
 from stages.report.generated import Written, written
@@ -69,6 +70,7 @@ class RunReport:
     written: tuple[Written, ...]
     curves: Chart
     training: tuple[Kept, ...]
+    folds: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,7 @@ def _run(
         written=tuple(text for asked in examples for text in written(asked, base, records)),
         curves=chart(curve_rows(measured.name, name, ran.training.rows)),
         training=tuple(kept(ran.training)),
+        folds=tuple(told(ran.folds, measured.case.tasks)),
     )
 
 

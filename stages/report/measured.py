@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from stages.statistics.comparison import Case
+from stages.statistics.folds import Validated
 from stages.statistics.results import RunResult
 
 
@@ -43,6 +44,8 @@ class Ran:
     result: RunResult
     variants: Mapping[str, OfVariant]
     """Models derived from it, by name."""
+    folds: Mapping[str, Validated]
+    """Its cross-validation, by target; empty without one."""
 
     @property
     def seen(self) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stages.report.ensembles import called
+from stages.report.folds import figures
 from stages.report.lines import OF_RUN
 from stages.report.measured import Measured, Ran
 from stages.statistics.comparison import Case
@@ -58,7 +59,7 @@ def headline(case: Case, run: RunResult, seen: Sequence[str]) -> dict[str, Any]:
 def scores_of(measured: Measured, confidence: float) -> dict[str, Any]:
     """The case's part of scores.json: by base, run, variant of a run, and ensemble."""
     case = measured.case
-    return {
+    found = {
         "base": everything(case, case.base, confidence),
         **{
             model: _of_run(case, result, ran.seen, confidence)
@@ -70,6 +71,10 @@ def scores_of(measured: Measured, confidence: float) -> dict[str, Any]:
             for name, one in measured.ensembles.items()
         },
     }
+    for run, ran in measured.runs.items():
+        for task, validated in ran.folds.items():
+            found[run][task]["gain"]["folds"] = figures(validated)
+    return found
 
 
 def _of_run(
