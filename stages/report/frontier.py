@@ -1,8 +1,10 @@
 """The learning-forgetting frontier of a case: its figures for files, and its table."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import pandas as pd
 
 from stages.config.runs import RunConfig
 from stages.report.lines import OF_RUN
@@ -26,13 +28,31 @@ def frontier_of(
     weighed = Weighed.of(measured.case.tasks, measured.seen)
     if reason := weighed.lacking(measured.base.rows):
         return Undefined(reason)
+    attempts = list(_attempts(measured, runs, weighed))
+    told = {key: getattr(settings, key) for key in DRAWN_WITH}
+    return frontier_among(attempts, measured.base.rows, measured.prompted, weighed, told)
+
+
+DRAWN_WITH = ("confidence", "resamples", "seed")
+"""The settings that intervals depend on."""
+
+
+def frontier_among(
+    attempts: Sequence[Attempt],
+    base: pd.DataFrame,
+    prompted: pd.DataFrame,
+    weighed: Weighed,
+    settings: Mapping[str, Any],
+) -> Frontier:
+    """`base`, `prompted`: records of the base without and with a few-shot prompt; `settings`: see
+    DRAWN_WITH."""
     return frontier(
-        list(_attempts(measured, runs, weighed)),
-        groups_of(measured.base.rows, weighed),
-        draws=settings.resamples,
-        seed=settings.seed,
-        confidence=settings.confidence,
-        prompted=prompted_base(measured.base.rows, measured.prompted, weighed),
+        attempts,
+        groups_of(base, weighed),
+        draws=settings["resamples"],
+        seed=settings["seed"],
+        confidence=settings["confidence"],
+        prompted=prompted_base(base, prompted, weighed),
     )
 
 
@@ -44,9 +64,12 @@ def _attempts(
         method = method_of(runs[run])
         yield attempt(run, method, base, ran.records.rows, weighed)
         for name, variant in ran.variants.items():
-            same = variant.kind in SAME_METHOD
-            of_variant = method if same else f"{method}+{variant.kind}"
+            of_variant = method_of_variant(method, variant.kind)
             yield attempt(f"{run}{OF_RUN}{name}", of_variant, base, variant.rows, weighed)
+
+
+def method_of_variant(method: str, kind: str) -> str:
+    return method if kind in SAME_METHOD else f"{method}+{kind}"
 
 
 def method_of(config: RunConfig) -> str:
