@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run new improve sweep test faults lint clean
+.PHONY: run new improve sweep study test faults lint clean
 
 run: .venv/installed
 	@$(BIN)/python -m stages.check
@@ -24,6 +24,11 @@ JOBS ?= 1
 sweep: .venv/installed
 	@$(BIN)/python -m stages.check
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m stages.sweep "$(CASE)" "$(JOBS)"
+
+# STUDY: a file of studies/. CASES, SEEDS: those to run now, all if not given.
+STUDY ?= frontier
+study: .venv/installed
+	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m stages.study "$(STUDY)" "$(CASES)" "$(SEEDS)"
 
 test: .venv/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow and not faults"

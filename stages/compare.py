@@ -72,7 +72,7 @@ def main() -> None:
         tables |= {Path(f"metrics/{kind}/{recipe.case}/{run}.parquet") for kind in TABLES}
     for path in remove_leftovers(tables):
         print(f"removed {path}: no case or run of params.yaml owns it")
-    measured = [measured_of(name, runs, variants, settings) for name in cases]
+    measured = [measured_of(name, runs, variants, config.ensembles, settings) for name in cases]
     scores = {one.name: scores_of(one, config.confidence) for one in measured}
     gate = {one.name: gate_of(one) for one in measured}
     diagnosis = {one.name: _diagnosis(one, runs, settings) for one in measured}

@@ -85,7 +85,8 @@ def main(run: str, folder: str | None = None, seed: str | None = None) -> None:
     card = "\n".join(_card(run, runs[run], number, source, target))
     tokenizer = load_tokenizer(materialise(manifest))
     with atomic_directory(target) as temporary:
-        shutil.copytree(source, temporary, dirs_exist_ok=True)
+        folds = shutil.ignore_patterns("fold-*")
+        shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=folds)
         tokenizer.save_pretrained(temporary)
         (temporary / "README.md").write_text(f"{card}\n", encoding="utf-8")
     print(f"{target}: {run}, seed {number}; its README.md says what it gained and lost")

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from stages.provenance import provenance
 from stages.records import write_table
 from stages.storage import atomic_directory, fingerprint, read_json, sha256_file
 from stages.tasks.examples import read_role
+from stages.tasks.folds import held_out
 from stages.training.checkpoint import Checkpoint
 from stages.training.methods.method import Fit, Method
 from stages.training.methods.table import chosen, misfits
@@ -57,6 +59,13 @@ def check_fit(recipe: Recipe, methods: Sequence[Method]) -> None:
         raise UserError("\n".join(mistakes))
 
 
+def _without(recipe: Recipe, seed: int, fold: int) -> Recipe:
+    """The recipe without a fold of each target's train rows, and without snapshots."""
+    folds = recipe.config.folds or 0
+    train = [held_out(examples, folds, seed, fold)[0] for examples in recipe.train]
+    return replace(recipe, train=train, config=recipe.config.model_copy(update={"snapshots": ()}))
+
+
 def main(run: str) -> None:
     config = read_run(run)
     methods = chosen(run, config)
@@ -76,6 +85,10 @@ def main(run: str) -> None:
             best_steps[str(seed)] = best
             if best == 0:
                 print(f"{run}, seed {seed}: no step was better on validation than the start")
+            for fold in range(config.folds or 0):
+                resumed = Checkpoint(fingerprint_, seed, fold=fold)
+                out = folder / f"seed-{seed}" / f"fold-{fold}"
+                train_seed(_without(recipe, seed, fold), methods, seed, resumed, out)
     table = pa.Table.from_pandas(pd.concat(curves, ignore_index=True), preserve_index=False)
     seen = sorted({task for method in methods for task in method.sees()})
     about = {"run": run, "best_step": best_steps, "seen": seen, "provenance": made_with}

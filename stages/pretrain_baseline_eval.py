@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stages import errors
+from stages.config.cases import read_case
 from stages.config.evaluation import EvaluationConfig, read_evaluation
 from stages.config.seed import read_seed
 from stages.drift.data import data_shift
@@ -31,7 +32,7 @@ def _shift(
 
 
 def main(case: str) -> None:
-    evaluation, seed = read_evaluation(), read_seed()
+    config, evaluation, seed = read_case(case), read_evaluation(), read_seed()
     told = Path(f"models/base/{case}.json")
     manifest = read_json(told)
     loaded = load(manifest, materialise(manifest))
@@ -43,6 +44,7 @@ def main(case: str) -> None:
         inputs=[told, *folders(case)],
         repeats=evaluation.noise_repeats,
         label=f"{case}, base",
+        shots=config.shots or 0,
     )
     write_records(Path(f"metrics/records/{case}/base.parquet"), records, about)
     write_json(Path(f"metrics/shift/{case}.json"), _shift(case, loaded, evaluation, seed))

@@ -24,6 +24,7 @@ from stages.models.loading import CausalModel, EncoderModel, load
 from stages.records import read_records, write_records, write_table
 from stages.scoring.case import ask, score_case, scorer_of
 from stages.scoring.derived import score_variants
+from stages.scoring.folds import score_folds
 from stages.scoring.splits import Asking, read_splits
 from stages.statistics.lost import clean_test, has_lost
 from stages.statistics.measures import measure_for, values
@@ -98,6 +99,8 @@ def main(run: str) -> None:
     origin = Origin(manifest, folder, Path(f"models/tuned/{run}"), config.seeds)
     after = pd.concat(parts, ignore_index=True)
     derived, sizes = score_variants(case, run, variants, origin, evaluation, before, after)
+    if config.folds:
+        derived += score_folds(case, config.folds, origin, evaluation)
     path = Path(f"metrics/records/{case}/{run}.parquet")
     told = {**about, "bytes": sizes}
     write_records(path, pd.concat([after, *derived], ignore_index=True), told)

@@ -11,78 +11,15 @@ import tiny
 import tiny_causal
 import torch
 import transformers
-import yaml
 from safetensors.torch import load_file
+from tiny_causal import CASE, CHOICES, RANK, RETAIN, RUNS, STEPS, STILL, TARGET, VARIANTS
 
 from stages import check
 from stages.errors import UserError
 from stages.records import read_table
 from stages.storage import read_json
 
-CASE = "tiny-gpt"
-TARGET = "animal-tales"
-CHOICES = ("addition", "agreement", "country-names-fr")
-RETAIN = (*CHOICES, "instructions")
-RUNS = ("full", "lora", "still")
-RANK, STEPS, STILL = 2, 30, 1e-6
-VARIANTS = ("wise-0.5", "int8")
 DERIVED = tuple(f"full@{variant}" for variant in VARIANTS)
-
-
-def _params(project: Path) -> dict[str, Any]:
-    """Sections that say how are the real file's with smaller numbers, as in tiny.make_params."""
-    real = yaml.safe_load((tiny.ROOT / "params.yaml").read_text(encoding="utf-8"))
-    first = next(iter(real["runs"].values()))
-    recipe = {
-        **{key: value for key, value in first.items() if key not in ("head", "head_learning_rate")},
-        "case": CASE,
-        "pool": "target",
-        "teacher": f"models/base/{CASE}.json",
-        "methods": {},
-        "learning_rate": 0.01,
-        "steps": STEPS,
-        "batch_size": 8,
-        "precision": "fp32",
-        "validate_every": 10,
-        "validation_rows": 10,
-        "checkpoint_every": 50,
-        "seeds": [0],
-    }
-    sizes = {"max_length": 128, "train": 30, "validation": 10, "test": 20}
-    made = {"kind": "multiple-choice", **sizes}
-    table = {**tiny.pinned(project, "own/tales.jsonl"), "columns": {"text": "tale"}}
-    return {
-        "launch": "python",
-        "seed": 20,
-        "models": {"gpt": {**tiny.pinned(project, "own/model"), "kind": "causal"}},
-        "tasks": {
-            TARGET: {"kind": "language-modelling", "data": {"reader": "table", **table}, **sizes},
-            "addition": {**made, "data": {"reader": "addition"}},
-            "agreement": {**made, "data": {"reader": "agreement"}},
-            "country-names-fr": {**made, "data": {"reader": "cldr", "language": "fr"}},
-            "instructions": {
-                "kind": "instruction-following",
-                "data": {"reader": "instructions"},
-                **{**sizes, "train": 10, "test": 10},
-                "max_new_tokens": 8,
-            },
-        },
-        "cases": {CASE: {"model": "gpt", "targets": [TARGET], "retain": list(RETAIN)}},
-        "runs": {
-            "full": recipe,
-            "lora": {**recipe, "methods": {"lora": {"r": RANK}}},
-            "still": {**recipe, "learning_rate": STILL},
-        },
-        "variants": {**{run: [] for run in RUNS}, "full": list(VARIANTS)},
-        "evaluation": {
-            **real["evaluation"],
-            "precision": "fp32",
-            "batch_tokens": 1024,
-            "noise_repeats": 2,
-            "noise": {"tasks": ["agreement"], "conditions": ["typos-0.1"]},
-        },
-        "compare": {**real["compare"], "resamples": 200},
-    }
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +27,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The five stages, run in this process."""
     folder = tmp_path_factory.mktemp("causal")
     tiny_causal.write_sources(folder)
-    tiny.write_params(folder, _params(folder))
+    tiny.write_params(folder, tiny_causal.make_params(folder))
     with pytest.MonkeyPatch.context() as patch, tiny.one_thread():
         patch.chdir(folder)
         check.check()

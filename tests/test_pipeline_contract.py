@@ -34,7 +34,7 @@ FLOORS = (
     ("variants",),
     ("drift", "scoring", "training", "diagnosis", "report"),
     ("check",),
-    (*SCRIPTS, "branches", "export", "gate", "improve", "new", "sweep", "verify"),
+    (*SCRIPTS, "branches", "export", "gate", "improve", "new", "study", "sweep", "verify"),
 )
 """From the ground up. A room imports its own modules and those of lower floors, nothing else."""
 

@@ -1,8 +1,8 @@
 """params.yaml, section `cases`: one model, its targets, and what it must not lose."""
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from stages.config.reading import Name, Names, Section, check_name, load, lookup, parse, section
 
@@ -14,6 +14,8 @@ class CaseConfig(Section):
     model: Name
     targets: Names
     retain: Names
+    shots: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Of a prompt that the untouched model is also asked the targets with."""
 
     @model_validator(mode="after")
     def _lists_are_whole(self) -> Self:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stages.config.reading import Name, Section, section
+from stages.config.reading import Name, Names, Section, section
 
 Margin = Annotated[float, Field(gt=0, le=100)]
 
@@ -20,6 +20,8 @@ class GateConfig(Section):
 class CompareConfig(Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     resamples: Annotated[int, Field(ge=100, le=1_000_000)]
+    ensembles: dict[Name, Names]
+    """Runs by the name of the ensemble."""
     gate: GateConfig
 
 

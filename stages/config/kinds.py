@@ -16,5 +16,7 @@ UNTAUGHT = {
     "lm-eval": "lm-eval says how to ask and judge, not what to learn from; list it under retain",
 }
 """Kinds that no model can be tuned for, and why."""
+AVERAGED = ("classification", "linear-probe", "multiple-choice")
+"""Kinds whose records have probabilities that the models of an ensemble can be averaged by."""
 WITH_HEAD = ("classification", "linear-probe")
 """Kinds of target that a head is trained for."""

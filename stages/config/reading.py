@@ -96,7 +96,7 @@ def load() -> dict[str, Any]:
         raise UserError(f"{PARAMS}: not UTF-8 at byte {error.start}") from None
     except OSError as error:
         raise UserError(f"{PARAMS}: cannot be read: {error.strerror}") from None
-    params = _parsed(text)
+    params = parsed(text)
     texts = list(islice(_texts(params, ""), MOST_TEXTS))
     if len(texts) == MOST_TEXTS:
         raise UserError(f"{PARAMS}: more than {MOST_TEXTS} texts: aliases of aliases?")
@@ -112,8 +112,9 @@ def load() -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _parsed(text: str) -> dict[str, Any]:
-    """A stage looks several sections up, each time in the file; nobody changes what it finds."""
+def parsed(text: str) -> dict[str, Any]:
+    """YAML 1.2 of a whole file. A stage looks several sections up, each time in the file; nobody
+    changes what it finds."""
     try:
         params = yaml.load(text, Loader=_Loader)
     except RecursionError:

@@ -1,9 +1,9 @@
 """What sections of params.yaml say of each other: names that exist, kinds that fit."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from stages.config.kinds import ANSWERS, UNTAUGHT, WITH_HEAD
+from stages.config.kinds import ANSWERS, AVERAGED, UNTAUGHT, WITH_HEAD
 from stages.config.reading import NAME, mistake, suggestion
 from stages.config.runs import RunConfig
 from stages.config.sweep import sweep_mistakes
@@ -26,6 +26,9 @@ def _of_cases(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Itera
         if case.model not in params["models"]:
             yield _unknown(f"cases.{name}.model", case.model, "models", params["models"])
         model = sound["models"].get(case.model)
+        if model and model.kind != "causal" and case.shots is not None:
+            reason = f"{case.model} is of kind {model.kind} and takes no prompt: leave it out"
+            yield mistake(f"cases.{name}.shots", case.shots, reason)
         for role in ("targets", "retain"):
             for task in getattr(case, role):
                 key = f"cases.{name}.{role}"
@@ -111,6 +114,32 @@ def _of_compare(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Ite
     for task in compare.gate.margins if compare else ():
         if task not in params["tasks"]:
             yield _unknown("compare.gate.margins", task, "tasks", params["tasks"])
+    for name, members in compare.ensembles.items() if compare else ():
+        yield from _of_ensemble(f"compare.ensembles.{name}", members, params, sound)
+
+
+def _of_ensemble(
+    key: str, members: Sequence[str], params: dict[str, Any], sound: dict[str, dict[str, Any]]
+) -> Iterator[str]:
+    shown = list(members)
+    unknown = [run for run in members if run not in params["runs"]]
+    yield from (_unknown(key, run, "runs", params["runs"]) for run in unknown)
+    if len(set(members)) < len(members):
+        yield mistake(key, shown, "a run stands there twice")
+    runs = [sound["runs"][run] for run in members if run in sound["runs"]]
+    if unknown or len(runs) < len(members):
+        return  # said already
+    if sum(len(run.seeds) for run in runs) < 2:
+        yield mistake(key, shown, "give two runs or more, or one of several seeds")
+    cases = sorted({run.case for run in runs})
+    if len(cases) > 1:
+        yield mistake(key, shown, f"runs of {' and '.join(cases)}: give those of one case")
+    elif cases and cases[0] in sound["cases"]:
+        case = sound["cases"][cases[0]]
+        tasks = [task for task in (*case.targets, *case.retain) if task in sound["tasks"]]
+        if not any(sound["tasks"][task].kind in AVERAGED for task in tasks):
+            kinds = ", ".join(AVERAGED)
+            yield mistake(key, shown, f"no task of {cases[0]} has probabilities: {kinds}")
 
 
 def _of_sweep(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterator[str]:

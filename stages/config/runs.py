@@ -58,6 +58,8 @@ class RunConfig(Section):
     checkpoint_every: Annotated[int, Field(ge=1)]
     snapshots: Annotated[tuple[Step, ...], Field(strict=False)] = ()
     seeds: Seeds
+    folds: Annotated[int, Field(ge=2, le=20)] | None = None
+    """Of cross-validation: models more, each trained without a fold of the target's train rows."""
 
     @model_validator(mode="after")
     def _head_is_whole(self) -> Self:
@@ -77,6 +79,15 @@ class RunConfig(Section):
             raise ValueError(f"{shown}the run ends after {self.steps} steps")
         if self.snapshots and self.early_stopping is not None:
             raise ValueError(f"{shown}early_stopping may end before: leave one of the two out")
+        return self
+
+    @model_validator(mode="after")
+    def _folds_are_unseen(self) -> Self:
+        if self.folds and self.teacher.startswith("models/tuned/"):
+            raise ValueError(
+                f"folds = {self.folds}: {self.teacher} has learned the rows that a fold holds out: "
+                "leave folds out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -7,7 +7,9 @@ from typing import Any
 from stages.report.answer import answer
 from stages.report.derived import Derived, derived
 from stages.report.diagnosed import Apart, Diagnosed, apart, diagnosed
+from stages.report.ensembles import ensembled
 from stages.report.figures import Bar, Chart, bars, chart
+from stages.report.folds import told
 from stages.report.frontier import Table, plot_rows, table
 from stages.report.gate import GateLine, gate_lines, summary
 from stages.report.generated import Written, written
@@ -68,12 +70,13 @@ class RunReport:
     written: tuple[Written, ...]
     curves: Chart
     training: tuple[Kept, ...]
+    folds: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class CaseReport:
-    """`scores`: the case's part of scores.json, without variants. `bars`: one a line. `files`: the
-    model's hashes."""
+    """`scores`: the case's part of scores.json, without variants. `bars`: one a line. `ensembles`:
+    their table, and what it leaves out. `files`: the model's hashes."""
 
     name: str
     scores: Mapping[str, Any]
@@ -81,6 +84,7 @@ class CaseReport:
     bars: tuple[Bar, ...]
     frontier: Table | None
     plane: Plane | None
+    ensembles: tuple[Derived, str] | None
     runs: tuple[RunReport, ...]
     writing: tuple[Row, ...]
     noisy: tuple[Row, ...]
@@ -138,6 +142,7 @@ def case_report(
         bars=tuple(bars(listed)),
         frontier=compared,
         plane=plane(plot_rows(measured.name, frontier), of_text) if compared else None,
+        ensembles=ensembled(measured, scores),
         runs=tuple(
             _run(
                 measured,
@@ -187,6 +192,7 @@ def _run(
         written=tuple(text for asked in examples for text in written(asked, base, records)),
         curves=chart(curve_rows(measured.name, name, ran.training.rows)),
         training=tuple(kept(ran.training)),
+        folds=tuple(told(ran.folds, measured.case.tasks)),
     )
 
 

@@ -46,7 +46,7 @@ def derived(
             (
                 name,
                 *(line.unit.change_between(line.change) for line in table),
-                _mean(table, seen_in_case),
+                mean_of_unseen(table, seen_in_case),
                 f"{sizes[name] / 1e6:.1f}",
             )
             for name, table in tables.items()
@@ -54,6 +54,6 @@ def derived(
     )
 
 
-def _mean(table: Sequence[Line], seen_in_case: Sequence[str]) -> str:
+def mean_of_unseen(table: Sequence[Line], seen_in_case: Sequence[str]) -> str:
     unseen = unseen_of(table, seen_in_case)
     return f"{mean_change(unseen):+.1f}" if unseen else "-"

@@ -1,15 +1,17 @@
 """The learning-forgetting frontier of a case: its figures for files, and its table."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import pandas as pd
 
 from stages.config.runs import RunConfig
 from stages.report.lines import OF_RUN
 from stages.report.measured import Measured
 from stages.report.units import BITS, CORRECT, Ends, Unit
-from stages.statistics.attempts import Weighed, attempt, groups_of
-from stages.statistics.frontier import Attempt, Frontier, frontier
+from stages.statistics.attempts import Weighed, attempt, groups_of, prompted_base
+from stages.statistics.frontier import Attempt, Frontier, Point, Prompted, frontier
 from stages.statistics.intervals import Interval
 from stages.statistics.paired import Undefined
 from stages.statistics.results import Settings
@@ -26,12 +28,31 @@ def frontier_of(
     weighed = Weighed.of(measured.case.tasks, measured.seen)
     if reason := weighed.lacking(measured.base.rows):
         return Undefined(reason)
+    attempts = list(_attempts(measured, runs, weighed))
+    told = {key: getattr(settings, key) for key in DRAWN_WITH}
+    return frontier_among(attempts, measured.base.rows, measured.prompted, weighed, told)
+
+
+DRAWN_WITH = ("confidence", "resamples", "seed")
+"""The settings that intervals depend on."""
+
+
+def frontier_among(
+    attempts: Sequence[Attempt],
+    base: pd.DataFrame,
+    prompted: pd.DataFrame,
+    weighed: Weighed,
+    settings: Mapping[str, Any],
+) -> Frontier:
+    """`base`, `prompted`: records of the base without and with a few-shot prompt; `settings`: see
+    DRAWN_WITH."""
     return frontier(
-        list(_attempts(measured, runs, weighed)),
-        groups_of(measured.base.rows, weighed),
-        draws=settings.resamples,
-        seed=settings.seed,
-        confidence=settings.confidence,
+        attempts,
+        groups_of(base, weighed),
+        draws=settings["resamples"],
+        seed=settings["seed"],
+        confidence=settings["confidence"],
+        prompted=prompted_base(base, prompted, weighed),
     )
 
 
@@ -43,9 +64,12 @@ def _attempts(
         method = method_of(runs[run])
         yield attempt(run, method, base, ran.records.rows, weighed)
         for name, variant in ran.variants.items():
-            same = variant.kind in SAME_METHOD
-            of_variant = method if same else f"{method}+{variant.kind}"
+            of_variant = method_of_variant(method, variant.kind)
             yield attempt(f"{run}{OF_RUN}{name}", of_variant, base, variant.rows, weighed)
+
+
+def method_of_variant(method: str, kind: str) -> str:
+    return method if kind in SAME_METHOD else f"{method}+{kind}"
 
 
 def method_of(config: RunConfig) -> str:
@@ -66,6 +90,8 @@ def told(found: Frontier | Undefined) -> dict[str, Any]:
     if isinstance(found, Undefined):
         return {"undefined": found.reason}
     figures: dict[str, Any] = _rounded(asdict(found))
+    if found.prompted is None:
+        del figures["prompted"]
     return figures
 
 
@@ -78,21 +104,26 @@ def _rounded(value: Any) -> Any:
 
 
 def plot_rows(name: str, found: Frontier | Undefined) -> list[dict[str, Any]]:
-    """A row a point, with the base at the beginning of each curve."""
+    """A row a point, with the base at the beginning of each curve; and the base with a prompt."""
     if isinstance(found, Undefined):
         return []
     nothing = dict.fromkeys((f"{side}{end}" for side in ("gain", "drop") for end in ENDS), 0.0)
     rows = []
     for curve in found.curves:
         rows.append({"case": name, "method": curve.method, "model": "base", **nothing})
-        for point in curve.points:
-            ends = {
-                f"{side}{end}": round(getattr(getattr(point, side), key), DECIMALS) + 0.0
-                for side in ("gain", "drop")
-                for end, key in ENDS.items()
-            }
-            rows.append({"case": name, "method": curve.method, "model": point.name, **ends})
+        rows += [_plotted(name, point) for point in curve.points]
+    if found.prompted:
+        rows.append(_plotted(name, found.prompted.point))
     return rows
+
+
+def _plotted(name: str, point: Point) -> dict[str, Any]:
+    ends = {
+        f"{side}{end}": round(getattr(getattr(point, side), key), DECIMALS) + 0.0
+        for side in ("gain", "drop")
+        for end, key in ENDS.items()
+    }
+    return {"case": name, "method": point.method, "model": point.name, **ends}
 
 
 ENDS = {"": "value", "_low": "low", "_high": "high"}
@@ -102,12 +133,13 @@ ENDS = {"": "value", "_low": "low", "_high": "high"}
 @dataclass(frozen=True)
 class Table:
     """`gain`: the common one, in its unit. `rows`: text of cells, least lost first; `left_out`:
-    sentences."""
+    sentences. `prompted`: a sentence, empty where the base was asked without a prompt only."""
 
     gain: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     left_out: tuple[str, ...]
+    prompted: str
 
 
 def table(found: Frontier | Undefined, of_text: bool) -> Table | None:
@@ -138,7 +170,17 @@ def table(found: Frontier | Undefined, of_text: bool) -> Table | None:
         for curve in found.curves
     )
     left_out = tuple(f"{method}: {reason}" for method, reason in found.left_out.items())
-    return Table(f"{unit.change(found.gain)} {unit.step}", head, rows, left_out)
+    shown = _shown(found.prompted, unit) if found.prompted else ""
+    return Table(f"{unit.change(found.gain)} {unit.step}", head, rows, left_out, shown)
+
+
+def _shown(prompted: Prompted, unit: Unit) -> str:
+    better = ", ".join(prompted.outgained_by) or "no method"
+    return (
+        f"base with a few-shot prompt ({prompted.point.name}) gains "
+        f"{_between(unit, prompted.point.gain)} {unit.step} and loses nothing. Of each method, the "
+        f"attempt that gained most on validation surely gains more: {better}"
+    )
 
 
 def _between(unit: Unit, interval: Interval) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from stages.statistics.comparison import Case
+from stages.statistics.folds import Validated
 from stages.statistics.results import RunResult
 
 
@@ -43,6 +44,8 @@ class Ran:
     result: RunResult
     variants: Mapping[str, OfVariant]
     """Models derived from it, by name."""
+    folds: Mapping[str, Validated]
+    """Its cross-validation, by target; empty without one."""
 
     @property
     def seen(self) -> list[str]:
@@ -52,16 +55,35 @@ class Ran:
 
 
 @dataclass(frozen=True)
+class Ensemble:
+    """Several models of a case asked as one, and what became of it.
+
+    `models`: how many. `case`: the base on the tasks that can be averaged; `left_out`: the kinds of
+    the others, by task. `seen`: tasks that a method of any of the `runs` has used.
+    """
+
+    runs: tuple[str, ...]
+    models: int
+    case: Case
+    result: RunResult
+    seen: tuple[str, ...]
+    left_out: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Measured:
     """A case: its base, its runs by name, the card of its data and model, and how far its target's
-    data is from what it is to keep."""
+    data is from what it is to keep. `prompted`: records of the base with a few-shot prompt, which
+    `base` leaves out."""
 
     name: str
     case: Case
     base: Told
+    prompted: pd.DataFrame
     card: Mapping[str, Any]
     shift: Mapping[str, Any]
     runs: Mapping[str, Ran]
+    ensembles: Mapping[str, Ensemble]
 
     @property
     def seen(self) -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from stages.report.ensembles import called
+from stages.report.folds import figures
 from stages.report.lines import OF_RUN
 from stages.report.measured import Measured, Ran
 from stages.statistics.comparison import Case
@@ -13,13 +15,17 @@ DECIMALS = 4
 
 
 def headlines(measured: Measured, frontier: Mapping[str, float]) -> dict[str, Any]:
-    """The case's part of retention.json: by run, by variant as <run>@<variant>, and each method's
-    drop on the `frontier`, where there is one."""
+    """The case's part of retention.json: by run, by variant as <run>@<variant>, by ensemble as
+    ensemble@<name>, and each method's drop on the `frontier`, where there is one."""
     found: dict[str, Any] = {
-        called: headline(measured.case, result, ran.seen)
+        model: headline(measured.case, result, ran.seen)
         for name, ran in measured.runs.items()
-        for called, result in results(name, ran)
+        for model, result in results(name, ran)
     }
+    for name, one in measured.ensembles.items():
+        told = headline(one.case, one.result, one.seen)
+        # A target of text has no gain here, and an empty mapping is no number.
+        found[called(name)] = {key: value for key, value in told.items() if value != {}}
     return found | ({"frontier": dict(frontier)} if frontier else {})
 
 
@@ -51,16 +57,24 @@ def headline(case: Case, run: RunResult, seen: Sequence[str]) -> dict[str, Any]:
 
 
 def scores_of(measured: Measured, confidence: float) -> dict[str, Any]:
-    """The case's part of scores.json: by base, run, and variant of a run."""
+    """The case's part of scores.json: by base, run, variant of a run, and ensemble."""
     case = measured.case
-    return {
+    found = {
         "base": everything(case, case.base, confidence),
         **{
-            called: _of_run(case, result, ran.seen, confidence)
+            model: _of_run(case, result, ran.seen, confidence)
             for run, ran in measured.runs.items()
-            for called, result in results(run, ran)
+            for model, result in results(run, ran)
+        },
+        **{
+            called(name): _of_run(one.case, one.result, one.seen, confidence)
+            for name, one in measured.ensembles.items()
         },
     }
+    for run, ran in measured.runs.items():
+        for task, validated in ran.folds.items():
+            found[run][task]["gain"]["folds"] = figures(validated)
+    return found
 
 
 def _of_run(

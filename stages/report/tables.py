@@ -10,10 +10,13 @@ from stages.config.runs import RunConfig
 from stages.config.variants import Variant
 from stages.errors import UserError
 from stages.records import read_records, read_table
+from stages.report.ensembles import ensembles_of
 from stages.report.measured import Measured, OfVariant, Ran, Told
 from stages.statistics.comparison import RESCORED, Case
+from stages.statistics.folds import validated
+from stages.statistics.prompted import apart
 from stages.statistics.results import About, Settings
-from stages.statistics.variants import FINAL, of_variant
+from stages.statistics.variants import FINAL, FOLD, FOLD_BASE, of_variant
 from stages.statistics.whole import check_whole
 from stages.storage import read_json
 
@@ -41,7 +44,7 @@ def _variants(
     case: Case, run: str, told: Told, variants: Sequence[Variant]
 ) -> Iterator[tuple[str, OfVariant]]:
     """By name. Raises UserError where the records hold others than params.yaml says."""
-    found = sorted(set(told.rows["variant"]) - {FINAL})
+    found = sorted(set(told.rows["variant"]) - {FINAL, FOLD, FOLD_BASE})
     if found != sorted(variant.name for variant in variants):
         raise UserError(
             f"records of {run} hold the variants {found}, params.yaml says "
@@ -53,34 +56,37 @@ def _variants(
         yield variant.name, OfVariant(variant.kind, rows, case.compare_variant(rows))
 
 
-def _ran(
-    case: Case, name: str, run: str, seeds: tuple[int, ...], variants: Sequence[Variant]
-) -> Ran:
+def _ran(case: Case, name: str, run: str, config: RunConfig, variants: Sequence[Variant]) -> Ran:
     told = Told(*read_records(Path(f"metrics/records/{name}/{run}.parquet")))
     records = Told(of_variant(told.rows), told.about)
-    _check_seeds(run, records.rows, seeds)
+    _check_seeds(run, records.rows, config.seeds)
     check_whole(f"run {run}", records.rows, case.tasks, ("clean",))
     derived = dict(_variants(case, run, told, variants))
+    folds = validated(run, told.rows, case.tasks, config.folds, len(config.seeds))
     training = Told(*read_table(Path(f"metrics/training/{name}/{run}.parquet")))
     drift, _ = read_table(Path(f"metrics/drift/{name}/{run}.parquet"))
-    return Ran(records, training, drift, case.compare(records.rows), derived)
+    return Ran(records, training, drift, case.compare(records.rows), derived, folds)
 
 
 def measured_of(
     name: str,
     runs: Mapping[str, RunConfig],
     variants: Mapping[str, Sequence[Variant]],
+    ensembles: Mapping[str, Sequence[str]],
     settings: Settings,
 ) -> Measured:
-    """`runs`: of all cases, and their `variants`."""
-    base = Told(*read_records(Path(f"metrics/records/{name}/base.parquet")))
+    """`runs`: of all cases, and their `variants` and `ensembles`."""
+    records, about = read_records(Path(f"metrics/records/{name}/base.parquet"))
+    asked, prompted = apart(records)
+    base = Told(asked, about)
     card, shift = (read_json(Path(f"metrics/{kind}/{name}.json")) for kind in FIGURES)
     tasks = tasks_of(base.about)
     check_whole(f"the base of {name}", base.rows, tasks, ("clean", RESCORED))
     case = Case(base.rows, tasks, settings)
     ran = {
-        run: _ran(case, name, run, told.seeds, variants[run])
+        run: _ran(case, name, run, told, variants[run])
         for run, told in runs.items()
         if told.case == name
     }
-    return Measured(name, case, base, card, shift, ran)
+    made = ensembles_of(name, base.rows, tasks, ran, ensembles, settings)
+    return Measured(name, case, base, prompted, card, shift, ran, made)

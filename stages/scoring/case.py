@@ -31,12 +31,13 @@ def score_case(
     inputs: Sequence[Path],
     repeats: int,
     label: str,
+    shots: int = 0,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Records of every task of `case`, and what their file's metadata says.
 
     `inputs`: what they depend on, files and folders, whose hashes the metadata keeps.
     `repeats`: how often a base is asked again for the noise floor; 0 for a run. `label` heads
-    the progress bar.
+    the progress bar. `shots`: see Asking.
     """
     where = device()
     used = dtype(evaluation.precision, where)
@@ -45,7 +46,7 @@ def score_case(
     records, tasks = [], {}
     for splits in tqdm(read_splits(case), desc=label, unit="task", disable=None):
         conditions = _conditions(splits, evaluation)
-        scored, truncated = ask(scorer, splits, Asking(repeats, conditions, seed))
+        scored, truncated = ask(scorer, splits, Asking(repeats, conditions, seed, shots=shots))
         records.append(scored)
         tasks[splits.task.name] = {
             "kind": splits.task.kind,

@@ -1,5 +1,6 @@
 """A causal model and the splits of one task -> records."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,9 @@ from stages.models.causal import CausalTokenizer
 from stages.scoring.causal import CausalScorer, Scored
 from stages.scoring.generation import Sampling
 from stages.scoring.judge import Judge
+from stages.scoring.shots import behind, few_shot_prompt, text_bytes
 from stages.scoring.splits import Asking, TaskSplits
+from stages.statistics.prompted import PROMPTED
 from stages.tasks.examples import Examples
 from stages.tasks.extra import require_harness
 from stages.tasks.noise import noisy
@@ -51,6 +54,8 @@ class CausalCaseScorer:
             parts.append(again.records.assign(condition="rescored"))
         if splits.task.kind == "news-writing" and not asking.brief:
             parts.append(self._write(scorer, splits, asking.seed))
+        if asking.shots and splits.role == "target":
+            parts += self._prompted(scorer, splits, asking)
         return pd.concat(parts, ignore_index=True), len(clean["test"].truncated)
 
     def _scorer(self, divisor: int) -> CausalScorer:
@@ -70,10 +75,33 @@ class CausalCaseScorer:
             from stages.scoring.lm_eval_case import score_lm_eval
 
             return score_lm_eval(scorer, examples, split)
+        return scorer.language_modelling(self._clipped(examples), split)
+
+    def _clipped(self, examples: Examples) -> Examples:
+        """Texts as far as they are read."""
+        task = examples.task
         asked = zip(examples.column("prompt"), examples.column("text"), strict=True)
         texts = [self.tokenizer.clip(*both, task.max_length) for both in asked]
-        clipped = Examples(task, examples.rows.assign(text=texts))
-        return scorer.language_modelling(clipped, split)
+        return Examples(task, examples.rows.assign(text=texts))
+
+    def _prompted(
+        self, scorer: CausalScorer, splits: TaskSplits, asking: Asking
+    ) -> Iterator[pd.DataFrame]:
+        parts = {
+            split: part if part.task.kind == "multiple-choice" else self._clipped(part)
+            for split, part in (("train", splits.train), *splits.scored(brief=True))
+        }
+        prompt = few_shot_prompt(parts.pop("train"), asking.shots, asking.seed)
+        tokens = len(self.tokenizer.encode(prompt))
+        for split, part in parts.items():
+            asked = behind(prompt, tokens, part, self.tokenizer.longest)
+            if part.task.kind == "multiple-choice":
+                found = scorer.multiple_choice(asked, split).records
+            else:
+                found = scorer.language_modelling(asked, split).records
+                # White space that ends the prompt is paid for, but is nothing that was asked for.
+                found = found.assign(bytes=text_bytes(part))
+            yield found.assign(condition=f"{PROMPTED}{asking.shots}")
 
     def _write(self, scorer: CausalScorer, splits: TaskSplits, seed: int) -> pd.DataFrame:
         options = splits.task.options

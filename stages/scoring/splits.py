@@ -36,13 +36,15 @@ class Asking:
 
     `repeats`: times the test split is asked again under condition `rescored` (0: not at all).
     `conditions`: of noise on the test split. `seed`: what both derive from. `brief`: validation
-    and test as they are, nothing else: neither train rows nor texts of the model's own.
+    and test as they are, nothing else: neither train rows nor texts of the model's own. `shots`:
+    examples that a target is also asked with (0: it is not), see stages/scoring/shots.py.
     """
 
     repeats: int
     conditions: tuple[str, ...]
     seed: int
     brief: bool = False
+    shots: int = 0
 
 
 def read_splits(case: str) -> list[TaskSplits]:

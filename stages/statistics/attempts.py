@@ -12,6 +12,9 @@ from stages.statistics.measures import Measure, values
 from stages.statistics.results import About
 from stages.statistics.variants import brief
 
+PROMPT = "prompt"
+"""What the untouched model with a few-shot prompt is an attempt at, in place of a method."""
+
 
 @dataclass(frozen=True)
 class Weighed:
@@ -69,6 +72,27 @@ def attempt(
     ]
     drop = {task: -change for task, change in kept.items()}
     return Attempt(name, method, (earlier[0], -earlier[1]), gain, drop)
+
+
+def prompted_base(base: pd.DataFrame, prompted: pd.DataFrame, weighed: Weighed) -> Attempt | None:
+    """The untouched model with a few-shot prompt, which loses nothing: its weights are the base's.
+
+    `prompted`: its records, see stages/statistics/prompted.py; None where there are none.
+    """
+    if prompted.empty:
+        return None
+    (shots,) = set(prompted["condition"])
+    before, after = _by_task(brief(base)), _by_task(prompted)
+    gain = {
+        split: {
+            task: _better(before[split, task], after[split, task], measure)
+            for task, measure in weighed.targets.items()
+        }
+        for split in ("validation", "test")
+    }
+    earlier = float(np.mean([one.mean() for one in gain["validation"].values()]))
+    kept = {task: np.zeros(len(before["test", task])) for task in weighed.unseen}
+    return Attempt(f"base@{shots}", PROMPT, (earlier, 0.0), gain["test"], kept)
 
 
 def groups_of(base: pd.DataFrame, weighed: Weighed) -> dict[str, list[Hashable]]:

@@ -60,14 +60,24 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Prompted:
+    """The untouched model with a few-shot prompt: it lost nothing. `outgained_by`: methods whose
+    attempt that gained most on validation surely gained more."""
+
+    point: Point
+    outgained_by: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Frontier:
     """`gain`: the largest that every curve reaches. `left_out`: methods without one, and why.
-    `attempts`: all, whether they lie on a curve or not."""
+    `attempts`: all, whether they lie on a curve or not. `prompted`: on no curve."""
 
     gain: float
     curves: tuple[Curve, ...]
     left_out: Mapping[str, str]
     attempts: tuple[Point, ...]
+    prompted: Prompted | None = None
 
 
 def frontier(
@@ -77,6 +87,7 @@ def frontier(
     draws: int,
     seed: int,
     confidence: float,
+    prompted: Attempt | None = None,
 ) -> Frontier:
     """`groups` [n] by task: of the test examples, which are resampled by them, a task apart from
     the others.
@@ -86,9 +97,11 @@ def frontier(
     in order of their gain, straight from one to the next. Beyond its last point there is no curve;
     a resample that falls short of the common gain keeps the drop of its last point. One method
     beats another where the area between their curves is surely above 0: by its bootstrap error,
-    with Holm's adjustment over all pairs.
+    with Holm's adjustment over all pairs; and so is it told which methods surely gain more than the
+    untouched model `prompted`.
     """
-    gained, lost = (_means(attempts, side, groups, draws, seed) for side in ("gain", "drop"))
+    asked = [*attempts, *([prompted] if prompted else [])]
+    gained, lost = (_means(asked, side, groups, draws, seed) for side in ("gain", "drop"))
     points = [
         Point(
             one.name,
@@ -97,8 +110,9 @@ def frontier(
             percentile(gained.value[at], gained.drawn[:, at], confidence),
             percentile(lost.value[at], lost.drawn[:, at], confidence),
         )
-        for at, one in enumerate(attempts)
+        for at, one in enumerate(asked)
     ]
+    tried = points[: len(attempts)]
     own, left_out = _candidates(attempts)
     tops = {method: float(max(gained.value[at] for at in places)) for method, places in own.items()}
     left_out |= {
@@ -107,16 +121,23 @@ def frontier(
         if top <= 0
     }
     places = {method: at for method, at in own.items() if method not in left_out}
+    shown = None
+    if prompted:
+        best = {
+            method: max(at, key=lambda place: attempts[place].validation[0])
+            for method, at in places.items()
+        }
+        shown = Prompted(points[-1], tuple(_outgaining(gained, best, len(attempts), confidence)))
     if not places:
-        return Frontier(0.0, (), left_out, tuple(points))
+        return Frontier(0.0, (), left_out, tuple(tried), shown)
     common = min(tops[method] for method in places)
     read = {method: _read(gained, lost, at, common) for method, at in places.items()}
     beaten = _beaten({method: (one.area, one.areas) for method, one in read.items()}, confidence)
-    tried = {method: len(at) for method, at in _by_method(attempts).items()}
+    counts = {method: len(at) for method, at in _by_method(attempts).items()}
     curves = [
         Curve(
             method=method,
-            attempts=tried[method],
+            attempts=counts[method],
             points=tuple(
                 points[at] for at in sorted(places[method], key=lambda at: gained.value[at])
             ),
@@ -127,7 +148,7 @@ def frontier(
         for method, one in read.items()
     ]
     ranked = sorted(curves, key=lambda one: one.area.value)
-    return Frontier(common, tuple(ranked), left_out, tuple(points))
+    return Frontier(common, tuple(ranked), left_out, tuple(tried), shown)
 
 
 def chosen(attempts: Sequence[Attempt]) -> list[Attempt]:
@@ -222,14 +243,34 @@ def _curves(gains: Floats, drops: Floats, common: float) -> Floats:
     return found
 
 
+def _outgaining(
+    gained: _Means, best: Mapping[str, int], prompted: int, confidence: float
+) -> list[str]:
+    """Methods whose `best` attempt surely gains more than the one at `prompted`."""
+    more = {at: gained.value[at] - gained.value[prompted] for at in best.values()}
+    p = {
+        method: _p(more[at], gained.drawn[:, at] - gained.drawn[:, prompted])
+        for method, at in best.items()
+    }
+    adjusted = holm(p) if p else {}
+    return [
+        method for method, at in best.items() if more[at] > 0 and adjusted[method] < 1 - confidence
+    ]
+
+
+def _p(difference: float, drawn: Floats) -> float:
+    """Two-sided, by the bootstrap's error; 1 where nothing varies."""
+    error = float(drawn.std(ddof=1))
+    return 2 * float(norm.sf(abs(difference) / error)) if error else 1.0
+
+
 def _beaten(areas: Mapping[str, tuple[float, Floats]], confidence: float) -> dict[str, list[str]]:
     differences: dict[tuple[str, str], float] = {}
     p: dict[tuple[str, str], float] = {}
     for one, other in combinations(areas, 2):
         difference = areas[one][0] - areas[other][0]
-        error = float((areas[one][1] - areas[other][1]).std(ddof=1))
         differences[one, other] = difference
-        p[one, other] = 2 * float(norm.sf(abs(difference) / error)) if error else 1.0
+        p[one, other] = _p(difference, areas[one][1] - areas[other][1])
     adjusted = holm(p)
     beaten: dict[str, list[str]] = {method: [] for method in areas}
     for (one, other), difference in differences.items():

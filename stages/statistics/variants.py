@@ -4,6 +4,8 @@ import pandas as pd
 
 FINAL = "final"
 """The variant that is the run itself."""
+FOLD, FOLD_BASE = "fold", "fold-base"
+"""No variants: records of held-out folds, of the fold's model and of the base."""
 
 
 def of_variant(records: pd.DataFrame, variant: str = FINAL) -> pd.DataFrame:

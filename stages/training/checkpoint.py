@@ -16,11 +16,14 @@ class Checkpoint:
     torch does not check what it reads: without the hash, a flipped bit would be trained on.
     """
 
-    def __init__(self, fingerprint: str, seed: int, step: int | None = None) -> None:
-        """`step`: of a snapshot, which is kept beside the resume point."""
+    def __init__(
+        self, fingerprint: str, seed: int, step: int | None = None, fold: int | None = None
+    ) -> None:
+        """`step`: of a snapshot, kept beside the resume point. `fold`: the one that is held out."""
         self._fingerprint, self._seed = fingerprint, seed
         self._folder = Path(".scratch") / fingerprint
         name = f"seed-{seed}" if step is None else f"snapshot-{seed}-{step}"
+        name += "" if fold is None else f"-fold-{fold}"
         self._path = self._folder / f"{name}.pt"
         self._hashes = self._path.with_suffix(".json")
 

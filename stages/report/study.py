@@ -1,0 +1,142 @@
+"""A study's records as git keeps them, and its table and drawing, made of these alone.
+
+`python -m stages.report.study` makes the pages in metrics/study again.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import pyarrow as pa
+
+from stages import errors
+from stages.config.variants import variant_of
+from stages.errors import UserError
+from stages.records import pair, read_table, write_table
+from stages.report.frontier import Table, frontier_among, method_of_variant, plot_rows, table
+from stages.report.lines import OF_RUN
+from stages.report.plane import plane
+from stages.report.tables import tasks_of
+from stages.report.words import cell
+from stages.statistics.attempts import Weighed, attempt
+from stages.statistics.frontier import Attempt
+from stages.statistics.paired import Undefined
+from stages.statistics.prompted import PROMPTED, apart
+from stages.statistics.variants import FINAL
+from stages.storage import atomic_file
+
+FOLDER = Path("metrics/study")
+PAGE, DRAWING = FOLDER / "study.md", Path(__file__).with_name("study.svg.jinja")
+BASE = "base"
+NAMES = ("run", "variant", "task", "split", "example_id", "group", "condition")
+KEPT = [*NAMES, "seed", "score", "nll", "bytes"]
+"""What the frontier needs of a record, and the recipe as `run`."""
+
+
+def compact(records: pd.DataFrame, run: str) -> pd.DataFrame:
+    """What is kept of records of one model and its variants: validation and test without noise, and
+    the base's with a few-shot prompt. The likelihood of what has a score is left out."""
+    condition = records["condition"]
+    asked = (condition == "clean") | condition.str.startswith(PROMPTED)
+    rows = records[asked & records["split"].isin(["validation", "test"])].assign(run=run)
+    return rows.assign(nll=rows["nll"].where(rows["score"].isna()))[KEPT]
+
+
+def write_compact(case: str, records: pd.DataFrame, about: Mapping[str, Any]) -> Path:
+    """`records`: of the base and of each recipe, see `compact`; `about`: the tasks as in a file of
+    records, the method of each recipe, tasks that were seen, and what intervals are made with."""
+    order = ["run", "variant", "seed", "task", "split", "condition", "example_id"]
+    rows = records.sort_values(order, ignore_index=True)
+    rows = rows.astype(dict.fromkeys(NAMES, "category"))
+    path = FOLDER / f"{case}.parquet"
+    write_table(path, pa.Table.from_pandas(rows, preserve_index=False), dict(about))
+    return path
+
+
+def _attempts(
+    records: pd.DataFrame, base: pd.DataFrame, about: Mapping[str, Any], weighed: Weighed
+) -> Iterator[Attempt]:
+    clean = base[base["split"].isin(["validation", "test"])]
+    for run, method in about["methods"].items():
+        of_run = records[records["run"] == run]
+        for name, rows in of_run.groupby("variant", sort=True):
+            pair(clean, rows)
+            variant = variant_of(str(name))
+            kind = method_of_variant(method, variant.kind) if variant else method
+            told = run if name == FINAL else f"{run}{OF_RUN}{name}"
+            yield attempt(told, kind, base, rows, weighed)
+
+
+def _page(case: str) -> str:
+    """Writes the drawing, returns the case's part of the page."""
+    records, about = read_table(FOLDER / f"{case}.parquet")
+    records = records.astype(dict.fromkeys(NAMES, str))
+    base, prompted = apart(records[records["run"] == BASE])
+    weighed = Weighed.of(tasks_of(about), about["seen"])
+    seeds = records[records["run"] != BASE].groupby("run")["seed"].unique()
+    parts = [f"## {case}", _told(about, seeds)]
+    if reason := weighed.lacking(base):
+        return "\n\n".join([*parts, f"No frontier: {reason}."])
+    attempts = list(_attempts(records, base, about, weighed))
+    found = frontier_among(attempts, base, prompted, weighed, about["settings"])
+    of_text = any(one.of_text for one in weighed.targets.values())
+    shown = table(found, of_text)
+    if shown is None or isinstance(found, Undefined):
+        return "\n\n".join([*parts, "Fewer than two methods gained anything: no frontier."])
+    with atomic_file(FOLDER / f"{case}.svg") as temporary:
+        drawn = plane(plot_rows(case, found), of_text)
+        temporary.write_text(_drawing().render(plane=drawn, name=case), encoding="utf-8")
+    return "\n\n".join([*parts, f"![drop over gain]({case}.svg)", *_table(shown)])
+
+
+def _told(about: Mapping[str, Any], seeds: "pd.Series[Any]") -> str:
+    counts = seeds.map(len)
+    few = [f"{run} has {counts[run]}" for run in counts.index if counts[run] < counts.max()]
+    exact = f" ({', '.join(few)})" if few else ""
+    return (
+        f"{len(seeds)} recipes of {counts.max()} seeds each{exact}, at commit {about['git']}. "
+        "Seeds are averaged example by example; intervals are over examples. Attempts were chosen "
+        "on validation, and their figures are on test; a drop is the mean over the tasks that no "
+        "run has seen."
+    )
+
+
+def _table(shown: Table) -> Iterator[str]:
+    rows = [shown.head, tuple("---" for _ in shown.head), *shown.rows]
+    yield "\n".join("| " + " | ".join(cell(one) for one in row) + " |" for row in rows)
+    for one in shown.left_out:
+        yield f"Left out: {one}."
+    if shown.prompted:
+        yield f"A point off the curves: the untouched {shown.prompted}."
+
+
+def _drawing() -> jinja2.Template:
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=True
+    )
+    return environment.from_string(DRAWING.read_text(encoding="utf-8"))
+
+
+def write_pages() -> Path:
+    """Table and drawings of every case in metrics/study. Raises UserError where there is none."""
+    cases = sorted(path.stem for path in FOLDER.glob("*.parquet"))
+    if not cases:
+        raise UserError(f"{FOLDER}: no records of a study; run `make study`")
+    head = (
+        "# What a gain costs\n\nMade of the records in this folder by "
+        "`python -m stages.report.study`; how to read it stands in the README, under that title."
+    )
+    text = "\n\n".join([head, *map(_page, cases)])
+    with atomic_file(PAGE) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return PAGE
+
+
+def main() -> None:
+    print(write_pages())
+
+
+if __name__ == "__main__":
+    errors.run(main)

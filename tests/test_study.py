@@ -1,0 +1,222 @@
+"""make study: what it runs, in a workspace of its own, and its table from its records alone."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import tiny
+import tiny_causal
+import yaml
+from tiny_causal import CASE
+
+from stages import check, study
+from stages.config.study import chosen, laid_over, read_study, runs_of
+from stages.errors import UserError
+from stages.records import read_records
+from stages.report import study as report
+from stages.report.frontier import frontier_among
+from stages.statistics.frontier import Frontier
+from stages.storage import read_json
+
+WISE = ["wise-0.25", "wise-0.5", "wise-0.75"]
+
+
+@pytest.fixture
+def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the real params.yaml and the real study."""
+    shutil.copy(tiny.ROOT / "params.yaml", tmp_path)
+    shutil.copytree(tiny.ROOT / "studies", tmp_path / "studies")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_study_is_sound(real: Path) -> None:
+    asked = read_study("frontier")
+    runs, params = runs_of(asked), laid_over(asked)
+    assert params["runs"].keys() == runs.keys() == params["variants"].keys()
+    counts = {case: sum(run.case == case for run in runs.values()) for case in asked.cases}
+    # Eight methods (WiSE-FT trains nothing) at three rates and three seeds; five at two.
+    assert counts == {"medical-bert": 72, "news-gpt": 30, "sentiment-bert": 72}
+    seeds = {run.recipe: set[int]() for run in runs.values()}
+    for run in runs.values():
+        seeds[run.recipe].add(run.seed)
+        assert run.settings["seeds"] == [run.seed]
+        assert params["variants"][f"{run.recipe}-s{run.seed}"] == (
+            WISE if run.method == "full" else []
+        )
+    assert all(found == {0, 1, 2} for found in seeds.values())
+    assert runs["medical-bert-full-5e-5-s0"].settings["learning_rate"] == 5e-5
+    assert runs["medical-bert-lp-ft-1e-4-s2"].settings["head"] == "probe"
+    tiny.write_params(real, params)
+    check.check()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seeds": [0, 0]}, "studies/frontier.yaml: seeds = [0, 0]: duplicate seed"),
+        ({"sedes": [0]}, "studies/frontier.yaml: sedes = [0]: unknown key; did you mean seeds?"),
+        ({"cases": {"other": 0}}, "studies/frontier.yaml: cases.other = 0: give keys with values"),
+    ],
+)
+def test_mistakes_name_the_studys_file(real: Path, change: dict[str, Any], said: str) -> None:
+    path = real / "studies/frontier.yaml"
+    told = {**yaml.safe_load(path.read_text(encoding="utf-8")), **change}
+    path.write_text(yaml.safe_dump(told), encoding="utf-8")
+    with pytest.raises(UserError) as refused:
+        read_study("frontier")
+    assert str(refused.value) == said
+
+
+def test_what_is_not_there(real: Path) -> None:
+    with pytest.raises(UserError, match=r"^studies/fronteer\.yaml: not there, or no text; did you"):
+        study.main("fronteer")
+    with pytest.raises(UserError, match="CASES=news: not in the study; did you mean news-gpt"):
+        study.main("frontier", "news")
+    with pytest.raises(UserError, match="SEEDS=7: not in the study"):
+        study.main("frontier", "news-gpt", "0 7")
+    with pytest.raises(UserError, match="no records of a study; run `make study`"):
+        report.write_pages()
+    assert chosen("c, a", ["a", "b", "c"], "CASES") == ["a", "c"]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records of two methods, one with a variant, and of the base with a prompt; compared."""
+    folder = tmp_path_factory.mktemp("study")
+    tiny_causal.write_sources(folder)
+    params = tiny_causal.make_params(folder)
+    params["runs"] = {run: params["runs"][run] for run in ("full", "lora")}
+    params["variants"] = {"full": ["wise-0.5"], "lora": []}
+    params["cases"][CASE]["shots"] = 2
+    tiny.write_params(folder, params)
+    with pytest.MonkeyPatch.context() as patch, tiny.one_thread():
+        patch.chdir(folder)
+        tiny.run_stage("prepare", CASE)
+        tiny.run_stage("pretrain_baseline_eval", CASE)
+        for run in params["runs"]:
+            tiny.run_stage("finetune", run)
+            tiny.run_stage("retention_eval", run)
+        tiny.run_stage("compare")
+    return folder
+
+
+def test_the_table_comes_from_the_compact_records_alone(
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its attempts are those of compare, which had the whole records."""
+    monkeypatch.chdir(tmp_path)
+    base, about = read_records(done / f"metrics/records/{CASE}/base.parquet")
+    parts = [report.compact(base, report.BASE)]
+    for run in ("full", "lora"):
+        records, _ = read_records(done / f"metrics/records/{CASE}/{run}.parquet")
+        parts.append(report.compact(records, run))
+    compare = tiny.read_params(done)["compare"]
+    told = {
+        "tasks": about["tasks"],
+        "methods": {"full": "full", "lora": "lora"},
+        "seen": [],
+        "settings": {**{key: compare[key] for key in ("confidence", "resamples")}, "seed": 20},
+        "git": "0123456789ab",
+    }
+    path = report.write_compact(CASE, pd.concat(parts, ignore_index=True), told)
+    assert path.stat().st_size < sum(
+        one.stat().st_size for one in (done / "metrics/records").rglob("*.parquet")
+    )
+    written: list[Frontier] = []
+
+    def spied(*given: Any) -> Frontier:
+        written.append(frontier_among(*given))
+        return written[-1]
+
+    monkeypatch.setattr(report, "frontier_among", spied)
+    page = report.write_pages().read_text(encoding="utf-8")
+    found = read_json(done / "metrics/frontier.json")[CASE]
+    attempts = {one.name: one for one in written[0].attempts}
+    assert (
+        {one["name"] for one in found["attempts"]}
+        == set(attempts)
+        == {"full", "lora", "full@wise-0.5"}
+    )
+    for one in found["attempts"]:
+        there = attempts[one["name"]]
+        assert there.method == one["method"]
+        assert there.validation == pytest.approx(one["validation"], abs=1e-4)
+        for side in ("gain", "drop"):
+            for end, value in one[side].items():
+                assert getattr(getattr(there, side), end) == pytest.approx(value, abs=1e-4)
+    assert [one.method for one in written[0].curves] == [one["method"] for one in found["curves"]]
+    assert f"![drop over gain]({CASE}.svg)" in page
+    assert "base with a few-shot prompt (base@shots-2) gains" in page
+    drawing = Path(f"metrics/study/{CASE}.svg").read_text(encoding="utf-8")
+    assert all(f"{one.method}</text>" in drawing for one in written[0].curves)
+    # Again, from the file alone: the same to the byte.
+    report.main()
+    assert report.PAGE.read_text(encoding="utf-8") == page
+
+
+STUDY = {
+    "seeds": [0, 1],
+    "params": {"evaluation": {"noise": {"tasks": [], "conditions": []}}},
+    "cases": {
+        tiny.CASE: {
+            "recipe": {},
+            "learning_rates": [0.005],
+            "methods": {"full": {"variants": ["wise-0.5"]}, "freeze": {}},
+        }
+    },
+}
+
+
+@pytest.mark.slow
+def test_through_dvc(
+    tmp_path: Path,
+    own: Path,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A part, then all: what is done is not done again, and the project stays as it is."""
+    project = tiny.make_project(tmp_path / "project", own, environment)
+    monkeypatch.chdir(project.path)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    recipe = dict(tiny.read_params(project.path)["runs"]["full"])
+    for key in ("case", "pool", "teacher", "methods", "learning_rate", "seeds"):
+        del recipe[key]
+    told: Any = STUDY
+    told["cases"][tiny.CASE]["recipe"] = recipe
+    told["cases"][tiny.CASE]["methods"]["freeze"] = {
+        "recipe": {"methods": {"freeze": {"layers": 1}}}
+    }
+    (project.path / "studies/tiny.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
+    project.commit("A study")
+
+    study.main("tiny", seeds="0")
+    first = tiny.ran(capfd.readouterr().out)
+    trained = {one for one in first if one.startswith("finetune@")}
+    assert trained == {f"finetune@tiny-{one}-5e-3-s0" for one in ("full", "freeze")}
+    page = report.PAGE.read_text(encoding="utf-8")
+    assert "2 recipes of 1 seeds each, at commit" in page
+
+    study.main("tiny")
+    second = tiny.ran(capfd.readouterr().out)
+    assert {one.split("@")[1] for one in second} == {
+        f"tiny-{one}-5e-3-s1" for one in ("full", "freeze")
+    }
+    assert "2 recipes of 2 seeds each, at commit" in report.PAGE.read_text(encoding="utf-8")
+
+    # A commit later, which changes nothing that a stage reads, nothing runs.
+    (project.path / "README.md").write_text("Other words.\n", encoding="utf-8")
+    project.commit("Words")
+    study.main("tiny", "tiny", "1,0")
+    assert tiny.ran(capfd.readouterr().out) == []
+    status = project.git("status", "--porcelain").split()
+    assert status == ["??", "metrics/study/"]
+    assert not (project.path / "dvc.lock").exists()
+    assert "-s0" not in project.dvc("stage", "list", "--all")
+    assert list(
+        (project.path / study.WORKSPACES / "tiny/metrics/records/tiny").glob("*-s1.parquet")
+    )
