@@ -38,11 +38,14 @@ PAIRED_BY = ["task", "split", "example_id", "condition"]
 METADATA = b"palimpsest"
 
 
-def write_table(path: Path, table: pa.Table, about: dict[str, Any]) -> None:
+def write_table(
+    path: Path, table: pa.Table, about: dict[str, Any], compression: str = "snappy"
+) -> None:
     """Write parquet with `about` as JSON in the file's metadata, whole or not at all."""
     text = json.dumps(about, sort_keys=True, ensure_ascii=False, allow_nan=False)
     with atomic_file(path) as temporary:
-        pq.write_table(table.replace_schema_metadata({METADATA: text}), temporary)
+        told = table.replace_schema_metadata({METADATA: text})
+        pq.write_table(told, temporary, compression=compression)
 
 
 def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:

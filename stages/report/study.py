@@ -22,7 +22,6 @@ from stages.report.tables import tasks_of
 from stages.report.words import cell
 from stages.statistics.attempts import Weighed, attempt
 from stages.statistics.frontier import Attempt
-from stages.statistics.paired import Undefined
 from stages.statistics.prompted import PROMPTED, apart
 from stages.statistics.variants import FINAL
 from stages.storage import atomic_file
@@ -37,21 +36,23 @@ KEPT = [*NAMES, "seed", "score", "nll", "bytes"]
 
 def compact(records: pd.DataFrame, run: str) -> pd.DataFrame:
     """What is kept of records of one model and its variants: validation and test without noise, and
-    the base's with a few-shot prompt. The likelihood of what has a score is left out."""
+    the base's with a few-shot prompt. Likelihoods and bytes of what has a score are left out."""
     condition = records["condition"]
     asked = (condition == "clean") | condition.str.startswith(PROMPTED)
     rows = records[asked & records["split"].isin(["validation", "test"])].assign(run=run)
-    return rows.assign(nll=rows["nll"].where(rows["score"].isna()))[KEPT]
+    of_text = {one: rows[one].where(rows["score"].isna()) for one in ("nll", "bytes")}
+    return rows.assign(**of_text)[KEPT]
 
 
 def write_compact(case: str, records: pd.DataFrame, about: Mapping[str, Any]) -> Path:
     """`records`: of the base and of each recipe, see `compact`; `about`: the tasks as in a file of
     records, the method of each recipe, tasks that were seen, and what intervals are made with."""
-    order = ["run", "variant", "seed", "task", "split", "condition", "example_id"]
+    # What models say of one example is much alike, and packs well.
+    order = ["task", "split", "condition", "example_id", "run", "variant", "seed"]
     rows = records.sort_values(order, ignore_index=True)
     rows = rows.astype(dict.fromkeys(NAMES, "category"))
     path = FOLDER / f"{case}.parquet"
-    write_table(path, pa.Table.from_pandas(rows, preserve_index=False), dict(about))
+    write_table(path, pa.Table.from_pandas(rows, preserve_index=False), dict(about), "zstd")
     return path
 
 
@@ -83,8 +84,9 @@ def _page(case: str) -> str:
     found = frontier_among(attempts, base, prompted, weighed, about["settings"])
     of_text = any(one.of_text for one in weighed.targets.values())
     shown = table(found, of_text)
-    if shown is None or isinstance(found, Undefined):
-        return "\n\n".join([*parts, "Fewer than two methods gained anything: no frontier."])
+    if shown is None:
+        reasons = [f"{method}: {reason}." for method, reason in found.left_out.items()]
+        return "\n\n".join([*parts, "Fewer than two methods gained: no frontier.", *reasons])
     with atomic_file(FOLDER / f"{case}.svg") as temporary:
         drawn = plane(plot_rows(case, found), of_text)
         temporary.write_text(_drawing().render(plane=drawn, name=case), encoding="utf-8")
