@@ -1,7 +1,7 @@
 """Kinds of model and of task: which fit, which can be learned."""
 
 ANSWERS = {
-    "encoder": ("classification", "linear-probe", "retrieval"),
+    "encoder": ("classification", "linear-probe", "retrieval", "pair-classification"),
     "causal": (
         "multiple-choice",
         "language-modelling",
@@ -16,5 +16,15 @@ UNTAUGHT = {
     "lm-eval": "lm-eval says how to ask and judge, not what to learn from; list it under retain",
 }
 """Kinds that no model can be tuned for, and why."""
-WITH_HEAD = ("classification", "linear-probe")
+HEADS = {
+    "classification": "classes",
+    "linear-probe": "classes",
+    "pair-classification": "classes",
+}
+"""Kinds that an encoder answers by a linear head, a trained one or a probe, and what it gives:
+
+classes: a softmax over labels, of each text."""
+WITH_HEAD = tuple(HEADS)
 """Kinds of target that a head is trained for."""
+LABELLED = ("classification", "linear-probe", "pair-classification")
+"""Kinds whose examples have one label each."""

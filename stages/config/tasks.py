@@ -56,6 +56,7 @@ class Made(Section):
 
 class Columns(Section):
     text: str | None = None
+    text_pair: str | None = None
     label: str | None = None
     query: str | None = None
     document: str | None = None
@@ -117,6 +118,7 @@ Kind = Literal[
     "classification",
     "linear-probe",
     "retrieval",
+    "pair-classification",
     "multiple-choice",
     "language-modelling",
     "news-writing",
@@ -139,6 +141,7 @@ FITS: dict[str, tuple[Kind, ...]] = {
         "classification",
         "linear-probe",
         "retrieval",
+        "pair-classification",
         "multiple-choice",
         "language-modelling",
     ),
@@ -150,10 +153,13 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "classification": ("text", "label"),
     "linear-probe": ("text", "label"),
     "retrieval": ("query", "document"),
+    "pair-classification": ("text", "text_pair", "label"),
     "multiple-choice": ("context", "choices", "answer"),
     "language-modelling": ("text",),
 }
 """The columns that a table of one's own needs, by kind."""
+OPTIONAL = ("group", "slice", "id")
+"""Those that any table may name."""
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "news-writing": ("max_new_tokens", "texts_per_topic", "judge"),
@@ -196,7 +202,7 @@ class TaskConfig(Section):
             raise ValueError(f"train: missing: a {self.kind} task needs it")
         if isinstance(self.data, Table):
             needed = COLUMNS[self.kind]
-            for column in ("query", "document", "text", "label", "context", "choices", "answer"):
+            for column in (one for one in Columns.model_fields if one not in OPTIONAL):
                 name = getattr(self.data.columns, column)
                 if column in needed and name is None:
                     raise ValueError(f"data.columns.{column}: missing: a {self.kind} task needs it")

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.models.encoder import Encoder, Tokenizer, embed
+from stages.inputs.encoder import read
+from stages.models.encoder import Encoder, Inputs, Tokenizer, embed
 from stages.models.probe import Probe, fit_probe
 from stages.scoring.frame import byte_count, record_frame
 from stages.scoring.splits import Asking, TaskSplits
@@ -32,7 +33,7 @@ class EncoderScorer:
     tokenizer: Tokenizer
     heads: Mapping[str, Probe]
     batch_tokens: int
-    known: dict[tuple[int, ...], NDArray[np.float32]] = field(default_factory=dict)
+    known: dict[tuple[tuple[int, ...], ...], NDArray[np.float32]] = field(default_factory=dict)
     """What has been embedded, by its tokens: a text that several tasks ask is read once."""
 
     def score(self, splits: TaskSplits, asking: Asking) -> tuple[pd.DataFrame, int]:
@@ -49,7 +50,7 @@ class EncoderScorer:
             probe = self.heads.get(splits.task.name)
             probe = probe or self.probe(splits)
             if asking.repeats:
-                train, labels = self._embed(splits.train), np.asarray(splits.train.targets())
+                train, labels = self._read(splits.train), np.asarray(splits.train.targets())
                 again = self._label_again(splits.test, train, labels, asking)
             answer = partial(self._label, probe)
         parts = [answer(part, split) for split, part in splits.scored(asking.brief)]
@@ -61,34 +62,42 @@ class EncoderScorer:
                 records.assign(condition="rescored", seed=repeat)
                 for repeat, records in enumerate(again)
             ]
-        texts = [text for column in splits.task.texts for text in splits.test.column(column)]
-        truncated = self.tokenizer.truncated(texts, splits.task.max_length)
-        return pd.concat(parts, ignore_index=True), truncated
+        return pd.concat(parts, ignore_index=True), self._truncated(splits.test)
 
     def probe(self, splits: TaskSplits) -> Probe:
         """What answers a labelled task for which no head was trained."""
         labels = np.asarray(splits.train.targets())
-        return fit_probe(self._embed(splits.train), labels, len(splits.task.labels))
+        return fit_probe(self._read(splits.train), labels, len(splits.task.labels))
 
     def _rebatched(self) -> "EncoderScorer":
         return replace(self, batch_tokens=max(1, self.batch_tokens // 2), known={})
 
-    def _embed(self, examples: Examples, column: str = "text") -> Floats:
-        texts = self.tokenizer(examples.column(column), examples.task.max_length)
-        rows = [tuple(row) for row in texts]
-        new = [list(row) for row in dict.fromkeys(rows) if row not in self.known]
+    def _truncated(self, examples: Examples) -> int:
+        columns = [examples.column(name) for name in examples.task.texts]
+        if examples.task.kind == "retrieval":
+            columns = [[text for column in columns for text in column]]
+        return self.tokenizer.truncated(*columns, max_length=examples.task.max_length)
+
+    def _read(self, examples: Examples) -> Floats:
+        return self._embed(read(examples, self.tokenizer))
+
+    def _embed(self, inputs: Inputs) -> Floats:
+        """[rows, hidden]."""
+        keys = inputs.keys()
+        new = {key: row for row, key in enumerate(keys) if key not in self.known}
         if new:
-            vectors = embed(self.encoder, new, self.tokenizer.pad_id, self.batch_tokens)
-            self.known.update(zip(map(tuple, new), vectors, strict=True))
-        return np.stack([self.known[row] for row in rows])
+            unread = inputs.of(new.values())
+            vectors = embed(self.encoder, unread, self.tokenizer.pad_id, self.batch_tokens)
+            self.known.update(zip(new, vectors, strict=True))
+        return np.stack([self.known[key] for key in keys])
 
     def _label(self, probe: Probe, examples: Examples, split: str) -> pd.DataFrame:
-        return labelled_records(examples, split, probe.probabilities(self._embed(examples)))
+        return labelled_records(examples, split, probe.probabilities(self._read(examples)))
 
     def _label_again(
         self, test: Examples, train: Floats, labels: Integers, asking: Asking
     ) -> Iterator[pd.DataFrame]:
-        embedded = self._rebatched()._embed(test)
+        embedded = self._rebatched()._read(test)
         for repeat in range(asking.repeats):
             generator = np.random.default_rng((asking.seed, repeat))
             drawn = generator.integers(len(labels), size=len(labels))
@@ -97,7 +106,11 @@ class EncoderScorer:
 
     def _retrieve(self, examples: Examples, split: str) -> pd.DataFrame:
         """Which document is nearest to each query, by cosine? hit@1 among the split's own."""
-        queries, documents = (_unit(self._embed(examples, c)) for c in examples.task.texts)
+        length = examples.task.max_length
+        queries, documents = (
+            _unit(self._embed(Inputs(self.tokenizer(examples.column(column), length))))
+            for column in examples.task.texts
+        )
         nearest = (queries @ documents.T).argmax(axis=1)
         ids = np.asarray(examples.column("example_id"))
         return record_frame(

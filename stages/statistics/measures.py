@@ -22,6 +22,7 @@ MEASURES = {
     "classification": ACCURACY,
     "linear-probe": ACCURACY,
     "retrieval": Measure("hit_at_1"),
+    "pair-classification": ACCURACY,
     "multiple-choice": ACCURACY,
     "language-modelling": BITS_PER_BYTE,
     "news-writing": BITS_PER_BYTE,

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from stages.config.kinds import LABELLED
 from stages.records import read_table, write_table
 from stages.storage import content_id
 
@@ -16,6 +17,7 @@ COLUMNS = {
     "classification": ("text", "label"),
     "linear-probe": ("text", "label"),
     "retrieval": ("query", "document"),
+    "pair-classification": ("text", "text_pair", "label"),
     "multiple-choice": ("context", "choices", "answer"),
     "language-modelling": ("prompt", "text"),
     "news-writing": ("prompt", "text"),
@@ -28,6 +30,7 @@ TEXTS = {
     "classification": ("text",),
     "linear-probe": ("text",),
     "retrieval": ("query", "document"),
+    "pair-classification": ("text", "text_pair"),
     "multiple-choice": ("context",),
     "language-modelling": ("text",),
     "news-writing": ("text",),
@@ -38,6 +41,10 @@ TEXTS = {
 
 Documents of lm-eval are told apart as a whole: see stages/tasks/lm_eval_rows.py.
 """
+
+SHARED = {"pair-classification": "text"}
+"""Kinds whose texts are compared together, as one: a premise stands in several rows. The column
+named is the text that rows share; where a table has no `group`, it is the group."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,8 @@ class Task:
 
     @property
     def labelled(self) -> bool:
-        return bool(self.labels)
+        """Whether each example has one of the labels."""
+        return self.kind in LABELLED
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,15 @@ def identify(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Add `example_id`, a hash of the example's columns."""
     examples = rows[list(COLUMNS[kind])].itertuples(index=False)
     return rows.assign(example_id=[content_id(*example) for example in examples])
+
+
+def compared(texts: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The columns TEXTS of `texts`, or of a kind in SHARED one column, `text`, of them together."""
+    texts = texts[list(TEXTS[kind])]
+    if kind not in SHARED:
+        return texts
+    joined = [" ".join(parts) for parts in texts.itertuples(index=False)]
+    return pd.DataFrame({"text": joined}, index=texts.index, dtype=object)
 
 
 def folders(case: str) -> list[Path]:

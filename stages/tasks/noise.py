@@ -13,6 +13,7 @@ NOISED = {
     "classification": "text",
     "linear-probe": "text",
     "retrieval": "query",
+    "pair-classification": "text_pair",
     "multiple-choice": "context",
     "instruction-following": "prompt",
 }

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.models.encoder import Encoder, TokenIds, Tokenizer, embed, pad
+from stages.inputs.encoder import read
+from stages.models.encoder import Encoder, Inputs, Tokenizer, embed
 from stages.models.probe import Probe, fit_probe
 from stages.tasks.examples import Examples
 from stages.training import losses
@@ -18,16 +19,16 @@ PROBE_BATCH_TOKENS = 8192
 
 @dataclass(frozen=True)
 class EncoderRows:
-    """One list of token ids a text column, and labels where there are any."""
+    """What is read of each row, one a text that is embedded, and labels where there are any."""
 
-    texts: tuple[list[TokenIds], ...]
+    texts: tuple[Inputs, ...]
     labels: list[int] | None
 
     def __len__(self) -> int:
         return len(self.texts[0])
 
     def lengths(self, indices: Sequence[int]) -> list[int]:
-        return [max(len(column[i]) for column in self.texts) for i in indices]
+        return list(map(max, zip(*(text.lengths(indices) for text in self.texts), strict=True)))
 
     def weight(self, indices: Sequence[int]) -> int:
         return len(indices)
@@ -35,10 +36,10 @@ class EncoderRows:
 
 def tokenise(examples: Examples, tokenizer: Tokenizer) -> EncoderRows:
     task = examples.task
-    return EncoderRows(
-        texts=tuple(tokenizer(examples.column(name), task.max_length) for name in task.texts),
-        labels=examples.targets() if task.labelled else None,
-    )
+    if task.kind == "retrieval":
+        texts = (tokenizer(examples.column(name), task.max_length) for name in task.texts)
+        return EncoderRows(tuple(map(Inputs, texts)), None)
+    return EncoderRows((read(examples, tokenizer),), examples.targets())
 
 
 class EncoderTrainee(Trainee):
@@ -52,7 +53,7 @@ class EncoderTrainee(Trainee):
 
     def forward(self, rows: Rows, indices: Sequence[int]) -> Output:
         assert isinstance(rows, EncoderRows)
-        vectors = [self._encode([column[i] for i in indices]) for column in rows.texts]
+        vectors = [self._encode(text, indices) for text in rows.texts]
         features = torch.stack(vectors, dim=1).flatten(0, 1)
         owner = torch.arange(len(indices), device=self.device).repeat_interleave(len(vectors))
         logits = self.classify(features)
@@ -68,8 +69,8 @@ class EncoderTrainee(Trainee):
     def classify(self, features: Tensor) -> Tensor | None:
         return None if self.head is None else self.head(features).float()
 
-    def _encode(self, texts: Sequence[TokenIds]) -> Tensor:
-        vectors: Tensor = self.encoder(*pad(texts, self.pad_id, self.device))
+    def _encode(self, inputs: Inputs, indices: Sequence[int]) -> Tensor:
+        vectors: Tensor = self.encoder(*inputs.batch(indices, self.pad_id, self.device))
         return vectors
 
     @torch.no_grad()

@@ -23,7 +23,12 @@ from stages.tasks.table_files import READERS, read_rows
 from stages.training.methods.method import Fit, Method
 from stages.training.word_edits import Edit, Thesaurus, delete, replace, swap
 
-AUGMENTED = {"classification": "text", "linear-probe": "text", "multiple-choice": "context"}
+AUGMENTED = {
+    "classification": "text",
+    "linear-probe": "text",
+    "pair-classification": "text_pair",
+    "multiple-choice": "context",
+}
 """The column that is said in other words, by kind of task."""
 REFUSED = {
     "retrieval": "two rows of one document would be each other's negatives",

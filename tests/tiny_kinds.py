@@ -1,0 +1,95 @@
+"""A project in miniature with a task of each kind that an encoder answers by a head."""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tiny
+
+CASE = "kinds"
+COUNT = 120
+SIZES = {"max_length": 24, "train": 60, "validation": 24, "test": 30}
+
+
+def write_model(folder: Path) -> None:
+    """The model of tests/tiny.py, whose tokenizer tells the two texts of a pair apart."""
+    tiny.write_model(folder)
+    file = folder / "tokenizer.json"
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    processor = settings["post_processor"]
+    first, second = ({"Sequence": {"id": name, "type_id": at}} for at, name in enumerate("AB"))
+    start = {"SpecialToken": {"id": "[CLS]", "type_id": 0}}
+    ends = [{"SpecialToken": {"id": "[SEP]", "type_id": at}} for at in (0, 1)]
+    processor["pair"] = [start, first, ends[0], second, ends[1]]
+    file.write_text(json.dumps(settings), encoding="utf-8")
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+    file.write_text(json.dumps(settings), encoding="utf-8")
+
+
+def words(draw: random.Random, *telling: str) -> str:
+    """Filler with telling words among it."""
+    found = [*telling, *draw.sample(tiny.FILLER, 4)]
+    draw.shuffle(found)
+    return " ".join(found)
+
+
+def _pairs(draw: random.Random) -> list[dict[str, Any]]:
+    labels = ("entailment", "neutral", "contradiction")
+    rows = []
+    for number in range(COUNT):
+        label, told = labels[number % 3], tiny.LABELS["shape-topics"][number % 3]
+        second = words(draw, f"{told}{number % 6}", f"{told}{number % 5}")
+        rows.append({"premise": words(draw), "hypothesis": second, "label": label})
+    return rows
+
+
+def _lines(rows: list[dict[str, Any]]) -> str:
+    return "\n".join(map(json.dumps, rows)) + "\n"
+
+
+TABLES: dict[str, Callable[[random.Random], str]] = {
+    "pairs.jsonl": lambda draw: _lines(_pairs(draw)),
+}
+COLUMNS = {
+    "pair-classification": {"text": "premise", "text_pair": "hypothesis", "label": "label"},
+}
+DATA = {
+    "pair-classification": ("pairs.jsonl", "table"),
+}
+"""By kind: the file, and what reads it."""
+
+
+def make(folder: Path, own: Path, target: str) -> None:
+    """A project in `folder`: a case whose target is of the kind `target`, and which is to keep a
+    task of every other kind. Tasks are named like their kinds. `own`: of tests/conftest.py."""
+    sources = folder / tiny.OWN
+    sources.mkdir(parents=True)
+    for path in own.glob("*.jsonl"):
+        (sources / path.name).write_bytes(path.read_bytes())
+    write_model(sources / "model")
+    for name, table in TABLES.items():
+        (sources / name).write_text(table(random.Random(name)), encoding="utf-8")
+    params = tiny.make_params(folder)
+    for kind, (name, reader) in DATA.items():
+        data: dict[str, Any] = {"reader": reader, **tiny.pinned(folder, f"{tiny.OWN}/{name}")}
+        if kind in COLUMNS:
+            data["columns"] = COLUMNS[kind]
+        params["tasks"][kind] = {"kind": kind, "data": data, **SIZES}
+    others = [kind for kind in DATA if kind != target]
+    retain = [*others, *tiny.RETAIN[: max(2, 3 - len(others))]]
+    params["cases"] = {CASE: {"model": "bert", "targets": [target], "retain": retain}}
+    base = params["runs"]["full"]
+    full = {**base, "case": CASE, "teacher": f"models/base/{CASE}.json", "head": "probe"}
+    params["runs"] = {"full": full, "lora": {**full, **_lora(params)}}
+    params["variants"] = {"full": ["wise-0.5"], "lora": []}
+    params["evaluation"]["precision"] = "fp32"
+    tiny.write_params(folder, params)
+
+
+def _lora(params: dict[str, Any]) -> dict[str, Any]:
+    kept = ("methods", "learning_rate", "precision")
+    return {**{key: params["runs"]["lora"][key] for key in kept}, "head": "random"}
