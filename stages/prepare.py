@@ -50,8 +50,20 @@ def _remove_overlap(
     }
 
 
+def _labels(name: str, train: pd.DataFrame) -> list[str]:
+    """Those of the train split. Raises UserError where they are one."""
+    if "label" in train:
+        return sorted(set(train["label"]))
+    if "tags" not in train:
+        return []
+    found = sorted({tag for tags in train["tags"] for tag in tags})
+    if len(found) < 2:
+        raise errors.UserError(f"task {name}: train holds one tag only, {found[0]!r}")
+    return found
+
+
 def _task(name: str, config: TaskConfig, split: Split) -> Task:
-    labels = sorted(set(split.rows["train"]["label"])) if "label" in split.rows["train"] else []
+    labels = _labels(name, split.rows["train"])
     options: dict[str, Any] = {
         option: getattr(config, option) for option in OPTIONS.get(config.kind, ())
     }

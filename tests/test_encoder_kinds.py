@@ -18,6 +18,7 @@ from stages.tasks.splitting import split_rows
 
 MEASURES = {
     "pair-classification": "accuracy",
+    "token-classification": "entity_f1",
 }
 
 

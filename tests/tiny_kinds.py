@@ -47,18 +47,36 @@ def _pairs(draw: random.Random) -> list[dict[str, Any]]:
     return rows
 
 
+def _sentences(draw: random.Random) -> str:
+    """Two of eight words are an entity, whose type its words tell."""
+    lines = ["-DOCSTART- -X- O", ""]
+    for number in range(COUNT):
+        kind, told = (("LOC", "glad"), ("PER", "sad"))[number % 2]
+        sentence = [(word, "O") for word in draw.sample(tiny.FILLER, 5)]
+        place = draw.randrange(5)
+        sentence[place:place] = [
+            (f"{told}{draw.randrange(6)}", f"{prefix}-{kind}") for prefix in "BI"
+        ]
+        lines += [f"{word} NN {tag}" for word, tag in sentence] + [""]
+        if number % 3 == 2:
+            lines += ["-DOCSTART- -X- O", ""]
+    return "\n".join(lines)
+
+
 def _lines(rows: list[dict[str, Any]]) -> str:
     return "\n".join(map(json.dumps, rows)) + "\n"
 
 
 TABLES: dict[str, Callable[[random.Random], str]] = {
     "pairs.jsonl": lambda draw: _lines(_pairs(draw)),
+    "sentences.conll": _sentences,
 }
 COLUMNS = {
     "pair-classification": {"text": "premise", "text_pair": "hypothesis", "label": "label"},
 }
 DATA = {
     "pair-classification": ("pairs.jsonl", "table"),
+    "token-classification": ("sentences.conll", "conll"),
 }
 """By kind: the file, and what reads it."""
 

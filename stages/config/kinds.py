@@ -1,7 +1,13 @@
 """Kinds of model and of task: which fit, which can be learned."""
 
 ANSWERS = {
-    "encoder": ("classification", "linear-probe", "retrieval", "pair-classification"),
+    "encoder": (
+        "classification",
+        "linear-probe",
+        "retrieval",
+        "pair-classification",
+        "token-classification",
+    ),
     "causal": (
         "multiple-choice",
         "language-modelling",
@@ -20,10 +26,12 @@ HEADS = {
     "classification": "classes",
     "linear-probe": "classes",
     "pair-classification": "classes",
+    "token-classification": "words",
 }
-"""Kinds that an encoder answers by a linear head, a trained one or a probe, and what it gives:
+"""Kinds that an encoder answers by a linear head, a trained one or a probe; and what that gives.
 
-classes: a softmax over labels, of each text."""
+classes: a softmax over labels, of each text. words: the same of each word.
+"""
 WITH_HEAD = tuple(HEADS)
 """Kinds of target that a head is trained for."""
 LABELLED = ("classification", "linear-probe", "pair-classification")

@@ -68,13 +68,10 @@ class Columns(Section):
     id: str | None = None
 
 
-class Table(Pin):
-    """Rows of one's own: csv, jsonl or parquet."""
+class Files(Pin):
+    """A source's files by split, or one that is split here; None where it has one only."""
 
-    reader: Literal["table"]
     files: dict[Literal["all", "train", "validation", "test"], str] | None = None
-    columns: Columns
-    labels: Annotated[tuple[str, ...], Field(strict=False, min_length=2)] | None = None
 
     @model_validator(mode="after")
     def _files_cover_all(self) -> Self:
@@ -86,6 +83,22 @@ class Table(Pin):
         if "all" in names and len(names) > 1:
             raise ValueError(f"files = {sorted(names)}: `all` stands alone")
         return self
+
+
+class Table(Files):
+    """Rows of one's own: csv, jsonl or parquet."""
+
+    reader: Literal["table"]
+    columns: Columns
+    labels: Annotated[tuple[str, ...], Field(strict=False, min_length=2)] | None = None
+
+
+class Conll(Files):
+    """Sentences of tagged words. `token`, `tag`: their columns, from 0; from the last, -1."""
+
+    reader: Literal["conll"]
+    token: Annotated[int, Field(ge=-100, le=99)] = 0
+    tag: Annotated[int, Field(ge=-100, le=99)] = -1
 
 
 class LmEval(Section):
@@ -119,6 +132,7 @@ Kind = Literal[
     "linear-probe",
     "retrieval",
     "pair-classification",
+    "token-classification",
     "multiple-choice",
     "language-modelling",
     "news-writing",
@@ -145,6 +159,7 @@ FITS: dict[str, tuple[Kind, ...]] = {
         "multiple-choice",
         "language-modelling",
     ),
+    "conll": ("token-classification",),
     "lm-eval": ("lm-eval",),
 }
 """The kinds of task that the rows of a reader can be."""
@@ -181,6 +196,7 @@ class TaskConfig(Section):
         | HumanEval
         | Made
         | Table
+        | Conll
         | LmEval,
         Field(discriminator="reader"),
     ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,15 @@ class Inputs:
     """Rows that an encoder reads.
 
     `segments`: of each row, 0 at the tokens of a pair's first text and 1 at those of its second;
-    None where there are no pairs, or the model does not tell them apart.
+    None where there are no pairs, or the model does not tell them apart. `places`: of each row, the
+    tokens that are judged by their own states; None where a row is judged by its pooled states.
+    `items`: of each row, what its places stand for.
     """
 
     ids: list[TokenIds]
     segments: list[TokenIds] | None = None
+    places: list[list[int]] | None = None
+    items: list[list[int]] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -125,6 +130,27 @@ class Tokenizer:
         with reading_tokenizer(self._folder):
             encoded = self._tokenizer(list(texts), list(others), truncation=True, max_length=length)
         return Inputs(list(encoded["input_ids"]), encoded.get("token_type_ids"))
+
+    def words(self, texts: Sequence[Sequence[str]], max_length: int) -> Inputs:
+        """Texts of words each. A place is a word's first token; its item is the word's number.
+
+        A word that is cut off, or that the tokenizer has no token for, has no place.
+        """
+        length = min(max_length, self._longest)
+        with reading_tokenizer(self._folder):
+            encoded = self._tokenizer(
+                list(map(list, texts)),
+                is_split_into_words=True,
+                truncation=True,
+                max_length=length,
+            )
+        places, items = [], []
+        for row in range(len(texts)):
+            words = encoded.word_ids(row)
+            first = {word: at for at, word in reversed(list(enumerate(words))) if word is not None}
+            items.append(sorted(first))
+            places.append([first[word] for word in items[-1]])
+        return Inputs(list(encoded["input_ids"]), None, places, items)
 
     def truncated(self, *columns: Sequence[str], max_length: int) -> int:
         """How many of the texts, or pairs of texts, are longer than what is read of them."""
@@ -187,3 +213,31 @@ def embed(
         origin = first_wrong_output(encoder, lambda: encoder(*wrong))
         raise UserError(not_finite(f"embeddings of {len(hit)} of {len(rows)} texts are", origin))
     return found
+
+
+@torch.inference_mode()
+def place_states(
+    encoder: Encoder, inputs: Inputs, pad_id: int, batch_tokens: int
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Each row and the states [places, hidden] of its places, in fp32, rows in the order in which
+    they are read. Raises UserError on a non-finite value."""
+    assert inputs.places is not None
+    where = next(encoder.parameters()).device
+    for batch in batches_by_tokens(inputs.lengths(range(len(inputs))), batch_tokens):
+        given = inputs.batch(batch, pad_id, where)
+        states = encoder.states(*given).float().cpu().numpy()
+        if not np.isfinite(states[given[1].cpu().numpy() == 1]).all():
+            origin = first_wrong_output(encoder, partial(encoder.states, *given))
+            raise UserError(not_finite(f"states of some of {len(batch)} texts are", origin))
+        for row, of_row in zip(batch.tolist(), states, strict=True):
+            yield row, of_row[inputs.places[row]]
+
+
+def features(
+    encoder: Encoder, inputs: Inputs, pad_id: int, batch_tokens: int
+) -> list[NDArray[np.float32]]:
+    """What a head sees of each row, [k, hidden]: its pooled states, or those of its places."""
+    if inputs.places is None:
+        return list(embed(encoder, inputs, pad_id, batch_tokens)[:, None])
+    found = dict(place_states(encoder, inputs, pad_id, batch_tokens))
+    return [found[row] for row in range(len(inputs))]

@@ -1,9 +1,10 @@
 """A linear probe: logistic regression on frozen embeddings."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
@@ -20,7 +21,48 @@ class Probe:
 
     def probabilities(self, embeddings: Floats) -> Floats:
         """[n, hidden] -> [n, classes]."""
-        return np.asarray(softmax(embeddings @ self.weight.T + self.bias, axis=1))
+        return np.asarray(softmax(self.logits(embeddings), axis=1))
+
+    def logits(self, embeddings: Floats) -> Floats:
+        """[n, hidden] -> [n, classes]."""
+        return np.asarray(embeddings @ self.weight.T + self.bias)
+
+
+UNKNOWN = -1
+"""The label of a word whose tag the train split lacks: nothing is learned from it."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a probe is fitted on: of each row features [k, hidden] and their k labels, classes."""
+
+    features: Sequence[Floats]
+    labels: Sequence[Ints]
+
+    @classmethod
+    def of(cls, features: Sequence[Floats], labels: Iterable[ArrayLike]) -> "Sample":
+        """`labels`: of each row one, or a list."""
+        return cls(features, [np.atleast_1d(label) for label in labels])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def drawn(self, rows: Iterable[int]) -> "Sample":
+        rows = list(rows)
+        return Sample([self.features[row] for row in rows], [self.labels[row] for row in rows])
+
+    @property
+    def varied(self) -> bool:
+        """Whether there is something to tell apart."""
+        return len({label for row in self.labels for label in row.tolist()} - {UNKNOWN}) > 1
+
+    def fit(self, outputs: int) -> Probe:
+        """Raises ValueError where it is not `varied`."""
+        features, labels = np.concatenate(self.features), np.concatenate(self.labels)
+        known = labels != UNKNOWN
+        if not known.all():
+            features, labels = features[known], labels[known]
+        return fit_probe(features, labels, outputs)
 
 
 TINY = 1e-12  # keeps embeddings that are all the same from being divided by zero

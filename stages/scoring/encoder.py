@@ -2,31 +2,30 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.inputs.encoder import read
-from stages.models.encoder import Encoder, Inputs, Tokenizer, embed
-from stages.models.probe import Probe, fit_probe
+from stages.inputs.encoder import labels_of, read
+from stages.models.encoder import Encoder, Inputs, Tokenizer, embed, features
+from stages.models.probe import Probe, Sample
+from stages.scoring.answers import answered
 from stages.scoring.frame import byte_count, record_frame
 from stages.scoring.splits import Asking, TaskSplits
 from stages.tasks.examples import Examples
 from stages.tasks.noise import noisy
 
 Floats = NDArray[np.floating]
-Integers = NDArray[np.integer]
-TINY = 1e-12  # the smallest probability that enters a log: 27.6 nats
 
 
 @dataclass(frozen=True)
 class EncoderScorer:
     """Scores tasks with one encoder. `batch_tokens` bounds a batch, padding included.
 
-    A labelled target is answered by the head that was trained for it; every other labelled
-    task, and the base's target, by a probe fitted on the train split.
+    A target with a head is answered by the one that was trained for it; every other task that a
+    head answers, and the base's target, by a probe fitted on the train split.
     """
 
     encoder: Encoder
@@ -46,13 +45,12 @@ class EncoderScorer:
         """
         answer: Callable[[Examples, str], pd.DataFrame] = self._retrieve
         again = self._retrieve_again(splits.test)
-        if splits.task.labelled:
-            probe = self.heads.get(splits.task.name)
-            probe = probe or self.probe(splits)
+        if splits.task.head:
+            train = cache(partial(self._sample, splits.train))
+            head = self.heads.get(splits.task.name) or train().fit(splits.task.outputs)
             if asking.repeats:
-                train, labels = self._read(splits.train), np.asarray(splits.train.targets())
-                again = self._label_again(splits.test, train, labels, asking)
-            answer = partial(self._label, probe)
+                again = self._answer_again(splits.test, train(), asking)
+            answer = partial(self._answer, head)
         parts = [answer(part, split) for split, part in splits.scored(asking.brief)]
         for condition in asking.conditions:
             asked = answer(noisy(splits.test, condition, asking.seed), "test")
@@ -65,9 +63,8 @@ class EncoderScorer:
         return pd.concat(parts, ignore_index=True), self._truncated(splits.test)
 
     def probe(self, splits: TaskSplits) -> Probe:
-        """What answers a labelled task for which no head was trained."""
-        labels = np.asarray(splits.train.targets())
-        return fit_probe(self._read(splits.train), labels, len(splits.task.labels))
+        """What answers a task with a head for which none was trained."""
+        return self._sample(splits.train).fit(splits.task.outputs)
 
     def _rebatched(self) -> "EncoderScorer":
         return replace(self, batch_tokens=max(1, self.batch_tokens // 2), known={})
@@ -78,8 +75,15 @@ class EncoderScorer:
             columns = [[text for column in columns for text in column]]
         return self.tokenizer.truncated(*columns, max_length=examples.task.max_length)
 
-    def _read(self, examples: Examples) -> Floats:
-        return self._embed(read(examples, self.tokenizer))
+    def _sample(self, examples: Examples) -> Sample:
+        inputs = read(examples, self.tokenizer)
+        return Sample.of(self._features(inputs), labels_of(examples, inputs))
+
+    def _features(self, inputs: Inputs) -> list[Floats]:
+        """What a head sees of each row."""
+        if inputs.places is None:
+            return list(self._embed(inputs)[:, None])
+        return features(self.encoder, inputs, self.tokenizer.pad_id, self.batch_tokens)
 
     def _embed(self, inputs: Inputs) -> Floats:
         """[rows, hidden]."""
@@ -91,18 +95,19 @@ class EncoderScorer:
             self.known.update(zip(new, vectors, strict=True))
         return np.stack([self.known[key] for key in keys])
 
-    def _label(self, probe: Probe, examples: Examples, split: str) -> pd.DataFrame:
-        return labelled_records(examples, split, probe.probabilities(self._read(examples)))
+    def _answer(self, head: Probe, examples: Examples, split: str) -> pd.DataFrame:
+        inputs = read(examples, self.tokenizer)
+        return answered(examples, split, inputs, head, self._features(inputs))
 
-    def _label_again(
-        self, test: Examples, train: Floats, labels: Integers, asking: Asking
+    def _answer_again(
+        self, test: Examples, train: Sample, asking: Asking
     ) -> Iterator[pd.DataFrame]:
-        embedded = self._rebatched()._read(test)
+        inputs = read(test, self.tokenizer)
+        seen = self._rebatched()._features(inputs)
         for repeat in range(asking.repeats):
             generator = np.random.default_rng((asking.seed, repeat))
-            drawn = generator.integers(len(labels), size=len(labels))
-            probe = fit_probe(train[drawn], labels[drawn], len(test.task.labels))
-            yield labelled_records(test, "test", probe.probabilities(embedded))
+            probe = train.drawn(generator.integers(len(train), size=len(train)))
+            yield answered(test, "test", inputs, probe.fit(test.task.outputs), seen)
 
     def _retrieve(self, examples: Examples, split: str) -> pd.DataFrame:
         """Which document is nearest to each query, by cosine? hit@1 among the split's own."""
@@ -125,25 +130,6 @@ class EncoderScorer:
 
     def _retrieve_again(self, test: Examples) -> Iterator[pd.DataFrame]:
         yield self._rebatched()._retrieve(test, "test")
-
-
-def labelled_records(examples: Examples, split: str, probabilities: Floats) -> pd.DataFrame:
-    """Records from class probabilities [n, labels]; chance is the commonest label's share."""
-    targets = np.asarray(examples.targets())
-    labels = np.asarray(examples.task.labels)
-    predictions = probabilities.argmax(axis=1)
-    of_target = probabilities[np.arange(len(targets)), targets]
-    return record_frame(
-        examples,
-        split,
-        bytes=byte_count(examples, examples.task.texts),
-        score=(predictions == targets).astype(float),
-        chance=float(np.bincount(targets).max() / len(targets)),
-        nll=-np.log(np.maximum(of_target, TINY)),
-        probabilities=list(probabilities.astype(np.float32)),
-        prediction=labels[predictions],
-        target=labels[targets],
-    )
 
 
 def _unit(vectors: Floats) -> Floats:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from stages.config.kinds import LABELLED
+from stages.config.kinds import HEADS, LABELLED
 from stages.records import read_table, write_table
 from stages.storage import content_id
 
@@ -18,6 +18,7 @@ COLUMNS = {
     "linear-probe": ("text", "label"),
     "retrieval": ("query", "document"),
     "pair-classification": ("text", "text_pair", "label"),
+    "token-classification": ("text", "tokens", "tags"),
     "multiple-choice": ("context", "choices", "answer"),
     "language-modelling": ("prompt", "text"),
     "news-writing": ("prompt", "text"),
@@ -31,6 +32,7 @@ TEXTS = {
     "linear-probe": ("text",),
     "retrieval": ("query", "document"),
     "pair-classification": ("text", "text_pair"),
+    "token-classification": ("text",),
     "multiple-choice": ("context",),
     "language-modelling": ("text",),
     "news-writing": ("text",),
@@ -60,6 +62,16 @@ class Task:
     @property
     def texts(self) -> tuple[str, ...]:
         return TEXTS[self.kind]
+
+    @property
+    def head(self) -> str | None:
+        """What an encoder's head gives, see HEADS; None of a kind that has none."""
+        return HEADS.get(self.kind)
+
+    @property
+    def outputs(self) -> int:
+        """Of its head; 0 where it has none."""
+        return len(self.labels) if self.head else 0
 
     @property
     def labelled(self) -> bool:

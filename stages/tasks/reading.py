@@ -6,6 +6,7 @@ from stages.config.tasks import (
     Bbc,
     Chatter,
     Cldr,
+    Conll,
     Geonames,
     HumanEval,
     Icd10,
@@ -21,6 +22,7 @@ from stages.tasks.addition import read_addition
 from stages.tasks.agreement import read_agreement
 from stages.tasks.bbc import read_bbc, to_writing
 from stages.tasks.capitals import read_capitals
+from stages.tasks.conll import read_conll
 from stages.tasks.country_names import read_country_names
 from stages.tasks.examples import SPLITS
 from stages.tasks.extra import require_harness
@@ -71,13 +73,15 @@ def read_rows(config: TaskConfig, seed: int) -> pd.DataFrame:
 
 
 def _from_source(
-    data: Table | Icd10 | Newsgroups | Vader | Geonames | Chatter | HumanEval | Bbc,
+    data: Table | Conll | Icd10 | Newsgroups | Vader | Geonames | Chatter | HumanEval | Bbc,
     source: Source,
     seed: int,
 ) -> pd.DataFrame:
     match data:
         case Table():
             return read_table_rows(source, data)
+        case Conll():
+            return read_conll(source, data)
         case Icd10():
             return read_icd10(source, data.per_category, seed)
         case Newsgroups():

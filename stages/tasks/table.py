@@ -11,6 +11,7 @@ from stages.errors import UserError, one_line
 from stages.sources.pinned import Source
 from stages.tasks.cells import WrongCellError, text_of
 from stages.tasks.choices import gives_away
+from stages.tasks.files import chosen_files, read_files
 from stages.tasks.splitting import normalise
 from stages.tasks.table_files import READERS, Row, read_rows
 
@@ -25,28 +26,13 @@ def read_table_rows(source: Source, config: Table) -> pd.DataFrame:
     be asked: see `_read`.
     """
     _refuse_script(source, config)
-    files = config.files
-    if files is None:
-        name, *others = source.names()
-        if others:
-            raise UserError(
-                f"{config.source}: holds {len(others) + 1} files ({name}, {others[0]} …); "
-                "say under data.files which to read"
-            )
-        files = {"all": name}
-    frames = []
-    for split, name in files.items():
-        try:
-            frame = pd.DataFrame(_read(source, name, config))
-        except WrongCellError as error:
-            raise UserError(one_line(f"{config.source}: {name}{error}")) from None
-        frames.append(frame if split == "all" else frame.assign(split=split))
-    rows = pd.concat(frames, ignore_index=True)
+    rows = read_files(source, config, lambda name: _read(source, name, config))
     if "label" in rows and (rows["label"] == rows["label"][0]).all():
         raise UserError(
             one_line(
-                f"{config.source}: {', '.join(files.values())}, column {config.columns.label!r}: "
-                f"holds one label only, {rows['label'][0]!r}: there is nothing to tell apart"
+                f"{config.source}: {', '.join(chosen_files(source, config).values())}, column "
+                f"{config.columns.label!r}: holds one label only, {rows['label'][0]!r}: there is "
+                "nothing to tell apart"
             )
         )
     return rows.drop(columns="id", errors="ignore")

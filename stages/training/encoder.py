@@ -2,19 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.inputs.encoder import read
-from stages.models.encoder import Encoder, Inputs, Tokenizer, embed
-from stages.models.probe import Probe, fit_probe
-from stages.tasks.examples import Examples
+from stages.inputs.encoder import labels_of, read
+from stages.models.encoder import Encoder, Inputs, Tokenizer, features
+from stages.models.probe import UNKNOWN, Probe, Sample
+from stages.tasks.examples import Examples, Task
 from stages.training import losses
 from stages.training.trainee import Output, Rows, Trainee
 
-PROBE_BATCH_TOKENS = 8192
+PROBE_TOKENS = 8192
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class EncoderRows:
     """What is read of each row, one a text that is embedded, and labels where there are any."""
 
     texts: tuple[Inputs, ...]
-    labels: list[int] | None
+    labels: list[Any] | None
 
     def __len__(self) -> int:
         return len(self.texts[0])
@@ -31,7 +31,11 @@ class EncoderRows:
         return list(map(max, zip(*(text.lengths(indices) for text in self.texts), strict=True)))
 
     def weight(self, indices: Sequence[int]) -> int:
-        return len(indices)
+        """Rows, or words that are tagged."""
+        if self.texts[0].places is None or self.labels is None:
+            return len(indices)
+        words = (label for i in indices for label in self.labels[i])
+        return max(1, sum(1 for label in words if label != UNKNOWN))
 
 
 def tokenise(examples: Examples, tokenizer: Tokenizer) -> EncoderRows:
@@ -39,32 +43,52 @@ def tokenise(examples: Examples, tokenizer: Tokenizer) -> EncoderRows:
     if task.kind == "retrieval":
         texts = (tokenizer(examples.column(name), task.max_length) for name in task.texts)
         return EncoderRows(tuple(map(Inputs, texts)), None)
-    return EncoderRows((read(examples, tokenizer),), examples.targets())
+    inputs = read(examples, tokenizer)
+    return EncoderRows((inputs,), labels_of(examples, inputs))
 
 
 class EncoderTrainee(Trainee):
-    def __init__(self, encoder: Encoder, classes: int, pad_id: int) -> None:
-        """`classes`: outputs of the head; 0 for a task without labels."""
+    def __init__(self, encoder: Encoder, task: Task, pad_id: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.pad_id = pad_id
-        self.head = nn.Linear(encoder.body.config.hidden_size, classes) if classes else None
-        self.in_batch = not classes
+        width = encoder.body.config.hidden_size
+        self.head = nn.Linear(width, task.outputs) if task.outputs else None
+        self.in_batch = not task.outputs
 
     def forward(self, rows: Rows, indices: Sequence[int]) -> Output:
         assert isinstance(rows, EncoderRows)
+        if rows.texts[0].places is not None:
+            return self._of_places(rows, indices)
         vectors = [self._encode(text, indices) for text in rows.texts]
-        features = torch.stack(vectors, dim=1).flatten(0, 1)
+        pooled = torch.stack(vectors, dim=1).flatten(0, 1)
         owner = torch.arange(len(indices), device=self.device).repeat_interleave(len(vectors))
-        logits = self.classify(features)
+        logits = self.classify(pooled)
         if logits is None or rows.labels is None:
-            return Output(losses.contrastive(*vectors), features, owner)
+            return Output(losses.contrastive(*vectors), pooled, owner)
         labels = torch.tensor([rows.labels[i] for i in indices], device=self.device)
         smoothing = self.smoothing if self.training else 0.0
         found = losses.classification(logits, labels, smoothing)
         if self.training and self.class_weights is not None:
             found = found * self.class_weights[labels]
-        return Output(found, features, owner, logits, labels)
+        return Output(found, pooled, owner, logits, labels)
+
+    def _of_places(self, rows: EncoderRows, indices: Sequence[int]) -> Output:
+        inputs = rows.texts[0]
+        assert inputs.places is not None
+        assert rows.labels is not None
+        states = self.encoder.states(*inputs.batch(indices, self.pad_id, self.device))
+        counts = [len(inputs.places[i]) for i in indices]
+        owner = torch.arange(len(indices)).repeat_interleave(torch.tensor(counts)).to(self.device)
+        places = torch.tensor([place for i in indices for place in inputs.places[i]])
+        of_places = states[owner, places.to(self.device)]
+        labels = torch.tensor([label for i in indices for label in rows.labels[i]])
+        labels = labels.to(self.device)
+        logits = self.classify(of_places)
+        assert logits is not None
+        found = losses.classification(logits, labels, ignored=UNKNOWN)
+        by_row = torch.zeros(len(indices), device=self.device).index_add(0, owner, found)
+        return Output(by_row, of_places, owner, logits, labels)
 
     def classify(self, features: Tensor) -> Tensor | None:
         return None if self.head is None else self.head(features).float()
@@ -75,11 +99,14 @@ class EncoderTrainee(Trainee):
 
     @torch.no_grad()
     def start_from_probe(self, rows: EncoderRows) -> None:
-        """Set the head to the probe fitted on the encoder as it is now (Kumar et al. 2022)."""
+        """Set the head to the probe fitted on the encoder as it is now (Kumar et al. 2022), where
+        the labels of the rows are not all the same."""
         if self.head is None or rows.labels is None:
             return
-        embedded = embed(self.encoder, rows.texts[0], self.pad_id, PROBE_BATCH_TOKENS)
-        self.set_head(fit_probe(embedded, np.asarray(rows.labels), self.head.out_features))
+        seen = features(self.encoder, rows.texts[0], self.pad_id, PROBE_TOKENS)
+        sample = Sample.of(seen, rows.labels)
+        if sample.varied:
+            self.set_head(sample.fit(self.head.out_features))
 
     @torch.no_grad()
     def set_head(self, probe: Probe) -> None:

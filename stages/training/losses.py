@@ -8,14 +8,20 @@ TEMPERATURE = 0.05
 """Of cosine similarities; the value that sentence-transformers trains MiniLM with (scale 20)."""
 
 
-def classification(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of logits [n, classes] against labels [n] -> [n].
+def classification(
+    logits: Tensor, labels: Tensor, smoothing: float = 0.0, ignored: int = -100
+) -> Tensor:
+    """Cross-entropy of logits [n, classes] against labels [n] -> [n]; 0 where one is `ignored`.
 
     `smoothing`: the share of each label that goes to all classes alike (Szegedy et al. 2016,
     arXiv 1512.00567, section 7).
     """
     return functional.cross_entropy(
-        logits.float(), labels, reduction="none", label_smoothing=smoothing
+        logits.float(),
+        labels,
+        ignore_index=ignored,
+        reduction="none",
+        label_smoothing=smoothing,
     )
 
 
