@@ -67,6 +67,9 @@ def _task(name: str, config: TaskConfig, split: Split) -> Task:
     options: dict[str, Any] = {
         option: getattr(config, option) for option in OPTIONS.get(config.kind, ())
     }
+    if config.kind == "extractive-qa":
+        answers = split.rows["train"]["answers"]
+        options["no_answer"] = not all(map(len, answers))
     if config.judge:
         options["judge"] = make_manifest(read_model(config.judge))
     return Task(name, config.kind, config.max_length, tuple(labels), options | split.options)

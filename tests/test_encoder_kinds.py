@@ -19,6 +19,7 @@ from stages.tasks.splitting import split_rows
 MEASURES = {
     "pair-classification": "accuracy",
     "token-classification": "entity_f1",
+    "extractive-qa": "token_f1",
 }
 
 
@@ -47,6 +48,10 @@ def test_a_kind_goes_through_the_stages(
     # It learned: each task's answers can be told from its words.
     target = scores["full"][kind][MEASURES[kind]]
     assert target["value"] > scores["base"][kind]["chance"]["value"] + 0.2
+    if "extractive-qa" in scores["full"]:
+        figures = scores["full"]["extractive-qa"]
+        assert 0 < figures["exact_match"]["value"] <= figures["token_f1"]["value"]
+        assert figures["chance"]["value"] > 0
     records, about = read_records(Path(f"metrics/records/{tiny_kinds.CASE}/full.parquet"))
     assert about["tasks"][kind]["kind"] == kind
     assert set(records.loc[records["task"] == kind, "split"]) == {"train", "validation", "test"}

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,23 @@ def _sentences(draw: random.Random) -> str:
     return "\n".join(lines)
 
 
+def _questions(draw: random.Random, unanswered: int = 0) -> str:
+    """Which name is in the context? It stands after a telling word. `unanswered`: of every ten."""
+    paragraphs = []
+    for number in range(COUNT):
+        words = draw.sample(tiny.FILLER, 24)
+        name, place = draw.choice(tiny.NAMES), draw.randrange(24)
+        answered = number % 10 >= unanswered
+        if answered:
+            words[place:place] = [f"green{draw.randrange(6)}", name]
+        context = " ".join(words)
+        answers = [{"text": name, "answer_start": context.index(name + " ")}] if answered else []
+        asked = {"question": "green0 green1", "id": str(number), "answers": answers}
+        impossible = {"is_impossible": not answered} if unanswered else {}
+        paragraphs.append({"context": context, "qas": [asked | impossible]})
+    return json.dumps({"version": "x", "data": [{"title": "t", "paragraphs": paragraphs}]})
+
+
 def _lines(rows: list[dict[str, Any]]) -> str:
     return "\n".join(map(json.dumps, rows)) + "\n"
 
@@ -70,6 +88,7 @@ def _lines(rows: list[dict[str, Any]]) -> str:
 TABLES: dict[str, Callable[[random.Random], str]] = {
     "pairs.jsonl": lambda draw: _lines(_pairs(draw)),
     "sentences.conll": _sentences,
+    "questions.json": partial(_questions, unanswered=2),
 }
 COLUMNS = {
     "pair-classification": {"text": "premise", "text_pair": "hypothesis", "label": "label"},
@@ -77,6 +96,7 @@ COLUMNS = {
 DATA = {
     "pair-classification": ("pairs.jsonl", "table"),
     "token-classification": ("sentences.conll", "conll"),
+    "extractive-qa": ("questions.json", "squad"),
 }
 """By kind: the file, and what reads it."""
 

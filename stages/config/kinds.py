@@ -7,6 +7,7 @@ ANSWERS = {
         "retrieval",
         "pair-classification",
         "token-classification",
+        "extractive-qa",
     ),
     "causal": (
         "multiple-choice",
@@ -27,10 +28,12 @@ HEADS = {
     "linear-probe": "classes",
     "pair-classification": "classes",
     "token-classification": "words",
+    "extractive-qa": "span",
 }
 """Kinds that an encoder answers by a linear head, a trained one or a probe; and what that gives.
 
-classes: a softmax over labels, of each text. words: the same of each word.
+classes: a softmax over labels, of each text. words: the same of each word. span:
+a softmax over tokens, for an answer's first one and one for its last.
 """
 WITH_HEAD = tuple(HEADS)
 """Kinds of target that a head is trained for."""

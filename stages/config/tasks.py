@@ -101,6 +101,12 @@ class Conll(Files):
     tag: Annotated[int, Field(ge=-100, le=99)] = -1
 
 
+class Squad(Files):
+    """SQuAD's JSON, version 1.1 or 2.0."""
+
+    reader: Literal["squad"]
+
+
 class LmEval(Section):
     """A task of lm-evaluation-harness, or of YAML files of one's own under `include_path`.
 
@@ -133,6 +139,7 @@ Kind = Literal[
     "retrieval",
     "pair-classification",
     "token-classification",
+    "extractive-qa",
     "multiple-choice",
     "language-modelling",
     "news-writing",
@@ -160,6 +167,7 @@ FITS: dict[str, tuple[Kind, ...]] = {
         "language-modelling",
     ),
     "conll": ("token-classification",),
+    "squad": ("extractive-qa",),
     "lm-eval": ("lm-eval",),
 }
 """The kinds of task that the rows of a reader can be."""
@@ -197,6 +205,7 @@ class TaskConfig(Section):
         | Made
         | Table
         | Conll
+        | Squad
         | LmEval,
         Field(discriminator="reader"),
     ]

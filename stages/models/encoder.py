@@ -72,13 +72,15 @@ class Inputs:
     `segments`: of each row, 0 at the tokens of a pair's first text and 1 at those of its second;
     None where there are no pairs, or the model does not tell them apart. `places`: of each row, the
     tokens that are judged by their own states; None where a row is judged by its pooled states.
-    `items`: of each row, what its places stand for.
+    `items`: of each row, what its places stand for. `owners`: the example of each row; None where
+    every example is one row.
     """
 
     ids: list[TokenIds]
     segments: list[TokenIds] | None = None
     places: list[list[int]] | None = None
-    items: list[list[int]] | None = None
+    items: list[list[Any]] | None = None
+    owners: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -151,6 +153,36 @@ class Tokenizer:
             items.append(sorted(first))
             places.append([first[word] for word in items[-1]])
         return Inputs(list(encoded["input_ids"]), None, places, items)
+
+    def windows(self, questions: Sequence[str], contexts: Sequence[str], max_length: int) -> Inputs:
+        """Each question with every part of its context, parts overlapping by a third of the length;
+        of a question, what a third holds. Places: the first token, which stands for no answer, and
+        those of the context. Items: where these begin and end in it, in characters.
+        """
+        length = min(max_length, self._longest)
+        with reading_tokenizer(self._folder):
+            encoded = self._tokenizer(
+                [self._beginning(question, length // 3) for question in questions],
+                list(contexts),
+                truncation="only_second",
+                max_length=length,
+                stride=length // 3,
+                return_overflowing_tokens=True,
+                return_offsets_mapping=True,
+            )
+        places, items = [], []
+        for row, offsets in enumerate(encoded["offset_mapping"]):
+            parts = encoded.sequence_ids(row)
+            places.append([0, *(at for at, part in enumerate(parts) if part == 1)])
+            items.append([(0, 0), *(offsets[at] for at in places[-1][1:])])
+        owners = list(encoded["overflow_to_sample_mapping"])
+        segments = encoded.get("token_type_ids")
+        return Inputs(list(encoded["input_ids"]), segments, places, items, owners)
+
+    def _beginning(self, text: str, tokens: int) -> str:
+        read = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        offsets = read["offset_mapping"]
+        return text if len(offsets) <= tokens else text[: offsets[tokens - 1][1]]
 
     def truncated(self, *columns: Sequence[str], max_length: int) -> int:
         """How many of the texts, or pairs of texts, are longer than what is read of them."""

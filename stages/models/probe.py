@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
@@ -34,30 +35,40 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class Sample:
-    """What a probe is fitted on: of each row features [k, hidden] and their k labels, classes."""
+    """What a probe is fitted on: of each row features [k, hidden] and labels.
 
+    `head`: what it is to give, see stages/config/kinds.py. Of classes and words the labels are k
+    classes, of a span the places of its first and last token among the k.
+    """
+
+    head: str
     features: Sequence[Floats]
     labels: Sequence[Ints]
 
     @classmethod
-    def of(cls, features: Sequence[Floats], labels: Iterable[ArrayLike]) -> "Sample":
+    def of(cls, head: str, features: Sequence[Floats], labels: Iterable[ArrayLike]) -> "Sample":
         """`labels`: of each row one, or a list."""
-        return cls(features, [np.atleast_1d(label) for label in labels])
+        return cls(head, features, [np.atleast_1d(label) for label in labels])
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def drawn(self, rows: Iterable[int]) -> "Sample":
         rows = list(rows)
-        return Sample([self.features[row] for row in rows], [self.labels[row] for row in rows])
+        features = [self.features[row] for row in rows]
+        return Sample(self.head, features, [self.labels[row] for row in rows])
 
     @property
     def varied(self) -> bool:
         """Whether there is something to tell apart."""
+        if self.head == "span":
+            return True
         return len({label for row in self.labels for label in row.tolist()} - {UNKNOWN}) > 1
 
     def fit(self, outputs: int) -> Probe:
         """Raises ValueError where it is not `varied`."""
+        if self.head == "span":
+            return fit_span(self.features, np.stack(self.labels))
         features, labels = np.concatenate(self.features), np.concatenate(self.labels)
         known = labels != UNKNOWN
         if not known.all():
@@ -76,9 +87,7 @@ def fit_probe(embeddings: Floats, labels: Ints, classes: int) -> Probe:
     A class without a row gets a bias of -inf: probability 0. Raises ValueError where fewer
     than two classes have rows.
     """
-    mean, spread = embeddings.mean(0, dtype=float), embeddings.std(0, dtype=float)
-    # A dead unit is not blown up to the size of the others: the head would carry 1e31.
-    spread = np.maximum(spread, max(1e-3 * spread.max(), TINY))
+    mean, spread = _scale(embeddings)
     model = LogisticRegression(C=INVERSE_PENALTY, max_iter=2000)
     model.fit(((embeddings - mean) / spread).astype(np.float32), labels)
     weight, bias = model.coef_.astype(float), model.intercept_.astype(float)
@@ -92,3 +101,45 @@ def fit_probe(embeddings: Floats, labels: Ints, classes: int) -> Probe:
     whole_bias = np.full(classes, -np.inf)
     whole_weight[model.classes_], whole_bias[model.classes_] = weight, bias
     return Probe(whole_weight, whole_bias)
+
+
+def fit_span(features: Sequence[Floats], places: Ints) -> Probe:
+    """Two logistic regressions, each conditional on its row: a softmax over a row's features
+    [k, hidden] says which is the first, and another which is the last.
+
+    `places` [rows, 2]: the right ones. Penalised as `fit_probe`; without a bias, which a softmax
+    over places would not show.
+    """
+    together = np.concatenate(features)
+    counts = np.array([len(row) for row in features])
+    firsts = np.concatenate([[0], counts.cumsum()[:-1]])
+    mean, spread = _scale(together)
+    scaled = ((together - mean) / spread).astype(np.float32)
+    weights = [_conditional(scaled, firsts, counts, firsts + side) for side in places.T]
+    return Probe(np.stack(weights) / spread, np.zeros(2))
+
+
+def _conditional(features: Floats, firsts: Ints, counts: Ints, right: Ints) -> Floats:
+    """The weights [hidden] that minimise C sum(loss) + |w|^2 / 2. `firsts`, `counts` [rows]: where
+    each row's features begin, and how many; `right` [rows]: which of all is the right one."""
+
+    def objective(weight: Floats) -> tuple[float, Floats]:
+        logits = (features @ weight.astype(np.float32)).astype(float)
+        logits -= np.repeat(np.maximum.reduceat(logits, firsts), counts)
+        total = np.add.reduceat(np.exp(logits), firsts)
+        loss = float((np.log(total) - logits[right]).sum())
+        slope = np.exp(logits) / np.repeat(total, counts)
+        slope[right] -= 1
+        gradient = features.T @ slope.astype(np.float32)
+        penalised = INVERSE_PENALTY * loss + float(weight @ weight) / 2
+        return penalised, INVERSE_PENALTY * gradient.astype(float) + weight
+
+    found = minimize(objective, np.zeros(features.shape[1]), jac=True, method="L-BFGS-B")
+    return np.asarray(found.x)
+
+
+def _scale(features: Floats) -> tuple[Floats, Floats]:
+    """Mean and spread of features [n, hidden]."""
+    mean, spread = features.mean(0, dtype=float), features.std(0, dtype=float)
+    # A dead unit is not blown up to the size of the others: the head would carry 1e31.
+    return mean, np.maximum(spread, max(1e-3 * spread.max(), TINY))

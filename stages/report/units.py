@@ -46,6 +46,7 @@ _MEASURED_IN = {
     "accuracy": CORRECT,
     "hit_at_1": HIT,
     "bits_per_byte": BITS,
+    "token_f1": Unit("% token F1", "points", 100, 1),
     "entity_f1": Unit("% entity F1", "points", 100, 1),
 }
 

@@ -10,6 +10,7 @@ from stages.inputs.encoder import labels_of
 from stages.models.encoder import Inputs
 from stages.models.probe import UNKNOWN, Probe
 from stages.scoring.frame import byte_count, record_frame
+from stages.scoring.spans import span_records
 from stages.statistics.sets import f1, of_tags
 from stages.tasks.examples import Examples
 
@@ -27,6 +28,8 @@ def answered(
         return tagged_records(
             examples, split, inputs, [head.probabilities(row) for row in features]
         )
+    if examples.task.head == "span":
+        return span_records(examples, split, inputs, [head.logits(row) for row in features])
     return labelled_records(examples, split, head.probabilities(np.concatenate(features)))
 
 

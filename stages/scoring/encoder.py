@@ -70,6 +70,8 @@ class EncoderScorer:
         return replace(self, batch_tokens=max(1, self.batch_tokens // 2), known={})
 
     def _truncated(self, examples: Examples) -> int:
+        if examples.task.head == "span":
+            return 0  # windows leave nothing of a context unread
         columns = [examples.column(name) for name in examples.task.texts]
         if examples.task.kind == "retrieval":
             columns = [[text for column in columns for text in column]]
@@ -77,7 +79,8 @@ class EncoderScorer:
 
     def _sample(self, examples: Examples) -> Sample:
         inputs = read(examples, self.tokenizer)
-        return Sample.of(self._features(inputs), labels_of(examples, inputs))
+        labels = labels_of(examples, inputs)
+        return Sample.of(examples.task.head or "", self._features(inputs), labels)
 
     def _features(self, inputs: Inputs) -> list[Floats]:
         """What a head sees of each row."""

@@ -222,6 +222,10 @@ class Case:
     def _scores(self, task: str, grid: _Grid, records: pd.DataFrame) -> TaskScores:
         about = self.tasks[task]
         metrics = {about.measure.name: self._mean(task, grid)}
+        for name, figure in about.measure.also:
+            beside = seed_mean(np.stack([figure(of_seed) for of_seed in grid.rows]))
+            bootstrap = self._bootstraps[task]
+            metrics[name] = bootstrap.proportion(beside, self._settings.confidence)
         if about.labels:
             metrics |= self._of_classifier(task, grid)
         conditions = sorted(set(records.loc[records["task"] == task, "condition"]) - NOT_NOISE)

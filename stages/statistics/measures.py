@@ -10,6 +10,7 @@ import pandas as pd
 from stages.statistics.arrays import Floats
 from stages.statistics.score_interval import OfDifferences, interval_for
 from stages.statistics.sets import micro_f1, of_tags
+from stages.statistics.squad import exact_matches
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Measure:
     of_all: Callable[[pd.DataFrame], Floats] | None = None
     least: float = 0.0
     """The lowest that the figure can be."""
+    also: tuple[tuple[str, Callable[[pd.DataFrame], Floats]], ...] = ()
+    """Figures given beside it, by name: a value in [0, 1] of each record, whose mean it is."""
 
     @property
     def interval(self) -> OfDifferences:
@@ -40,6 +43,7 @@ MEASURES = {
     "retrieval": Measure("hit_at_1"),
     "pair-classification": ACCURACY,
     "token-classification": Measure("entity_f1", of_all=partial(micro_f1, items=of_tags)),
+    "extractive-qa": Measure("token_f1", also=(("exact_match", exact_matches),)),
     "multiple-choice": ACCURACY,
     "language-modelling": BITS_PER_BYTE,
     "news-writing": BITS_PER_BYTE,

@@ -19,6 +19,7 @@ COLUMNS = {
     "retrieval": ("query", "document"),
     "pair-classification": ("text", "text_pair", "label"),
     "token-classification": ("text", "tokens", "tags"),
+    "extractive-qa": ("question", "context", "answers", "starts"),
     "multiple-choice": ("context", "choices", "answer"),
     "language-modelling": ("prompt", "text"),
     "news-writing": ("prompt", "text"),
@@ -33,6 +34,7 @@ TEXTS = {
     "retrieval": ("query", "document"),
     "pair-classification": ("text", "text_pair"),
     "token-classification": ("text",),
+    "extractive-qa": ("question", "context"),
     "multiple-choice": ("context",),
     "language-modelling": ("text",),
     "news-writing": ("text",),
@@ -44,7 +46,7 @@ TEXTS = {
 Documents of lm-eval are told apart as a whole: see stages/tasks/lm_eval_rows.py.
 """
 
-SHARED = {"pair-classification": "text"}
+SHARED = {"pair-classification": "text", "extractive-qa": "context"}
 """Kinds whose texts are compared together, as one: a premise stands in several rows. The column
 named is the text that rows share; where a table has no `group`, it is the group."""
 
@@ -71,7 +73,7 @@ class Task:
     @property
     def outputs(self) -> int:
         """Of its head; 0 where it has none."""
-        return len(self.labels) if self.head else 0
+        return {None: 0, "span": 2}.get(self.head, len(self.labels))
 
     @property
     def labelled(self) -> bool:

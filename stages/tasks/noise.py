@@ -14,6 +14,7 @@ NOISED = {
     "linear-probe": "text",
     "retrieval": "query",
     "pair-classification": "text_pair",
+    "extractive-qa": "question",
     "multiple-choice": "context",
     "instruction-following": "prompt",
 }

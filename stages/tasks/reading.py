@@ -7,12 +7,14 @@ from stages.config.tasks import (
     Chatter,
     Cldr,
     Conll,
+    Files,
     Geonames,
     HumanEval,
     Icd10,
     LmEval,
     Made,
     Newsgroups,
+    Squad,
     Table,
     TaskConfig,
     Vader,
@@ -31,6 +33,7 @@ from stages.tasks.icd10 import read_icd10
 from stages.tasks.instructions import read_instructions
 from stages.tasks.newsgroups import read_newsgroups
 from stages.tasks.splitting import Split, split_rows
+from stages.tasks.squad import read_squad
 from stages.tasks.table import read_table_rows
 from stages.tasks.trivia import read_trivia
 from stages.tasks.vader import read_vader
@@ -73,15 +76,13 @@ def read_rows(config: TaskConfig, seed: int) -> pd.DataFrame:
 
 
 def _from_source(
-    data: Table | Conll | Icd10 | Newsgroups | Vader | Geonames | Chatter | HumanEval | Bbc,
+    data: Files | Icd10 | Newsgroups | Vader | Geonames | Chatter | HumanEval | Bbc,
     source: Source,
     seed: int,
 ) -> pd.DataFrame:
     match data:
-        case Table():
-            return read_table_rows(source, data)
-        case Conll():
-            return read_conll(source, data)
+        case Files():
+            return _own(data, source)
         case Icd10():
             return read_icd10(source, data.per_category, seed)
         case Newsgroups():
@@ -96,3 +97,14 @@ def _from_source(
             return read_humaneval(source)
         case Bbc():
             return read_bbc(source)
+
+
+def _own(data: Files, source: Source) -> pd.DataFrame:
+    match data:
+        case Conll():
+            return read_conll(source, data)
+        case Squad():
+            return read_squad(source, data)
+        case Table():
+            return read_table_rows(source, data)
+    raise ValueError(f"no reader of {type(data).__name__}")

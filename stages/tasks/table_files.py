@@ -88,14 +88,15 @@ def _jsonl(content: bytes, wanted: Sequence[str]) -> Iterator[Row]:
 
 def _json_values(text: str) -> Iterator[Any]:
     if text.lstrip().startswith("["):
-        yield from _parsed(text, 1)
+        yield from parsed(text, 1)
         return
     lines = (line for line in text.split("\n") if line.strip())
     for number, line in enumerate(lines, 1):
-        yield _parsed(line, number)
+        yield parsed(line, number)
 
 
-def _parsed(text: str, number: int) -> Any:
+def parsed(text: str, number: int) -> Any:
+    """JSON. Raises WrongCellError, of row `number`, where it is none or has a name twice."""
     try:
         return json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
     except RecursionError:

@@ -23,6 +23,7 @@ class EncoderRows:
 
     texts: tuple[Inputs, ...]
     labels: list[Any] | None
+    head: str | None = None
 
     def __len__(self) -> int:
         return len(self.texts[0])
@@ -32,7 +33,7 @@ class EncoderRows:
 
     def weight(self, indices: Sequence[int]) -> int:
         """Rows, or words that are tagged."""
-        if self.texts[0].places is None or self.labels is None:
+        if self.head != "words" or self.labels is None:
             return len(indices)
         words = (label for i in indices for label in self.labels[i])
         return max(1, sum(1 for label in words if label != UNKNOWN))
@@ -44,7 +45,7 @@ def tokenise(examples: Examples, tokenizer: Tokenizer) -> EncoderRows:
         texts = (tokenizer(examples.column(name), task.max_length) for name in task.texts)
         return EncoderRows(tuple(map(Inputs, texts)), None)
     inputs = read(examples, tokenizer)
-    return EncoderRows((inputs,), labels_of(examples, inputs))
+    return EncoderRows((inputs,), labels_of(examples, inputs), task.head)
 
 
 class EncoderTrainee(Trainee):
@@ -86,6 +87,9 @@ class EncoderTrainee(Trainee):
         labels = labels.to(self.device)
         logits = self.classify(of_places)
         assert logits is not None
+        if rows.head == "span":
+            by_row = losses.spans(logits, counts, labels.view(-1, 2))
+            return Output(by_row, of_places, owner, logits)
         found = losses.classification(logits, labels, ignored=UNKNOWN)
         by_row = torch.zeros(len(indices), device=self.device).index_add(0, owner, found)
         return Output(by_row, of_places, owner, logits, labels)
@@ -104,7 +108,7 @@ class EncoderTrainee(Trainee):
         if self.head is None or rows.labels is None:
             return
         seen = features(self.encoder, rows.texts[0], self.pad_id, PROBE_TOKENS)
-        sample = Sample.of(seen, rows.labels)
+        sample = Sample.of(rows.head or "", seen, rows.labels)
         if sample.varied:
             self.set_head(sample.fit(self.head.out_features))
 

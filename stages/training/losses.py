@@ -1,5 +1,7 @@
 """The loss of each kind of task, row by row."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -35,3 +37,15 @@ def contrastive(queries: Tensor, documents: Tensor) -> Tensor:
     documents = functional.normalize(documents.float(), dim=1)
     own = torch.arange(len(queries), device=queries.device)
     return functional.cross_entropy(queries @ documents.T / TEMPERATURE, own, reduction="none")
+
+
+def spans(logits: Tensor, counts: Sequence[int], places: Tensor) -> Tensor:
+    """Cross-entropy of the first and of the last token of an answer, summed -> [rows].
+
+    logits [n, 2] of the places of all rows, one row after another, `counts` of each; `places`
+    [rows, 2]: the right ones within their row (Devlin et al. 2019, arXiv 1810.04805, section 4.2).
+    """
+    each = zip(torch.split(logits.float(), list(counts)), places, strict=True)
+    return torch.stack(
+        [functional.cross_entropy(row.T, right, reduction="sum") for row, right in each]
+    )

@@ -31,6 +31,7 @@ AUGMENTED = {
 }
 """The column that is said in other words, by kind of task."""
 REFUSED = {
+    "extractive-qa": "its answer stands at a place of its context",
     "token-classification": "its tags belong to its words as they are",
     "retrieval": "two rows of one document would be each other's negatives",
     "language-modelling": "its text is what is learned, and so would the edits be",
