@@ -14,6 +14,7 @@ from stages.config.tasks import OPTIONS, TaskConfig, read_tasks
 from stages.models.manifest import make_manifest
 from stages.storage import atomic_directory, write_json
 from stages.tasks.examples import SPLITS, Examples, Task, compared, path_of, write_examples
+from stages.tasks.learned import labels_of_train, options_of_train
 from stages.tasks.overlap import MOST, overlapping
 from stages.tasks.reading import read_split
 from stages.tasks.splitting import Split, drop_unknown_labels
@@ -50,26 +51,12 @@ def _remove_overlap(
     }
 
 
-def _labels(name: str, train: pd.DataFrame) -> list[str]:
-    """Those of the train split. Raises UserError where they are one."""
-    if "label" in train:
-        return sorted(set(train["label"]))
-    if "tags" not in train:
-        return []
-    found = sorted({tag for tags in train["tags"] for tag in tags})
-    if len(found) < 2:
-        raise errors.UserError(f"task {name}: train holds one tag only, {found[0]!r}")
-    return found
-
-
 def _task(name: str, config: TaskConfig, split: Split) -> Task:
-    labels = _labels(name, split.rows["train"])
+    labels = labels_of_train(name, split.rows["train"])
     options: dict[str, Any] = {
         option: getattr(config, option) for option in OPTIONS.get(config.kind, ())
     }
-    if config.kind == "extractive-qa":
-        answers = split.rows["train"]["answers"]
-        options["no_answer"] = not all(map(len, answers))
+    options |= options_of_train(name, split.rows["train"])
     if config.judge:
         options["judge"] = make_manifest(read_model(config.judge))
     return Task(name, config.kind, config.max_length, tuple(labels), options | split.options)

@@ -1,13 +1,16 @@
 """F1 of entities and labels, as one value an example whose mean it is."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import f1_score
 
 from stages.statistics.intervals import Bootstrap, percentile
 from stages.statistics.measures import measure_for, values
 from stages.statistics.score_interval import interval_for
-from stages.statistics.sets import entities, f1, linearised, micro_f1, of_tags
+from stages.statistics.sets import entities, f1, linearised, micro_f1, of_labels, of_tags
 
 SEQEVAL = [
     (
@@ -147,3 +150,13 @@ def test_an_interval_has_a_width_where_nothing_differs() -> None:
     wide = interval([3.0, -1.5, 0.2, 0.1] * 5, range(20), 0.9)
     assert wide.value == pytest.approx(0.45)
     assert wide.low < 0.1 < 0.8 < wide.high
+
+
+def test_micro_f1_of_labels_is_that_of_scikit_learn() -> None:
+    draw = np.random.default_rng(3)
+    target, found = draw.random((2, 40, 5)) < 0.3
+    names = np.array(list("abcde"))
+    texts = [[json.dumps(names[row].tolist()) for row in side] for side in (target, found)]
+    micro = values(records(texts[0], texts[1]), measure_for("multi-label", None))
+    assert micro.mean() == pytest.approx(f1_score(target, found, average="micro"), abs=1e-12)
+    assert of_labels('["b", "a"]') == {"a", "b"}

@@ -81,6 +81,27 @@ def _questions(draw: random.Random, unanswered: int = 0) -> str:
     return json.dumps({"version": "x", "data": [{"title": "t", "paragraphs": paragraphs}]})
 
 
+def _topics(draw: random.Random) -> list[dict[str, Any]]:
+    """Each of three labels where its words are; some rows have none."""
+    rows = []
+    for _ in range(COUNT):
+        labels = [label for label in tiny.LABELS["shape-topics"] if draw.random() < 0.35]
+        telling = [f"{label}{number}" for label in labels for number in (0, 1)]
+        rows.append({"text": words(draw, *telling), "topics": labels[::-1]})
+    return rows
+
+
+def _values(draw: random.Random) -> list[dict[str, Any]]:
+    """How many of four words are red and not green."""
+    rows = []
+    for _ in range(COUNT):
+        red = draw.randrange(5)
+        colors = ["red"] * red + ["green"] * (4 - red)
+        telling = [f"{color}{draw.randrange(6)}" for color in colors]
+        rows.append({"text": words(draw), "other": words(draw, *telling), "score": red + 0.5})
+    return rows
+
+
 def _lines(rows: list[dict[str, Any]]) -> str:
     return "\n".join(map(json.dumps, rows)) + "\n"
 
@@ -88,15 +109,23 @@ def _lines(rows: list[dict[str, Any]]) -> str:
 TABLES: dict[str, Callable[[random.Random], str]] = {
     "pairs.jsonl": lambda draw: _lines(_pairs(draw)),
     "sentences.conll": _sentences,
+    "topics.jsonl": lambda draw: _lines(_topics(draw)),
+    "values.jsonl": lambda draw: _lines(_values(draw)),
     "questions.json": partial(_questions, unanswered=2),
 }
 COLUMNS = {
+    "multi-label": {"text": "text", "labels": "topics"},
+    "regression": {"text": "other", "value": "score"},
+    "pair-regression": {"text": "text", "text_pair": "other", "value": "score"},
     "pair-classification": {"text": "premise", "text_pair": "hypothesis", "label": "label"},
 }
 DATA = {
     "pair-classification": ("pairs.jsonl", "table"),
     "token-classification": ("sentences.conll", "conll"),
     "extractive-qa": ("questions.json", "squad"),
+    "multi-label": ("topics.jsonl", "table"),
+    "regression": ("values.jsonl", "table"),
+    "pair-regression": ("values.jsonl", "table"),
 }
 """By kind: the file, and what reads it."""
 
@@ -122,12 +151,7 @@ def make(folder: Path, own: Path, target: str) -> None:
     params["cases"] = {CASE: {"model": "bert", "targets": [target], "retain": retain}}
     base = params["runs"]["full"]
     full = {**base, "case": CASE, "teacher": f"models/base/{CASE}.json", "head": "probe"}
-    params["runs"] = {"full": full, "lora": {**full, **_lora(params)}}
-    params["variants"] = {"full": ["wise-0.5"], "lora": []}
+    params["runs"] = {"full": full}
+    params["variants"] = {"full": ["wise-0.5"]}
     params["evaluation"]["precision"] = "fp32"
     tiny.write_params(folder, params)
-
-
-def _lora(params: dict[str, Any]) -> dict[str, Any]:
-    kept = ("methods", "learning_rate", "precision")
-    return {**{key: params["runs"]["lora"][key] for key in kept}, "head": "random"}

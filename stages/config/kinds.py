@@ -8,6 +8,9 @@ ANSWERS = {
         "pair-classification",
         "token-classification",
         "extractive-qa",
+        "multi-label",
+        "regression",
+        "pair-regression",
     ),
     "causal": (
         "multiple-choice",
@@ -29,11 +32,15 @@ HEADS = {
     "pair-classification": "classes",
     "token-classification": "words",
     "extractive-qa": "span",
+    "multi-label": "labels",
+    "regression": "value",
+    "pair-regression": "value",
 }
 """Kinds that an encoder answers by a linear head, a trained one or a probe; and what that gives.
 
 classes: a softmax over labels, of each text. words: the same of each word. span:
-a softmax over tokens, for an answer's first one and one for its last.
+a softmax over tokens, for an answer's first one and one for its last. labels: a sigmoid for each
+label, of each text. value: a number, of each text.
 """
 WITH_HEAD = tuple(HEADS)
 """Kinds of target that a head is trained for."""

@@ -58,6 +58,8 @@ class Columns(Section):
     text: str | None = None
     text_pair: str | None = None
     label: str | None = None
+    labels: str | None = None
+    value: str | None = None
     query: str | None = None
     document: str | None = None
     context: str | None = None
@@ -140,6 +142,9 @@ Kind = Literal[
     "pair-classification",
     "token-classification",
     "extractive-qa",
+    "multi-label",
+    "regression",
+    "pair-regression",
     "multiple-choice",
     "language-modelling",
     "news-writing",
@@ -163,6 +168,9 @@ FITS: dict[str, tuple[Kind, ...]] = {
         "linear-probe",
         "retrieval",
         "pair-classification",
+        "multi-label",
+        "regression",
+        "pair-regression",
         "multiple-choice",
         "language-modelling",
     ),
@@ -177,6 +185,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "linear-probe": ("text", "label"),
     "retrieval": ("query", "document"),
     "pair-classification": ("text", "text_pair", "label"),
+    "multi-label": ("text", "labels"),
+    "regression": ("text", "value"),
+    "pair-regression": ("text", "text_pair", "value"),
     "multiple-choice": ("context", "choices", "answer"),
     "language-modelling": ("text",),
 }
@@ -235,7 +246,7 @@ class TaskConfig(Section):
                     raise ValueError(
                         f"data.columns.{column} = {name!r}: does not apply to a {self.kind} task"
                     )
-            if self.data.labels is not None and "label" not in needed:
+            if self.data.labels is not None and not {"label", "labels"} & set(needed):
                 raise ValueError(f"data.labels: does not apply to a {self.kind} task")
         return self
 

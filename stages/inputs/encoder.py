@@ -25,12 +25,19 @@ def labels_of(examples: Examples, inputs: Inputs) -> list[Any]:
     """Of each row, by what the head gives.
 
     classes: the index of its label. words: that of each place's tag, or UNKNOWN. span: the places
-    of the first answer's first and last token; 0 and 0 where the window does not hold it.
+    of the first answer's first and last token; 0 and 0 where the window does not hold it. labels: 1
+    or 0 for each. value: in spreads of the train split from its mean.
     """
     if examples.task.head == "words":
         return _tags(examples, inputs)
     if examples.task.head == "span":
         return _spans(examples, inputs)
+    if examples.task.head == "labels":
+        labels = map(set, examples.rows["labels"])
+        return [[float(label in row) for label in examples.task.labels] for row in labels]
+    if examples.task.head == "value":
+        mean, spread = (examples.task.options[key] for key in ("mean", "spread"))
+        return [(float(value) - mean) / spread for value in examples.rows["value"]]
     return examples.targets()
 
 

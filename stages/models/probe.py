@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import softmax
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
@@ -38,12 +39,13 @@ class Sample:
     """What a probe is fitted on: of each row features [k, hidden] and labels.
 
     `head`: what it is to give, see stages/config/kinds.py. Of classes and words the labels are k
-    classes, of a span the places of its first and last token among the k.
+    classes, of a span the places of its first and last token among the k; of labels 0 or 1 for each
+    label there is, of a value the value.
     """
 
     head: str
     features: Sequence[Floats]
-    labels: Sequence[Ints]
+    labels: Sequence[NDArray[Any]]
 
     @classmethod
     def of(cls, head: str, features: Sequence[Floats], labels: Iterable[ArrayLike]) -> "Sample":
@@ -61,7 +63,7 @@ class Sample:
     @property
     def varied(self) -> bool:
         """Whether there is something to tell apart."""
-        if self.head == "span":
+        if self.head in ("span", "labels", "value"):
             return True
         return len({label for row in self.labels for label in row.tolist()} - {UNKNOWN}) > 1
 
@@ -69,7 +71,11 @@ class Sample:
         """Raises ValueError where it is not `varied`."""
         if self.head == "span":
             return fit_span(self.features, np.stack(self.labels))
+        if self.head == "labels":
+            return fit_labels(np.concatenate(self.features), np.stack(self.labels))
         features, labels = np.concatenate(self.features), np.concatenate(self.labels)
+        if self.head == "value":
+            return fit_value(features, labels)
         known = labels != UNKNOWN
         if not known.all():
             features, labels = features[known], labels[known]
@@ -101,6 +107,31 @@ def fit_probe(embeddings: Floats, labels: Ints, classes: int) -> Probe:
     whole_bias = np.full(classes, -np.inf)
     whole_weight[model.classes_], whole_bias[model.classes_] = weight, bias
     return Probe(whole_weight, whole_bias)
+
+
+def fit_labels(embeddings: Floats, labels: Floats) -> Probe:
+    """A logistic regression for each label, on embeddings [n, hidden] and labels [n, k] of 0 and 1.
+
+    A label that all rows have, or none, gets an infinite bias: their answer.
+    """
+    rows = [_one_label(embeddings, column) for column in labels.T]
+    return Probe(np.stack([weight for weight, _ in rows]), np.array([bias for _, bias in rows]))
+
+
+def _one_label(embeddings: Floats, label: Floats) -> tuple[Floats, float]:
+    if label.min() == label.max():
+        return np.zeros(embeddings.shape[1]), np.inf if label[0] else -np.inf
+    probe = fit_probe(embeddings, label.astype(int), 2)
+    return probe.weight[1] - probe.weight[0], float(probe.bias[1] - probe.bias[0])
+
+
+def fit_value(embeddings: Floats, values: Floats) -> Probe:
+    """Ridge regression of values [n] on embeddings [n, hidden], penalised as `fit_probe`."""
+    mean, spread = _scale(embeddings)
+    model = Ridge(alpha=1 / INVERSE_PENALTY)
+    model.fit((embeddings - mean) / spread, values)
+    weight = model.coef_ / spread
+    return Probe(weight[None], np.array([float(model.intercept_ - weight @ mean)]))
 
 
 def fit_span(features: Sequence[Floats], places: Ints) -> Probe:

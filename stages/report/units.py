@@ -47,6 +47,8 @@ _MEASURED_IN = {
     "hit_at_1": HIT,
     "bits_per_byte": BITS,
     "token_f1": Unit("% token F1", "points", 100, 1),
+    "micro_f1": Unit("% micro F1", "points", 100, 1),
+    "spearman": Unit("Spearman, x 100", "points", 100, 1),
     "entity_f1": Unit("% entity F1", "points", 100, 1),
 }
 

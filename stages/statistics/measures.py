@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from stages.statistics.arrays import Floats
+from stages.statistics.ranks import spearman
 from stages.statistics.score_interval import OfDifferences, interval_for
-from stages.statistics.sets import micro_f1, of_tags
+from stages.statistics.sets import micro_f1, of_labels, of_tags
 from stages.statistics.squad import exact_matches
 
 
@@ -37,12 +38,16 @@ class Measure:
 
 ACCURACY = Measure("accuracy")
 BITS_PER_BYTE = Measure("bits_per_byte", of_text=True)
+SPEARMAN = Measure("spearman", of_all=spearman, least=-1.0)
 MEASURES = {
     "classification": ACCURACY,
     "linear-probe": ACCURACY,
     "retrieval": Measure("hit_at_1"),
     "pair-classification": ACCURACY,
     "token-classification": Measure("entity_f1", of_all=partial(micro_f1, items=of_tags)),
+    "multi-label": Measure("micro_f1", of_all=partial(micro_f1, items=of_labels)),
+    "regression": SPEARMAN,
+    "pair-regression": SPEARMAN,
     "extractive-qa": Measure("token_f1", also=(("exact_match", exact_matches),)),
     "multiple-choice": ACCURACY,
     "language-modelling": BITS_PER_BYTE,

@@ -20,6 +20,9 @@ COLUMNS = {
     "pair-classification": ("text", "text_pair", "label"),
     "token-classification": ("text", "tokens", "tags"),
     "extractive-qa": ("question", "context", "answers", "starts"),
+    "multi-label": ("text", "labels"),
+    "regression": ("text", "value"),
+    "pair-regression": ("text", "text_pair", "value"),
     "multiple-choice": ("context", "choices", "answer"),
     "language-modelling": ("prompt", "text"),
     "news-writing": ("prompt", "text"),
@@ -35,6 +38,9 @@ TEXTS = {
     "pair-classification": ("text", "text_pair"),
     "token-classification": ("text",),
     "extractive-qa": ("question", "context"),
+    "multi-label": ("text",),
+    "regression": ("text",),
+    "pair-regression": ("text", "text_pair"),
     "multiple-choice": ("context",),
     "language-modelling": ("text",),
     "news-writing": ("text",),
@@ -46,7 +52,11 @@ TEXTS = {
 Documents of lm-eval are told apart as a whole: see stages/tasks/lm_eval_rows.py.
 """
 
-SHARED = {"pair-classification": "text", "extractive-qa": "context"}
+SHARED = {
+    "pair-classification": "text",
+    "pair-regression": "text",
+    "extractive-qa": "context",
+}
 """Kinds whose texts are compared together, as one: a premise stands in several rows. The column
 named is the text that rows share; where a table has no `group`, it is the group."""
 
@@ -73,7 +83,7 @@ class Task:
     @property
     def outputs(self) -> int:
         """Of its head; 0 where it has none."""
-        return {None: 0, "span": 2}.get(self.head, len(self.labels))
+        return {None: 0, "span": 2, "value": 1}.get(self.head, len(self.labels))
 
     @property
     def labelled(self) -> bool:

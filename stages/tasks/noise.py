@@ -15,6 +15,9 @@ NOISED = {
     "retrieval": "query",
     "pair-classification": "text_pair",
     "extractive-qa": "question",
+    "multi-label": "text",
+    "regression": "text",
+    "pair-regression": "text_pair",
     "multiple-choice": "context",
     "instruction-following": "prompt",
 }

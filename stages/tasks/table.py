@@ -1,5 +1,6 @@
 """Rows of one's own: csv, jsonl or parquet, from a file or from a data set of the hub."""
 
+import math
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
@@ -78,16 +79,42 @@ def _read(source: Source, name: str, config: Table) -> list[Cells]:
 
 def _cell(role: str, row: Row, number: int, column: str) -> Any:
     value = row[column]
-    if role == "choices":
+    if role in ("choices", "labels"):
         if not isinstance(value, list):
             raise WrongCellError(number, column, "is no list of texts, as jsonl and parquet have")
         return [text_of(choice, number, column).strip() for choice in value]
     text = text_of(value, number, column)
+    if role == "value":
+        return _number(text, number, column)
     if role == "answer":
         if not text.isascii() or not text.isdigit():
             raise WrongCellError(number, column, f"{text[:40]!r}: give the right choice's number")
         return int(text[:9])
     return text
+
+
+def _number(text: str, number: int, column: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise WrongCellError(number, column, f"{text[:40]!r}: give a number") from None
+    if not math.isfinite(value):
+        raise WrongCellError(number, column, f"{text[:40]!r}: give a finite number")
+    return value
+
+
+def _labels(cells: Cells, config: Table) -> tuple[str, str] | None:
+    """In order of their names, none twice: labels have no order."""
+    if "labels" not in cells:
+        return None
+    found = cells["labels"]
+    cells["labels"] = sorted(set(found))
+    if "" in found:
+        return "labels", "holds an empty label"
+    strange = [label for label in found if config.labels and label not in config.labels]
+    if strange:
+        return "labels", f"{strange[0][:60]!r} is none of data.labels"
+    return None
 
 
 def _label(cells: Cells, config: Table) -> tuple[str, str] | None:
@@ -130,6 +157,7 @@ def _choices(cells: Cells, _: Table) -> tuple[str, str] | None:
 
 CHECKS: tuple[Callable[[Cells, Table], tuple[str, str] | None], ...] = (
     _label,
+    _labels,
     _document,
     _choices,
 )

@@ -67,6 +67,9 @@ class EncoderTrainee(Trainee):
         logits = self.classify(pooled)
         if logits is None or rows.labels is None:
             return Output(losses.contrastive(*vectors), pooled, owner)
+        if rows.head in losses.OF_TEXTS:
+            wanted = torch.tensor([rows.labels[i] for i in indices], device=self.device)
+            return Output(losses.OF_TEXTS[rows.head](logits, wanted), pooled, owner, logits)
         labels = torch.tensor([rows.labels[i] for i in indices], device=self.device)
         smoothing = self.smoothing if self.training else 0.0
         found = losses.classification(logits, labels, smoothing)

@@ -49,3 +49,18 @@ def spans(logits: Tensor, counts: Sequence[int], places: Tensor) -> Tensor:
     return torch.stack(
         [functional.cross_entropy(row.T, right, reduction="sum") for row, right in each]
     )
+
+
+def labels(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Binary cross-entropy of logits [n, k] against 0 and 1 [n, k], the mean over labels -> [n]."""
+    each = functional.binary_cross_entropy_with_logits(logits.float(), wanted, reduction="none")
+    return each.mean(dim=1)
+
+
+def value(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Squared error of [n, 1] against [n] -> [n]."""
+    return (logits.float()[:, 0] - wanted).square()
+
+
+OF_TEXTS = {"labels": labels, "value": value}
+"""By what a head gives."""

@@ -27,10 +27,13 @@ AUGMENTED = {
     "classification": "text",
     "linear-probe": "text",
     "pair-classification": "text_pair",
+    "multi-label": "text",
     "multiple-choice": "context",
 }
 """The column that is said in other words, by kind of task."""
 REFUSED = {
+    "regression": "how far an edit moves its value is not known",
+    "pair-regression": "how far an edit moves its value is not known",
     "extractive-qa": "its answer stands at a place of its context",
     "token-classification": "its tags belong to its words as they are",
     "retrieval": "two rows of one document would be each other's negatives",

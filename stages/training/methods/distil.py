@@ -13,7 +13,7 @@ from stages.training.objective import Batch, Term
 from stages.training.subject import Subject
 from stages.training.teacher import Teacher, divergence, load_teacher, teach
 
-NO_CLASSES = ("span",)
+NO_CLASSES = ("span", "labels", "value")
 """What heads give that is no softmax over classes: see HEADS."""
 
 
