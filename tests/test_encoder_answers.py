@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score
 
 from stages.config.tasks import Table
 from stages.errors import UserError
-from stages.models.probe import INVERSE_PENALTY, Sample
+from stages.models.probe import INVERSE_PENALTY, UNKNOWN, Sample, fit_probe
 from stages.scoring.answers import best_constant_f1, multi_label_records, value_records
 from stages.sources.pinned import open_source
 from stages.storage import sha256_path
@@ -45,9 +45,23 @@ def test_a_probe_of_labels_is_a_regression_for_each() -> None:
         np.testing.assert_allclose(
             probe.logits(EMBEDDED)[:, at], model.decision_function(SCALED), atol=1e-4
         )
-    # Labels that all rows have, or none.
-    assert np.isposinf(probe.logits(EMBEDDED)[:, 2]).all()
-    assert np.isneginf(probe.logits(EMBEDDED)[:, 3]).all()
+    # Labels that all rows have, or none: 60.5 to 0.5.
+    np.testing.assert_allclose(probe.logits(EMBEDDED)[:, 2], np.log(121))
+    np.testing.assert_allclose(probe.logits(EMBEDDED)[:, 3], -np.log(121))
+
+
+def test_a_probe_of_words_passes_over_unknown_tags_and_forbids_none() -> None:
+    features = [EMBEDDED[:40], EMBEDDED[40:]]
+    tags = (EMBEDDED[:, 0] > 3).astype(int)
+    tags[[3, 50]] = UNKNOWN
+    probe = Sample.of("words", features, [tags[:40], tags[40:]]).fit(3)
+    known = tags != UNKNOWN
+    expected = fit_probe(EMBEDDED[known], tags[known], 3)
+    np.testing.assert_array_equal(probe.weight, expected.weight)
+    np.testing.assert_array_equal(probe.bias[:2], expected.bias[:2])
+    assert np.isfinite(probe.bias).all()
+    assert probe.probabilities(EMBEDDED)[:, 2].max() < 1e-6
+    assert not Sample.of("words", features, [tags[:40] * 0, [UNKNOWN] * 20]).varied
 
 
 def test_a_probe_of_values_is_ridge_regression() -> None:

@@ -2,12 +2,14 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
 import tiny_kinds
+import tiny_training
 import torch
 import transformers
 
@@ -15,6 +17,7 @@ from stages.models.encoder import Tokenizer, embed, load_encoder, longest_input
 from stages.records import read_records
 from stages.storage import read_json
 from stages.tasks.splitting import split_rows
+from stages.training.methods.augment import AUGMENTED, REFUSED
 
 MEASURES = {
     "pair-classification": "accuracy",
@@ -96,3 +99,32 @@ def test_the_texts_of_a_pair_are_told_apart(tmp_path: Path) -> None:
     # The longer text is cut first.
     assert tokenizer.pairs([first], [second], 6).ids[0] == [*inputs.ids[0][:3], *inputs.ids[0][4:]]
     assert tokenizer.truncated([first, second], [second, first], max_length=6) == 2
+
+
+@pytest.mark.parametrize(
+    ("methods", "target", "said"),
+    [
+        ({"balance": {"by": "weights"}}, "token-classification", "works on labels"),
+        ({"label-smoothing": {"share": 0.1}}, "multi-label", "works on labels"),
+        ({"augment": {"swap": 0.1, "copies": 1}}, "extractive-qa", "stands at a place"),
+        ({"augment": {"swap": 0.1, "copies": 1}}, "pair-regression", "is not known"),
+        ({"augment": {"swap": 0.1, "copies": 1}}, "token-classification", "as they are"),
+        (
+            {"distil": {"weight": 1.0, "temperature": 2.0}},
+            "extractive-qa",
+            "has no classes to be unsure of; classification would fit",
+        ),
+    ],
+)
+def test_a_method_that_does_not_fit_a_kind_says_so(
+    methods: dict[str, Any], target: str, said: str
+) -> None:
+    teacher = {"teacher": "models/tuned/elder"} if "distil" in methods else {}
+    (reason,) = tiny_training.misfit(methods, target=target, **teacher)
+    assert said in reason
+
+
+@pytest.mark.parametrize("kind", tiny_kinds.DATA)
+def test_every_edit_that_a_kind_allows_is_made(kind: str) -> None:
+    """A kind is edited, or refused: none is forgotten."""
+    assert (kind in AUGMENTED) != (kind in REFUSED)

@@ -79,7 +79,15 @@ class Sample:
         known = labels != UNKNOWN
         if not known.all():
             features, labels = features[known], labels[known]
-        return fit_probe(features, labels, outputs)
+        probe = fit_probe(features, labels, outputs)
+        return _bounded(probe) if self.head == "words" else probe
+
+
+def _bounded(probe: Probe) -> Probe:
+    """With a probability of next to 0, rather than 0, for a class without a row: a tag may stand in
+    the cut ends of sentences alone, and a head that says never cannot learn better."""
+    lowest = probe.bias[np.isfinite(probe.bias)].min() + np.log(TINY)
+    return Probe(probe.weight, np.where(np.isfinite(probe.bias), probe.bias, lowest))
 
 
 TINY = 1e-12  # keeps embeddings that are all the same from being divided by zero
@@ -112,7 +120,8 @@ def fit_probe(embeddings: Floats, labels: Ints, classes: int) -> Probe:
 def fit_labels(embeddings: Floats, labels: Floats) -> Probe:
     """A logistic regression for each label, on embeddings [n, hidden] and labels [n, k] of 0 and 1.
 
-    A label that all rows have, or none, gets an infinite bias: their answer.
+    A label that all rows have, or none, gets a bias alone: the log odds with half a row more on
+    either side.
     """
     rows = [_one_label(embeddings, column) for column in labels.T]
     return Probe(np.stack([weight for weight, _ in rows]), np.array([bias for _, bias in rows]))
@@ -120,7 +129,8 @@ def fit_labels(embeddings: Floats, labels: Floats) -> Probe:
 
 def _one_label(embeddings: Floats, label: Floats) -> tuple[Floats, float]:
     if label.min() == label.max():
-        return np.zeros(embeddings.shape[1]), np.inf if label[0] else -np.inf
+        odds = (label.sum() + 0.5) / (len(label) - label.sum() + 0.5)
+        return np.zeros(embeddings.shape[1]), float(np.log(odds))
     probe = fit_probe(embeddings, label.astype(int), 2)
     return probe.weight[1] - probe.weight[0], float(probe.bias[1] - probe.bias[0])
 

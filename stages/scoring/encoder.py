@@ -79,8 +79,9 @@ class EncoderScorer:
 
     def _sample(self, examples: Examples) -> Sample:
         inputs = read(examples, self.tokenizer)
-        labels = labels_of(examples, inputs)
-        return Sample.of(examples.task.head or "", self._features(inputs), labels)
+        head, labels = examples.task.head, labels_of(examples, inputs)
+        assert head is not None
+        return Sample.of(head, self._features(inputs), labels)
 
     def _features(self, inputs: Inputs) -> list[Floats]:
         """What a head sees of each row."""

@@ -111,7 +111,8 @@ class EncoderTrainee(Trainee):
         if self.head is None or rows.labels is None:
             return
         seen = features(self.encoder, rows.texts[0], self.pad_id, PROBE_TOKENS)
-        sample = Sample.of(rows.head or "", seen, rows.labels)
+        assert rows.head is not None
+        sample = Sample.of(rows.head, seen, rows.labels)
         if sample.varied:
             self.set_head(sample.fit(self.head.out_features))
 
