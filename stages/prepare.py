@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from stages import errors
 from stages.config.cases import read_case
 from stages.config.models import read_model
@@ -11,7 +13,8 @@ from stages.config.seed import read_seed
 from stages.config.tasks import OPTIONS, TaskConfig, read_tasks
 from stages.models.manifest import make_manifest
 from stages.storage import atomic_directory, write_json
-from stages.tasks.examples import SPLITS, TEXTS, Examples, Task, path_of, write_examples
+from stages.tasks.examples import SPLITS, Examples, Task, compared, path_of, write_examples
+from stages.tasks.learned import labels_of_train, options_of_train
 from stages.tasks.overlap import MOST, overlapping
 from stages.tasks.reading import read_split
 from stages.tasks.splitting import Split, drop_unknown_labels
@@ -20,15 +23,20 @@ FOUND = ("source", "metric")
 """What the card says of an lm-eval task, though params.yaml may leave it to the task's YAML."""
 
 
+def _compared(rows: pd.DataFrame, kind: str) -> tuple[tuple[str, ...], pd.DataFrame]:
+    texts = compared(rows, kind)
+    return tuple(map(str, texts.columns)), texts
+
+
 def _remove_overlap(
     configs: dict[str, TaskConfig], splits: dict[str, Split]
 ) -> dict[str, dict[str, int]]:
     """Take overlapping rows out of every train split; return how many, by task and kind."""
-    columns = {name: TEXTS[config.kind] for name, config in configs.items()}
-    found = overlapping(
-        {name: (columns[name], split.rows["train"]) for name, split in splits.items()},
-        {name: (columns[name], split.rows["test"]) for name, split in splits.items()},
+    train, test = (
+        {name: _compared(split.rows[part], configs[name].kind) for name, split in splits.items()}
+        for part in ("train", "test")
     )
+    found = overlapping(train, test)
     for name, split in splits.items():
         hit = found[name]["exact"] | found[name]["13-gram"]
         split.rows["train"] = split.rows["train"][~hit].reset_index(drop=True)
@@ -44,10 +52,11 @@ def _remove_overlap(
 
 
 def _task(name: str, config: TaskConfig, split: Split) -> Task:
-    labels = sorted(set(split.rows["train"]["label"])) if "label" in split.rows["train"] else []
+    labels = labels_of_train(name, split.rows["train"])
     options: dict[str, Any] = {
         option: getattr(config, option) for option in OPTIONS.get(config.kind, ())
     }
+    options |= options_of_train(name, split.rows["train"])
     if config.judge:
         options["judge"] = make_manifest(read_model(config.judge))
     return Task(name, config.kind, config.max_length, tuple(labels), options | split.options)

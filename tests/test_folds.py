@@ -12,6 +12,7 @@ import tiny
 from stages import check, finetune
 from stages.config.evaluation import read_evaluation
 from stages.errors import UserError
+from stages.inputs.encoder import read
 from stages.models.base import materialise
 from stages.models.loading import EncoderModel, load
 from stages.models.probe import fit_probe
@@ -146,8 +147,8 @@ def _base_probe_is_fitted_without_the_fold(records: pd.DataFrame, train: Example
     assert isinstance(scorer, EncoderScorer)
     kept, held = held_out(train, FOLDS, 0, 0)
     labels = np.asarray(kept.targets())
-    probe = fit_probe(scorer._embed(kept), labels, len(train.task.labels))
-    said = probe.probabilities(scorer._embed(held)).argmax(axis=1)
+    probe = fit_probe(scorer._embed(read(kept, scorer.tokenizer)), labels, len(train.task.labels))
+    said = probe.probabilities(scorer._embed(read(held, scorer.tokenizer))).argmax(axis=1)
     chosen = records[(records["variant"] == "fold-base") & (records["split"] == "fold-0")]
     found = chosen[chosen["seed"] == 0].set_index("example_id")["prediction"]
     expected = [train.task.labels[one] for one in said]

@@ -21,12 +21,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages import check, errors, verify
-from stages.config.tasks import Table
+from stages.config.tasks import Conll, Squad, Table
 from stages.records import SCHEMA, read_records, read_table, write_records
 from stages.sources.archive import Archive
 from stages.sources.pinned import open_source
 from stages.storage import read_json, sha256_file
 from stages.tasks.cells import REFUSED
+from stages.tasks.conll import read_conll
+from stages.tasks.squad import read_squad
 from stages.tasks.table import read_table_rows
 
 # Tables of one's own
@@ -75,6 +77,59 @@ def test_tables_of_ones_own(
 
     each()
     fault(f"a damaged {suffix} table, by fuzzing", OUTCOME.format(EXAMPLES))
+
+
+CONLL = "-DOCSTART- -X- O\n\nEU NNP B-ORG\nrejects VBZ O\n\nPéter\tNNP\tB-PER\n\n".encode()
+ASKED = {
+    "data": [
+        {
+            "title": "t",
+            "paragraphs": [
+                {
+                    "context": "The Normans gave their name to Normandy, a région in France.",
+                    "qas": [
+                        {
+                            "question": "Which région?",
+                            "id": "1",
+                            "answers": [{"text": "Normandy", "answer_start": 31}],
+                        },
+                        {"question": "Who?", "id": "2", "answers": [], "is_impossible": True},
+                    ],
+                }
+            ],
+        }
+    ]
+}
+
+
+def test_conll_and_squad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sound = {"conll": CONLL, "squad": json.dumps(ASKED, ensure_ascii=False).encode()}
+
+    def bad(reader: str) -> st.SearchStrategy[bytes]:
+        return damaged([sound[reader]])
+
+    @fuzz(2 * EXAMPLES)
+    @given(
+        st.sampled_from(sorted(sound)).flatmap(lambda r: st.tuples(st.just(r), damaged([sound[r]])))
+    )
+    def each(given: tuple[str, bytes]) -> None:
+        reader, content = given
+        path = Path("file")
+        path.write_bytes(content)
+        pin = {"source": f"file:{path}", "sha256": sha256_file(path)}
+        source = open_source(**pin)
+        config = {"reader": reader, **pin}
+        if reader == "conll":
+            rows = told(lambda: read_conll(source, Conll.model_validate(config)))
+        else:
+            rows = told(lambda: read_squad(source, Squad.model_validate(config)))
+        if rows is not None:
+            assert len(rows)
+            texts = rows["text" if reader == "conll" else "context"]
+            assert not any(REFUSED.search(text) for text in texts)
+
+    each()
 
 
 # Archives

@@ -275,5 +275,5 @@ def test_targets_that_do_not_fit() -> None:
         ("news-writing", "its text is what is learned, and so would the edits be"),
     ):
         (found,) = toy.misfit({"augment": EDITS}, target=target)
-        fitting = "classification, linear-probe, multiple-choice"
+        fitting = "classification, linear-probe, pair-classification, multi-label, multiple-choice"
         assert found == f"target: {reason}; what would fit: targets of the kinds {fitting}"

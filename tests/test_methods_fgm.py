@@ -49,7 +49,7 @@ def test_the_loss_of_moved_embeddings(own: Path) -> None:
     subject, objective = make(own / "model")
     (stream,) = subject.targets
     assert isinstance(stream.rows, EncoderRows) and stream.rows.labels
-    ids, mask = pad(stream.rows.texts[0][:6], 0, torch.device("cpu"))
+    ids, mask = pad(stream.rows.texts[0].ids[:6], 0, torch.device("cpu"))
     labels = torch.tensor(stream.rows.labels[:6])
 
     def losses(embedded: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ def test_a_move_is_as_long_as_epsilon_and_padding_stays(own: Path) -> None:
     subject, _ = make(own / "model")
     (stream,) = subject.targets
     assert isinstance(stream.rows, EncoderRows)
-    stream.rows.texts[0][2] = stream.rows.texts[0][2][:5]
+    stream.rows.texts[0].ids[2] = stream.rows.texts[0].ids[2][:5]
     batch = a_batch(subject)
     (move,) = adversarial(batch, embeddings(subject), EPSILON)
     assert move.flatten(1).norm(dim=1).tolist() == pytest.approx([EPSILON] * 6)

@@ -173,7 +173,7 @@ def test_a_distilled_students_loss_by_hand(taught: Path, encoder: Path) -> None:
     chosen = stream.batch(4, 0, 0)
     expected = 0.0
     for row in chosen:
-        ids = torch.tensor([stream.rows.texts[0][row]])  # type: ignore[attr-defined]
+        ids = torch.tensor([stream.rows.texts[0].ids[row]])  # type: ignore[attr-defined]
         with torch.no_grad():
             vector = loaded.encoder(ids, torch.ones_like(ids))  # type: ignore[union-attr]
             head = loaded.heads[small.LABELLED]  # type: ignore[union-attr]

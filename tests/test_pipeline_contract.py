@@ -31,7 +31,7 @@ FLOORS = (
     ("config",),
     ("sources", "records", "provenance"),
     ("models", "tasks", "statistics"),
-    ("variants",),
+    ("inputs", "variants"),
     ("drift", "scoring", "training", "diagnosis", "report"),
     ("check",),
     (*SCRIPTS, "branches", "export", "gate", "improve", "new", "study", "sweep", "verify"),

@@ -1,7 +1,17 @@
 """Kinds of model and of task: which fit, which can be learned."""
 
 ANSWERS = {
-    "encoder": ("classification", "linear-probe", "retrieval"),
+    "encoder": (
+        "classification",
+        "linear-probe",
+        "retrieval",
+        "pair-classification",
+        "token-classification",
+        "extractive-qa",
+        "multi-label",
+        "regression",
+        "pair-regression",
+    ),
     "causal": (
         "multiple-choice",
         "language-modelling",
@@ -16,7 +26,25 @@ UNTAUGHT = {
     "lm-eval": "lm-eval says how to ask and judge, not what to learn from; list it under retain",
 }
 """Kinds that no model can be tuned for, and why."""
-AVERAGED = ("classification", "linear-probe", "multiple-choice")
-"""Kinds whose records have probabilities that the models of an ensemble can be averaged by."""
-WITH_HEAD = ("classification", "linear-probe")
+HEADS = {
+    "classification": "classes",
+    "linear-probe": "classes",
+    "pair-classification": "classes",
+    "token-classification": "words",
+    "extractive-qa": "span",
+    "multi-label": "labels",
+    "regression": "value",
+    "pair-regression": "value",
+}
+"""Kinds that an encoder answers by a linear head, a trained one or a probe; and what that gives.
+
+classes: a softmax over labels, of each text. words: the same of each word. span:
+a softmax over tokens, for an answer's first one and one for its last. labels: a sigmoid for each
+label, of each text. value: a number, of each text.
+"""
+WITH_HEAD = tuple(HEADS)
 """Kinds of target that a head is trained for."""
+LABELLED = ("classification", "linear-probe", "pair-classification")
+"""Kinds whose examples have one label each."""
+AVERAGED = (*LABELLED, "multiple-choice")
+"""Kinds whose records have probabilities that the models of an ensemble can be averaged by."""

@@ -56,7 +56,10 @@ class Made(Section):
 
 class Columns(Section):
     text: str | None = None
+    text_pair: str | None = None
     label: str | None = None
+    labels: str | None = None
+    value: str | None = None
     query: str | None = None
     document: str | None = None
     context: str | None = None
@@ -67,13 +70,10 @@ class Columns(Section):
     id: str | None = None
 
 
-class Table(Pin):
-    """Rows of one's own: csv, jsonl or parquet."""
+class Files(Pin):
+    """A source's files by split, or one that is split here; None where it has one only."""
 
-    reader: Literal["table"]
     files: dict[Literal["all", "train", "validation", "test"], str] | None = None
-    columns: Columns
-    labels: Annotated[tuple[str, ...], Field(strict=False, min_length=2)] | None = None
 
     @model_validator(mode="after")
     def _files_cover_all(self) -> Self:
@@ -85,6 +85,28 @@ class Table(Pin):
         if "all" in names and len(names) > 1:
             raise ValueError(f"files = {sorted(names)}: `all` stands alone")
         return self
+
+
+class Table(Files):
+    """Rows of one's own: csv, jsonl or parquet."""
+
+    reader: Literal["table"]
+    columns: Columns
+    labels: Annotated[tuple[str, ...], Field(strict=False, min_length=2)] | None = None
+
+
+class Conll(Files):
+    """Sentences of tagged words. `token`, `tag`: their columns, from 0; from the last, -1."""
+
+    reader: Literal["conll"]
+    token: Annotated[int, Field(ge=-100, le=99)] = 0
+    tag: Annotated[int, Field(ge=-100, le=99)] = -1
+
+
+class Squad(Files):
+    """SQuAD's JSON, version 1.1 or 2.0."""
+
+    reader: Literal["squad"]
 
 
 class LmEval(Section):
@@ -117,6 +139,12 @@ Kind = Literal[
     "classification",
     "linear-probe",
     "retrieval",
+    "pair-classification",
+    "token-classification",
+    "extractive-qa",
+    "multi-label",
+    "regression",
+    "pair-regression",
     "multiple-choice",
     "language-modelling",
     "news-writing",
@@ -139,9 +167,15 @@ FITS: dict[str, tuple[Kind, ...]] = {
         "classification",
         "linear-probe",
         "retrieval",
+        "pair-classification",
+        "multi-label",
+        "regression",
+        "pair-regression",
         "multiple-choice",
         "language-modelling",
     ),
+    "conll": ("token-classification",),
+    "squad": ("extractive-qa",),
     "lm-eval": ("lm-eval",),
 }
 """The kinds of task that the rows of a reader can be."""
@@ -150,10 +184,16 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "classification": ("text", "label"),
     "linear-probe": ("text", "label"),
     "retrieval": ("query", "document"),
+    "pair-classification": ("text", "text_pair", "label"),
+    "multi-label": ("text", "labels"),
+    "regression": ("text", "value"),
+    "pair-regression": ("text", "text_pair", "value"),
     "multiple-choice": ("context", "choices", "answer"),
     "language-modelling": ("text",),
 }
 """The columns that a table of one's own needs, by kind."""
+OPTIONAL = ("group", "slice", "id")
+"""Those that any table may name."""
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "news-writing": ("max_new_tokens", "texts_per_topic", "judge"),
@@ -175,6 +215,8 @@ class TaskConfig(Section):
         | HumanEval
         | Made
         | Table
+        | Conll
+        | Squad
         | LmEval,
         Field(discriminator="reader"),
     ]
@@ -196,7 +238,7 @@ class TaskConfig(Section):
             raise ValueError(f"train: missing: a {self.kind} task needs it")
         if isinstance(self.data, Table):
             needed = COLUMNS[self.kind]
-            for column in ("query", "document", "text", "label", "context", "choices", "answer"):
+            for column in (one for one in Columns.model_fields if one not in OPTIONAL):
                 name = getattr(self.data.columns, column)
                 if column in needed and name is None:
                     raise ValueError(f"data.columns.{column}: missing: a {self.kind} task needs it")
@@ -204,7 +246,7 @@ class TaskConfig(Section):
                     raise ValueError(
                         f"data.columns.{column} = {name!r}: does not apply to a {self.kind} task"
                     )
-            if self.data.labels is not None and "label" not in needed:
+            if self.data.labels is not None and not {"label", "labels"} & set(needed):
                 raise ValueError(f"data.labels: does not apply to a {self.kind} task")
         return self
 

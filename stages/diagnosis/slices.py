@@ -12,7 +12,6 @@ from stages.statistics.intervals import Interval
 from stages.statistics.measures import Measure, values
 from stages.statistics.paired import holm, sign_flip
 from stages.statistics.rows import rows_in_order
-from stages.statistics.score_interval import mean_interval, paired_interval
 
 FEWEST = 10
 """Examples of a slice that is looked at."""
@@ -70,7 +69,6 @@ def lost_slices(
     for task, measure in measures.items():
         rows = rows_in_order(base, task)
         worse = _worse(rows, run, task, measure)
-        interval = mean_interval if measure.of_text else paired_interval
         for cut, names in cuts(rows):
             parts = names.groupby(names.to_numpy()).indices
             if not 1 < len(parts) <= MOST_NAMES:
@@ -82,8 +80,11 @@ def lost_slices(
                 key = (task, cut, str(name))
                 text = "\x1f".join(key)
                 keys[text] = key
-                raw[text] = sign_flip(worse[chosen], groups, draws, seed)
-                found[key] = (len(chosen), interval(worse[chosen], groups, confidence))
+                part = worse[chosen]
+                if measure.of_all:
+                    part = _worse(rows.iloc[chosen], run, task, measure)
+                raw[text] = sign_flip(part, groups, draws, seed)
+                found[key] = (len(chosen), measure.interval(part, groups, confidence))
     adjusted = holm(raw)
     slices = [
         Slice(*key, found[key][0], *_ends(found[key][1]), adjusted[text])
@@ -94,9 +95,12 @@ def lost_slices(
 
 
 def _worse(rows: pd.DataFrame, run: pd.DataFrame, task: str, measure: Measure) -> Floats:
+    """Of the examples in `rows`, those of the base, in their order."""
+    asked = run[run["example_id"].isin(rows["example_id"])]
     seeds = sorted(set(run["seed"]))
     after = np.mean(
-        [values(rows_in_order(run[run["seed"] == seed], task), measure) for seed in seeds], axis=0
+        [values(rows_in_order(asked[asked["seed"] == seed], task), measure) for seed in seeds],
+        axis=0,
     )
     worse: Floats = values(rows, measure) - after
     return -worse if measure.of_text else worse

@@ -1,6 +1,8 @@
 """An encoder: texts to one vector each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,20 @@ class Encoder(nn.Module):
         self.body = body
         self.pooling = pooling
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """[batch, length] token ids and 0/1 mask -> [batch, hidden], in the body's dtype."""
+    def states(self, input_ids: Tensor, attention_mask: Tensor, segments: Tensor | None) -> Tensor:
+        """[batch, length] token ids, 0/1 mask and, of pairs, 0/1 segments -> the last states
+        [batch, length, hidden], in the body's dtype."""
+        given = {} if segments is None else {"token_type_ids": segments}
         hidden: Tensor = self.body(
-            input_ids=input_ids, attention_mask=attention_mask
+            input_ids=input_ids, attention_mask=attention_mask, **given
         ).last_hidden_state
-        hidden = hidden[:, -input_ids.shape[1] :]  # virtual tokens stand in front, and stay out
+        return hidden[:, -input_ids.shape[1] :]  # virtual tokens stand in front, and stay out
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, segments: Tensor | None = None
+    ) -> Tensor:
+        """The same -> [batch, hidden], pooled."""
+        hidden = self.states(input_ids, attention_mask, segments)
         if self.pooling == "cls":
             return hidden[:, 0]
         mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
@@ -55,6 +65,52 @@ def load_encoder(folder: Path, pooling: str) -> Encoder:
     return Encoder(body, pooling).eval()
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """Rows that an encoder reads.
+
+    `segments`: of each row, 0 at the tokens of a pair's first text and 1 at those of its second;
+    None where there are no pairs, or the model does not tell them apart. `places`: of each row, the
+    tokens that are judged by their own states; None where a row is judged by its pooled states.
+    `items`: of each row, what its places stand for. `owners`: the example of each row; None where
+    every example is one row.
+    """
+
+    ids: list[TokenIds]
+    segments: list[TokenIds] | None = None
+    places: list[list[int]] | None = None
+    items: list[list[Any]] | None = None
+    owners: list[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def of(self, rows: Iterable[int]) -> "Inputs":
+        """Some of the rows."""
+        rows = list(rows)
+        segments = self.segments and [self.segments[row] for row in rows]
+        return Inputs([self.ids[row] for row in rows], segments)
+
+    def keys(self) -> list[tuple[tuple[int, ...], ...]]:
+        """Of each row: rows of one key are read alike."""
+        parts = [self.ids] if self.segments is None else [self.ids, self.segments]
+        return list(zip(*(map(tuple, part) for part in parts), strict=True))
+
+    def lengths(self, rows: Iterable[int]) -> list[int]:
+        """Tokens of each of the rows."""
+        return [len(self.ids[row]) for row in rows]
+
+    def batch(
+        self, rows: Iterable[int], pad_id: int, device: torch.device
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Ids, mask and segments of some rows, [rows, longest], as Encoder.states takes them."""
+        rows = list(rows)
+        ids, mask = pad([self.ids[row] for row in rows], pad_id, device)
+        if self.segments is None:
+            return ids, mask, None
+        return ids, mask, pad([self.segments[row] for row in rows], 0, device)[0]
+
+
 class Tokenizer:
     """Texts to token ids, special tokens included, cut at the model's or the task's length."""
 
@@ -70,10 +126,68 @@ class Tokenizer:
             encoded = self._tokenizer(list(texts), truncation=True, max_length=length)
         return list(encoded["input_ids"])
 
-    def truncated(self, texts: Sequence[str], max_length: int) -> int:
-        """How many of the texts are longer than what is read of them."""
+    def pairs(self, texts: Sequence[str], others: Sequence[str], max_length: int) -> Inputs:
+        """Two texts at a time, cut from the end of the longer one first."""
         length = min(max_length, self._longest)
-        return sum(len(row) > length for row in self._tokenizer(list(texts))["input_ids"])
+        with reading_tokenizer(self._folder):
+            encoded = self._tokenizer(list(texts), list(others), truncation=True, max_length=length)
+        return Inputs(list(encoded["input_ids"]), encoded.get("token_type_ids"))
+
+    def words(self, texts: Sequence[Sequence[str]], max_length: int) -> Inputs:
+        """Texts of words each. A place is a word's first token; its item is the word's number.
+
+        A word that is cut off, or that the tokenizer has no token for, has no place.
+        """
+        length = min(max_length, self._longest)
+        with reading_tokenizer(self._folder):
+            encoded = self._tokenizer(
+                list(map(list, texts)),
+                is_split_into_words=True,
+                truncation=True,
+                max_length=length,
+            )
+        places, items = [], []
+        for row in range(len(texts)):
+            words = encoded.word_ids(row)
+            first = {word: at for at, word in reversed(list(enumerate(words))) if word is not None}
+            items.append(sorted(first))
+            places.append([first[word] for word in items[-1]])
+        return Inputs(list(encoded["input_ids"]), None, places, items)
+
+    def windows(self, questions: Sequence[str], contexts: Sequence[str], max_length: int) -> Inputs:
+        """Each question with every part of its context, parts overlapping by a third of the length;
+        of a question, what a third holds. Places: the first token, which stands for no answer, and
+        those of the context. Items: where these begin and end in it, in characters.
+        """
+        length = min(max_length, self._longest)
+        with reading_tokenizer(self._folder):
+            encoded = self._tokenizer(
+                [self._beginning(question, length // 3) for question in questions],
+                list(contexts),
+                truncation="only_second",
+                max_length=length,
+                stride=length // 3,
+                return_overflowing_tokens=True,
+                return_offsets_mapping=True,
+            )
+        places, items = [], []
+        for row, offsets in enumerate(encoded["offset_mapping"]):
+            parts = encoded.sequence_ids(row)
+            places.append([0, *(at for at, part in enumerate(parts) if part == 1)])
+            items.append([(0, 0), *(offsets[at] for at in places[-1][1:])])
+        owners = list(encoded["overflow_to_sample_mapping"])
+        segments = encoded.get("token_type_ids")
+        return Inputs(list(encoded["input_ids"]), segments, places, items, owners)
+
+    def _beginning(self, text: str, tokens: int) -> str:
+        read = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        offsets = read["offset_mapping"]
+        return text if len(offsets) <= tokens else text[: offsets[tokens - 1][1]]
+
+    def truncated(self, *columns: Sequence[str], max_length: int) -> int:
+        """How many of the texts, or pairs of texts, are longer than what is read of them."""
+        length = min(max_length, self._longest)
+        return sum(len(row) > length for row in self._tokenizer(*map(list, columns))["input_ids"])
 
 
 def longest_input(encoder: Encoder) -> int:
@@ -112,14 +226,14 @@ def batches_by_tokens(lengths: Sequence[int], batch_tokens: int) -> Iterator[NDA
 
 @torch.inference_mode()
 def embed(
-    encoder: Encoder, rows: Sequence[TokenIds], pad_id: int, batch_tokens: int
+    encoder: Encoder, rows: Sequence[TokenIds] | Inputs, pad_id: int, batch_tokens: int
 ) -> NDArray[np.float32]:
     """Token ids of n texts -> [n, hidden] in fp32. Raises UserError on a non-finite value."""
-    parameter = next(encoder.parameters())
+    inputs = rows if isinstance(rows, Inputs) else Inputs(list(rows))
+    where = next(encoder.parameters()).device
     found: NDArray[np.float32] | None = None
-    for batch in batches_by_tokens([len(row) for row in rows], batch_tokens):
-        ids, mask = pad([rows[index] for index in batch], pad_id, parameter.device)
-        pooled = encoder(ids, mask).float().cpu().numpy()
+    for batch in batches_by_tokens(inputs.lengths(range(len(rows))), batch_tokens):
+        pooled = encoder(*inputs.batch(batch, pad_id, where)).float().cpu().numpy()
         if found is None:
             found = np.empty((len(rows), pooled.shape[1]), dtype=np.float32)
         found[batch] = pooled
@@ -127,7 +241,35 @@ def embed(
         raise ValueError("no texts to embed")
     hit = np.flatnonzero(~np.isfinite(found).all(axis=1))
     if len(hit):
-        ids, mask = pad([rows[hit[0]]], pad_id, parameter.device)
-        origin = first_wrong_output(encoder, lambda: encoder(ids, mask))
+        wrong = inputs.batch(hit[:1], pad_id, where)
+        origin = first_wrong_output(encoder, lambda: encoder(*wrong))
         raise UserError(not_finite(f"embeddings of {len(hit)} of {len(rows)} texts are", origin))
     return found
+
+
+@torch.inference_mode()
+def place_states(
+    encoder: Encoder, inputs: Inputs, pad_id: int, batch_tokens: int
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Each row and the states [places, hidden] of its places, in fp32, rows in the order in which
+    they are read. Raises UserError on a non-finite value."""
+    assert inputs.places is not None
+    where = next(encoder.parameters()).device
+    for batch in batches_by_tokens(inputs.lengths(range(len(inputs))), batch_tokens):
+        given = inputs.batch(batch, pad_id, where)
+        states = encoder.states(*given).float().cpu().numpy()
+        if not np.isfinite(states[given[1].cpu().numpy() == 1]).all():
+            origin = first_wrong_output(encoder, partial(encoder.states, *given))
+            raise UserError(not_finite(f"states of some of {len(batch)} texts are", origin))
+        for row, of_row in zip(batch.tolist(), states, strict=True):
+            yield row, of_row[inputs.places[row]]
+
+
+def features(
+    encoder: Encoder, inputs: Inputs, pad_id: int, batch_tokens: int
+) -> list[NDArray[np.float32]]:
+    """What a head sees of each row, [k, hidden]: its pooled states, or those of its places."""
+    if inputs.places is None:
+        return list(embed(encoder, inputs, pad_id, batch_tokens)[:, None])
+    found = dict(place_states(encoder, inputs, pad_id, batch_tokens))
+    return [found[row] for row in range(len(inputs))]

@@ -42,7 +42,15 @@ CORRECT = Unit("% correct", "points", 100, 1)
 HIT = Unit("% hit@1", "points", 100, 1)
 BITS = Unit("bits/byte", "bits/byte", 1, 3)
 
-_MEASURED_IN = {"accuracy": CORRECT, "hit_at_1": HIT, "bits_per_byte": BITS}
+_MEASURED_IN = {
+    "accuracy": CORRECT,
+    "hit_at_1": HIT,
+    "bits_per_byte": BITS,
+    "token_f1": Unit("% token F1", "points", 100, 1),
+    "micro_f1": Unit("% micro F1", "points", 100, 1),
+    "spearman": Unit("Spearman, x 100", "points", 100, 1),
+    "entity_f1": Unit("% entity F1", "points", 100, 1),
+}
 
 WRITING = {
     "topic_accuracy": Unit("topic accuracy, %", "points", 100, 1),

@@ -51,7 +51,7 @@ def score_case(
         tasks[splits.task.name] = {
             "kind": splits.task.kind,
             "role": splits.role,
-            "labels": list(splits.task.labels),
+            "labels": list(splits.task.labels) if splits.task.labelled else [],
             "truncated": truncated,
             "metric": splits.task.options.get("metric"),
         }

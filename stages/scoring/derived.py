@@ -32,7 +32,7 @@ def score_variants(
     """Records of each variant and seed; and the bytes of the run and of each variant, see size_of.
 
     `before`, `after`: records of the base and of the run, which are those of a variant that is the
-    same model. Of a labelled target the records at alpha 0 are the base's, and so its probe's.
+    same model. Of a target with a head the records at alpha 0 are the base's, and so its probe's.
     """
     if any(variant.kind == "wise" and not same_as(variant) for variant in variants):
         origin = replace(origin, heads=_base_heads(case, origin, evaluation))
@@ -59,12 +59,12 @@ def _precise(variant: Variant, evaluation: EvaluationConfig) -> EvaluationConfig
 
 
 def _base_heads(case: str, origin: Origin, evaluation: EvaluationConfig) -> dict[str, Probe]:
-    """What the base answers labelled targets with, as when its own records were made."""
+    """What the base answers targets with, as when its own records were made."""
     return dict(_probes(case, scorer_of(origin.untuned(), evaluation)))
 
 
 def _probes(case: str, scorer: object) -> Iterator[tuple[str, Probe]]:
     if isinstance(scorer, EncoderScorer):
         for splits in read_splits(case):
-            if splits.role == "target" and splits.task.labelled:
+            if splits.role == "target" and splits.task.head:
                 yield splits.task.name, scorer.probe(splits)

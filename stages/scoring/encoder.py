@@ -2,37 +2,37 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.models.encoder import Encoder, Tokenizer, embed
-from stages.models.probe import Probe, fit_probe
+from stages.inputs.encoder import labels_of, read
+from stages.models.encoder import Encoder, Inputs, Tokenizer, embed, features
+from stages.models.probe import Probe, Sample
+from stages.scoring.answers import answered
 from stages.scoring.frame import byte_count, record_frame
 from stages.scoring.splits import Asking, TaskSplits
 from stages.tasks.examples import Examples
 from stages.tasks.noise import noisy
 
 Floats = NDArray[np.floating]
-Integers = NDArray[np.integer]
-TINY = 1e-12  # the smallest probability that enters a log: 27.6 nats
 
 
 @dataclass(frozen=True)
 class EncoderScorer:
     """Scores tasks with one encoder. `batch_tokens` bounds a batch, padding included.
 
-    A labelled target is answered by the head that was trained for it; every other labelled
-    task, and the base's target, by a probe fitted on the train split.
+    A target with a head is answered by the one that was trained for it; every other task that a
+    head answers, and the base's target, by a probe fitted on the train split.
     """
 
     encoder: Encoder
     tokenizer: Tokenizer
     heads: Mapping[str, Probe]
     batch_tokens: int
-    known: dict[tuple[int, ...], NDArray[np.float32]] = field(default_factory=dict)
+    known: dict[tuple[tuple[int, ...], ...], NDArray[np.float32]] = field(default_factory=dict)
     """What has been embedded, by its tokens: a text that several tasks ask is read once."""
 
     def score(self, splits: TaskSplits, asking: Asking) -> tuple[pd.DataFrame, int]:
@@ -45,13 +45,12 @@ class EncoderScorer:
         """
         answer: Callable[[Examples, str], pd.DataFrame] = self._retrieve
         again = self._retrieve_again(splits.test)
-        if splits.task.labelled:
-            probe = self.heads.get(splits.task.name)
-            probe = probe or self.probe(splits)
+        if splits.task.head:
+            train = cache(partial(self._sample, splits.train))
+            head = self.heads.get(splits.task.name) or train().fit(splits.task.outputs)
             if asking.repeats:
-                train, labels = self._embed(splits.train), np.asarray(splits.train.targets())
-                again = self._label_again(splits.test, train, labels, asking)
-            answer = partial(self._label, probe)
+                again = self._answer_again(splits.test, train(), asking)
+            answer = partial(self._answer, head)
         parts = [answer(part, split) for split, part in splits.scored(asking.brief)]
         for condition in asking.conditions:
             asked = answer(noisy(splits.test, condition, asking.seed), "test")
@@ -61,43 +60,66 @@ class EncoderScorer:
                 records.assign(condition="rescored", seed=repeat)
                 for repeat, records in enumerate(again)
             ]
-        texts = [text for column in splits.task.texts for text in splits.test.column(column)]
-        truncated = self.tokenizer.truncated(texts, splits.task.max_length)
-        return pd.concat(parts, ignore_index=True), truncated
+        return pd.concat(parts, ignore_index=True), self._truncated(splits.test)
 
     def probe(self, splits: TaskSplits) -> Probe:
-        """What answers a labelled task for which no head was trained."""
-        labels = np.asarray(splits.train.targets())
-        return fit_probe(self._embed(splits.train), labels, len(splits.task.labels))
+        """What answers a task with a head for which none was trained."""
+        return self._sample(splits.train).fit(splits.task.outputs)
 
     def _rebatched(self) -> "EncoderScorer":
         return replace(self, batch_tokens=max(1, self.batch_tokens // 2), known={})
 
-    def _embed(self, examples: Examples, column: str = "text") -> Floats:
-        texts = self.tokenizer(examples.column(column), examples.task.max_length)
-        rows = [tuple(row) for row in texts]
-        new = [list(row) for row in dict.fromkeys(rows) if row not in self.known]
+    def _truncated(self, examples: Examples) -> int:
+        if examples.task.head == "span":
+            return 0  # windows leave nothing of a context unread
+        columns = [examples.column(name) for name in examples.task.texts]
+        if examples.task.kind == "retrieval":
+            columns = [[text for column in columns for text in column]]
+        return self.tokenizer.truncated(*columns, max_length=examples.task.max_length)
+
+    def _sample(self, examples: Examples) -> Sample:
+        inputs = read(examples, self.tokenizer)
+        head, labels = examples.task.head, labels_of(examples, inputs)
+        assert head is not None
+        return Sample.of(head, self._features(inputs), labels)
+
+    def _features(self, inputs: Inputs) -> list[Floats]:
+        """What a head sees of each row."""
+        if inputs.places is None:
+            return list(self._embed(inputs)[:, None])
+        return features(self.encoder, inputs, self.tokenizer.pad_id, self.batch_tokens)
+
+    def _embed(self, inputs: Inputs) -> Floats:
+        """[rows, hidden]."""
+        keys = inputs.keys()
+        new = {key: row for row, key in enumerate(keys) if key not in self.known}
         if new:
-            vectors = embed(self.encoder, new, self.tokenizer.pad_id, self.batch_tokens)
-            self.known.update(zip(map(tuple, new), vectors, strict=True))
-        return np.stack([self.known[row] for row in rows])
+            unread = inputs.of(new.values())
+            vectors = embed(self.encoder, unread, self.tokenizer.pad_id, self.batch_tokens)
+            self.known.update(zip(new, vectors, strict=True))
+        return np.stack([self.known[key] for key in keys])
 
-    def _label(self, probe: Probe, examples: Examples, split: str) -> pd.DataFrame:
-        return labelled_records(examples, split, probe.probabilities(self._embed(examples)))
+    def _answer(self, head: Probe, examples: Examples, split: str) -> pd.DataFrame:
+        inputs = read(examples, self.tokenizer)
+        return answered(examples, split, inputs, head, self._features(inputs))
 
-    def _label_again(
-        self, test: Examples, train: Floats, labels: Integers, asking: Asking
+    def _answer_again(
+        self, test: Examples, train: Sample, asking: Asking
     ) -> Iterator[pd.DataFrame]:
-        embedded = self._rebatched()._embed(test)
+        inputs = read(test, self.tokenizer)
+        seen = self._rebatched()._features(inputs)
         for repeat in range(asking.repeats):
             generator = np.random.default_rng((asking.seed, repeat))
-            drawn = generator.integers(len(labels), size=len(labels))
-            probe = fit_probe(train[drawn], labels[drawn], len(test.task.labels))
-            yield labelled_records(test, "test", probe.probabilities(embedded))
+            probe = train.drawn(generator.integers(len(train), size=len(train)))
+            yield answered(test, "test", inputs, probe.fit(test.task.outputs), seen)
 
     def _retrieve(self, examples: Examples, split: str) -> pd.DataFrame:
         """Which document is nearest to each query, by cosine? hit@1 among the split's own."""
-        queries, documents = (_unit(self._embed(examples, c)) for c in examples.task.texts)
+        length = examples.task.max_length
+        queries, documents = (
+            _unit(self._embed(Inputs(self.tokenizer(examples.column(column), length))))
+            for column in examples.task.texts
+        )
         nearest = (queries @ documents.T).argmax(axis=1)
         ids = np.asarray(examples.column("example_id"))
         return record_frame(
@@ -112,25 +134,6 @@ class EncoderScorer:
 
     def _retrieve_again(self, test: Examples) -> Iterator[pd.DataFrame]:
         yield self._rebatched()._retrieve(test, "test")
-
-
-def labelled_records(examples: Examples, split: str, probabilities: Floats) -> pd.DataFrame:
-    """Records from class probabilities [n, labels]; chance is the commonest label's share."""
-    targets = np.asarray(examples.targets())
-    labels = np.asarray(examples.task.labels)
-    predictions = probabilities.argmax(axis=1)
-    of_target = probabilities[np.arange(len(targets)), targets]
-    return record_frame(
-        examples,
-        split,
-        bytes=byte_count(examples, examples.task.texts),
-        score=(predictions == targets).astype(float),
-        chance=float(np.bincount(targets).max() / len(targets)),
-        nll=-np.log(np.maximum(of_target, TINY)),
-        probabilities=list(probabilities.astype(np.float32)),
-        prediction=labels[predictions],
-        target=labels[targets],
-    )
 
 
 def _unit(vectors: Floats) -> Floats:

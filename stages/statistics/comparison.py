@@ -1,7 +1,7 @@
 """A run against its base, task by task, from their records."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from stages.statistics.classification import report
 from stages.statistics.gate import Judged, judge
 from stages.statistics.intervals import Bootstrap, Interval
 from stages.statistics.measures import Measure, values
-from stages.statistics.noise import noise_floor
+from stages.statistics.noise import NoiseFloor, noise_floor
 from stages.statistics.paired import Undefined, holm, mcnemar, retained, sign_flip, transitions
 from stages.statistics.results import (
     About,
@@ -80,8 +80,7 @@ class Case:
         self.base = BaseResult(
             scores={task: self._scores(task, grid, base) for task, grid in self._before.items()},
             noise={
-                task: noise_floor(grid.figures[0], again[task].figures, settings.confidence)
-                for task, grid in self._before.items()
+                task: self._noise(task, grid, again[task]) for task, grid in self._before.items()
             },
         )
 
@@ -122,12 +121,12 @@ class Case:
         limits = self._settings.limits
         for task, about in self.tasks.items():
             of_text, groups = about.measure.of_text, after[task].groups
+            told = limits.confidence, of_text, about.measure.of_all is not None
             if about.role == "retain":
                 limit = limits.of_retain(task, of_text)
-                yield task, judge(-worse[task], groups, limit, limits.confidence, of_text)
+                yield task, judge(-worse[task], groups, limit, *told)
             elif limits.minimum_gain is not None:
-                better, limit = worse[task], limits.minimum_gain
-                yield task, judge(better, groups, limit, limits.confidence, of_text)
+                yield task, judge(worse[task], groups, limits.minimum_gain, *told)
 
     def _noise_drop(self, after: Mapping[str, TaskScores]) -> float | None:
         drops = [
@@ -144,9 +143,19 @@ class Case:
             for task, about in self.tasks.items()
         }
 
+    def _noise(self, task: str, before: _Grid, again: _Grid) -> NoiseFloor:
+        found = noise_floor(before.figures[0], again.figures, self._settings.confidence)
+        if self.tasks[task].measure.of_all is None:
+            return found
+        # Of a figure of all examples every value moves where one answer does.
+        clean, *rescored = (rows["score"].to_numpy() for rows in (*before.rows, *again.rows))
+        return replace(found, flip_rate=float(np.mean(np.stack(rescored) != clean)))
+
     def _worse(self, task: str, after: _Grid) -> Floats:
         """By how much each example got worse, seeds averaged; of a target, how much better."""
-        difference: Floats = self._before[task].figures[0] - seed_mean(after.figures)
+        return self._turned(task, self._before[task].figures[0] - seed_mean(after.figures))
+
+    def _turned(self, task: str, difference: Floats) -> Floats:
         turned = self.tasks[task].measure.of_text != (self.tasks[task].role == "target")
         return -difference if turned else difference
 
@@ -174,39 +183,49 @@ class Case:
             seed_spread=seed_spread(after.figures.mean(axis=1)),
             floor=self.base.noise[task].floor,
             retained=left,
-            slices=self._slices(before, after, worse),
+            slices=self._slices(task, before, after),
         )
 
-    def _slices(self, before: _Grid, after: _Grid, worse: Floats) -> dict[str, SliceChange]:
+    def _slices(self, task: str, before: _Grid, after: _Grid) -> dict[str, SliceChange]:
         """Nothing where the task is one slice."""
-        rows = before.rows[0]
+        rows, measure = before.rows[0], self.tasks[task].measure
         found = {}
         for name, chosen in rows.groupby("slice", sort=True).indices.items():
-            # A text's value is relative to the mean size of all texts; here, to the slice's.
-            scale = 1.0
-            if rows["score"].isna().all():
-                scale = float(rows["bytes"].mean() / rows["bytes"].iloc[chosen].mean())
+            # A value may be relative to all examples of the task; here, to the slice's.
+            first, last = (
+                np.stack([values(of_seed.iloc[chosen], measure) for of_seed in grid.rows])
+                for grid in (before, after)
+            )
             groups = rows["group"].iloc[chosen]
             interval = None
             if len(set(groups)) > 1:
+                worse = self._turned(task, first[0] - seed_mean(last))
                 bootstrap = Bootstrap(groups, self._settings.resamples, self._settings.seed)
-                interval = bootstrap.mean(scale * worse[chosen], self._settings.confidence)
+                interval = bootstrap.mean(worse, self._settings.confidence)
             found[str(name)] = SliceChange(
                 n=len(chosen),
-                before=scale * float(before.figures[0, chosen].mean()),
-                after=scale * float(after.figures[:, chosen].mean()),
+                before=float(first[0].mean()),
+                after=float(last.mean()),
                 interval=interval,
             )
         return found if len(found) > 1 else {}
 
     def _mean(self, task: str, grid: _Grid) -> Interval:
-        bootstrap = self._bootstraps[task]
-        interval = bootstrap.mean if self.tasks[task].measure.of_text else bootstrap.proportion
-        return interval(seed_mean(grid.figures), self._settings.confidence)
+        bootstrap, measure = self._bootstraps[task], self.tasks[task].measure
+        share = not measure.of_text and measure.of_all is None
+        interval = bootstrap.proportion if share else bootstrap.mean
+        found = interval(seed_mean(grid.figures), self._settings.confidence)
+        if measure.of_all is None:
+            return found
+        return Interval(found.value, max(found.low, measure.least), min(found.high, 1.0))
 
     def _scores(self, task: str, grid: _Grid, records: pd.DataFrame) -> TaskScores:
         about = self.tasks[task]
         metrics = {about.measure.name: self._mean(task, grid)}
+        for name, figure in about.measure.also:
+            beside = seed_mean(np.stack([figure(of_seed) for of_seed in grid.rows]))
+            bootstrap = self._bootstraps[task]
+            metrics[name] = bootstrap.proportion(beside, self._settings.confidence)
         if about.labels:
             metrics |= self._of_classifier(task, grid)
         conditions = sorted(set(records.loc[records["task"] == task, "condition"]) - NOT_NOISE)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from stages.statistics.arrays import vectors
 from stages.statistics.intervals import Interval
-from stages.statistics.score_interval import mean_interval, paired_interval
+from stages.statistics.score_interval import interval_for
 
 PASS, DEGRADED, UNDECIDED = "pass", "degraded", "undecided"
 _MOST = 10_000_000
@@ -55,14 +55,19 @@ class Judged:
 
 
 def judge(
-    better: ArrayLike, groups: Iterable[Hashable], limit: float, confidence: float, of_text: bool
+    better: ArrayLike,
+    groups: Iterable[Hashable],
+    limit: float,
+    confidence: float,
+    of_text: bool,
+    of_all: bool = False,
 ) -> Judged:
     """`better` [n]: by how much each example got better, as a share of 1, or bits per byte.
 
     Pass: the lower end of the change reaches the limit. Degraded: the upper end misses it.
     """
     (values,) = vectors(better=better)
-    change = (mean_interval if of_text else paired_interval)(values, groups, 2 * confidence - 1)
+    change = interval_for(of_text, of_all)(values, groups, 2 * confidence - 1)
     if change.low >= limit:
         return Judged(PASS, change, limit, len(values))
     if change.high < limit:

@@ -1,27 +1,54 @@
 """What each kind of task is measured in, as one value an example whose mean is the figure."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from stages.statistics.arrays import Floats
+from stages.statistics.ranks import spearman
+from stages.statistics.score_interval import OfDifferences, interval_for
+from stages.statistics.sets import micro_f1, of_labels, of_tags
+from stages.statistics.squad import exact_matches
 
 
 @dataclass(frozen=True)
 class Measure:
-    """`of_text`: bits per byte, lower is better; else the mean of scores in [0, 1]."""
+    """`of_text`: bits per byte, lower is better; else a figure of at most 1, higher is better: the
+    mean of scores in [0, 1], or where `of_all` is given a figure of all examples together.
+
+    `of_all`: records of one model -> a value each, whose mean is the figure (see `linearised`).
+    """
 
     name: str
     of_text: bool = False
+    of_all: Callable[[pd.DataFrame], Floats] | None = None
+    least: float = 0.0
+    """The lowest that the figure can be."""
+    also: tuple[tuple[str, Callable[[pd.DataFrame], Floats]], ...] = ()
+    """Figures given beside it, by name: a value in [0, 1] of each record, whose mean it is."""
+
+    @property
+    def interval(self) -> OfDifferences:
+        """Of the mean of paired differences of `values`."""
+        return interval_for(self.of_text, self.of_all is not None)
 
 
 ACCURACY = Measure("accuracy")
 BITS_PER_BYTE = Measure("bits_per_byte", of_text=True)
+SPEARMAN = Measure("spearman", of_all=spearman, least=-1.0)
 MEASURES = {
     "classification": ACCURACY,
     "linear-probe": ACCURACY,
     "retrieval": Measure("hit_at_1"),
+    "pair-classification": ACCURACY,
+    "token-classification": Measure("entity_f1", of_all=partial(micro_f1, items=of_tags)),
+    "multi-label": Measure("micro_f1", of_all=partial(micro_f1, items=of_labels)),
+    "regression": SPEARMAN,
+    "pair-regression": SPEARMAN,
+    "extractive-qa": Measure("token_f1", also=(("exact_match", exact_matches),)),
     "multiple-choice": ACCURACY,
     "language-modelling": BITS_PER_BYTE,
     "news-writing": BITS_PER_BYTE,
@@ -38,11 +65,16 @@ def measure_for(kind: str, metric: str | None) -> Measure:
 
 
 def values(records: pd.DataFrame, measure: Measure) -> Floats:
-    """One value a record, [n], whose mean is the measure.
+    """One value a record, [n], whose mean over the records of a seed is the measure.
 
     Bits per byte of a set of texts is their bits by their bytes, so a text's value is its bits
     by the mean number of bytes.
     """
+    if measure.of_all:
+        found = np.empty(len(records))
+        for rows in records.groupby("seed").indices.values():
+            found[rows] = measure.of_all(records.iloc[rows])
+        return found
     if measure.of_text:
         bits = records["nll"].to_numpy(dtype=np.float64) / np.log(2)
         return np.asarray(bits / records["bytes"].to_numpy(dtype=np.float64).mean())

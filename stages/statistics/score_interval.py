@@ -5,7 +5,7 @@ spread that was seen, is [0, 0] where no example flipped: it would pass any drop
 """
 
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -106,6 +106,32 @@ def mean_interval(
         return value + error * (bend * (1 + 2 * far**2) + side * far)
 
     return Interval(value, min(end(-1), value), max(end(1), value))
+
+
+def stretched_interval(
+    differences: ArrayLike, groups: Iterable[Hashable], confidence: float
+) -> Interval:
+    """Two-sided interval of the mean of differences[n] that are neither bounded nor sure to show a
+    spread, such as those of a linearised F1: Student's, see `mean_interval`, stretched to hold
+    Tango's of the differences cut to [-1, 1], which has a width where nothing differs.
+
+    Raises ValueError for fewer than 2 groups.
+    """
+    groups = list(groups)
+    found = mean_interval(differences, groups, confidence)
+    least = paired_interval(np.clip(differences, -1, 1), groups, confidence)
+    return Interval(found.value, min(found.low, least.low), max(found.high, least.high))
+
+
+OfDifferences = Callable[[ArrayLike, Iterable[Hashable], float], Interval]
+"""Differences [n], their groups and a confidence -> the two-sided interval of their mean."""
+
+
+def interval_for(of_text: bool, of_all: bool) -> OfDifferences:
+    """By what a measure is: see stages/statistics/measures.py."""
+    if of_all:
+        return stretched_interval
+    return mean_interval if of_text else paired_interval
 
 
 def checked(differences: ArrayLike, groups: Iterable[Hashable]) -> tuple[Floats, Integers]:

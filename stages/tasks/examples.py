@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from stages.config.kinds import HEADS, LABELLED
 from stages.records import read_table, write_table
 from stages.storage import content_id
 
@@ -16,6 +17,12 @@ COLUMNS = {
     "classification": ("text", "label"),
     "linear-probe": ("text", "label"),
     "retrieval": ("query", "document"),
+    "pair-classification": ("text", "text_pair", "label"),
+    "token-classification": ("text", "tokens", "tags"),
+    "extractive-qa": ("question", "context", "answers", "starts"),
+    "multi-label": ("text", "labels"),
+    "regression": ("text", "value"),
+    "pair-regression": ("text", "text_pair", "value"),
     "multiple-choice": ("context", "choices", "answer"),
     "language-modelling": ("prompt", "text"),
     "news-writing": ("prompt", "text"),
@@ -28,6 +35,12 @@ TEXTS = {
     "classification": ("text",),
     "linear-probe": ("text",),
     "retrieval": ("query", "document"),
+    "pair-classification": ("text", "text_pair"),
+    "token-classification": ("text",),
+    "extractive-qa": ("question", "context"),
+    "multi-label": ("text",),
+    "regression": ("text",),
+    "pair-regression": ("text", "text_pair"),
     "multiple-choice": ("context",),
     "language-modelling": ("text",),
     "news-writing": ("text",),
@@ -38,6 +51,14 @@ TEXTS = {
 
 Documents of lm-eval are told apart as a whole: see stages/tasks/lm_eval_rows.py.
 """
+
+SHARED = {
+    "pair-classification": "text",
+    "pair-regression": "text",
+    "extractive-qa": "context",
+}
+"""Kinds whose texts are compared together, as one: a premise stands in several rows. The column
+named is the text that rows share; where a table has no `group`, it is the group."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +76,19 @@ class Task:
         return TEXTS[self.kind]
 
     @property
+    def head(self) -> str | None:
+        """What an encoder's head gives, see HEADS; None of a kind that has none."""
+        return HEADS.get(self.kind)
+
+    @property
+    def outputs(self) -> int:
+        """Of its head; 0 where it has none."""
+        return {None: 0, "span": 2, "value": 1}.get(self.head, len(self.labels))
+
+    @property
     def labelled(self) -> bool:
-        return bool(self.labels)
+        """Whether each example has one of the labels."""
+        return self.kind in LABELLED
 
 
 @dataclass(frozen=True)
@@ -83,6 +115,15 @@ def identify(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Add `example_id`, a hash of the example's columns."""
     examples = rows[list(COLUMNS[kind])].itertuples(index=False)
     return rows.assign(example_id=[content_id(*example) for example in examples])
+
+
+def compared(texts: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The columns TEXTS of `texts`, or of a kind in SHARED one column, `text`, of them together."""
+    texts = texts[list(TEXTS[kind])]
+    if kind not in SHARED:
+        return texts
+    joined = [" ".join(parts) for parts in texts.itertuples(index=False)]
+    return pd.DataFrame({"text": joined}, index=texts.index, dtype=object)
 
 
 def folders(case: str) -> list[Path]:

@@ -13,6 +13,11 @@ NOISED = {
     "classification": "text",
     "linear-probe": "text",
     "retrieval": "query",
+    "pair-classification": "text_pair",
+    "extractive-qa": "question",
+    "multi-label": "text",
+    "regression": "text",
+    "pair-regression": "text_pair",
     "multiple-choice": "context",
     "instruction-following": "prompt",
 }

@@ -6,12 +6,15 @@ from stages.config.tasks import (
     Bbc,
     Chatter,
     Cldr,
+    Conll,
+    Files,
     Geonames,
     HumanEval,
     Icd10,
     LmEval,
     Made,
     Newsgroups,
+    Squad,
     Table,
     TaskConfig,
     Vader,
@@ -21,6 +24,7 @@ from stages.tasks.addition import read_addition
 from stages.tasks.agreement import read_agreement
 from stages.tasks.bbc import read_bbc, to_writing
 from stages.tasks.capitals import read_capitals
+from stages.tasks.conll import read_conll
 from stages.tasks.country_names import read_country_names
 from stages.tasks.examples import SPLITS
 from stages.tasks.extra import require_harness
@@ -29,6 +33,7 @@ from stages.tasks.icd10 import read_icd10
 from stages.tasks.instructions import read_instructions
 from stages.tasks.newsgroups import read_newsgroups
 from stages.tasks.splitting import Split, split_rows
+from stages.tasks.squad import read_squad
 from stages.tasks.table import read_table_rows
 from stages.tasks.trivia import read_trivia
 from stages.tasks.vader import read_vader
@@ -71,13 +76,13 @@ def read_rows(config: TaskConfig, seed: int) -> pd.DataFrame:
 
 
 def _from_source(
-    data: Table | Icd10 | Newsgroups | Vader | Geonames | Chatter | HumanEval | Bbc,
+    data: Files | Icd10 | Newsgroups | Vader | Geonames | Chatter | HumanEval | Bbc,
     source: Source,
     seed: int,
 ) -> pd.DataFrame:
     match data:
-        case Table():
-            return read_table_rows(source, data)
+        case Files():
+            return _own(data, source)
         case Icd10():
             return read_icd10(source, data.per_category, seed)
         case Newsgroups():
@@ -92,3 +97,14 @@ def _from_source(
             return read_humaneval(source)
         case Bbc():
             return read_bbc(source)
+
+
+def _own(data: Files, source: Source) -> pd.DataFrame:
+    match data:
+        case Conll():
+            return read_conll(source, data)
+        case Squad():
+            return read_squad(source, data)
+        case Table():
+            return read_table_rows(source, data)
+    raise ValueError(f"no reader of {type(data).__name__}")

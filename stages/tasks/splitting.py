@@ -9,7 +9,7 @@ import pandas as pd
 
 from stages.errors import UserError
 from stages.storage import content_id
-from stages.tasks.examples import COLUMNS, SPLITS, TEXTS, identify
+from stages.tasks.examples import COLUMNS, SHARED, SPLITS, TEXTS, compared, identify
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ def split_rows(
     """
     distinct, left_out = _distinct(rows, kind)
     if "group" not in distinct:
-        distinct = distinct.assign(group=distinct["example_id"])
+        shared = SHARED.get(kind)
+        group = distinct[shared].map(content_id) if shared else distinct["example_id"]
+        distinct = distinct.assign(group=group)
     if "slice" not in distinct:
         distinct = distinct.assign(slice="all")
     placed = _place(name, distinct, sizes, seed)
@@ -67,7 +69,7 @@ def _distinct(rows: pd.DataFrame, kind: str) -> tuple[pd.DataFrame, dict[str, in
     """Rows without empty, ambiguous and repeated texts, identified; how many of each there were."""
     keys = pd.DataFrame({column: rows[column].map(normalise) for column in TEXTS[kind]})
     filled = (keys != "").all(axis=1)
-    rows, keys = rows[filled], keys[filled]
+    rows, keys = rows[filled], compared(keys[filled], kind)
 
     ambiguous = pd.Series(False, index=rows.index)
     if "label" in rows:

@@ -1,5 +1,6 @@
 """Rows of one's own: csv, jsonl or parquet, from a file or from a data set of the hub."""
 
+import math
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
@@ -11,6 +12,7 @@ from stages.errors import UserError, one_line
 from stages.sources.pinned import Source
 from stages.tasks.cells import WrongCellError, text_of
 from stages.tasks.choices import gives_away
+from stages.tasks.files import chosen_files, read_files
 from stages.tasks.splitting import normalise
 from stages.tasks.table_files import READERS, Row, read_rows
 
@@ -25,28 +27,13 @@ def read_table_rows(source: Source, config: Table) -> pd.DataFrame:
     be asked: see `_read`.
     """
     _refuse_script(source, config)
-    files = config.files
-    if files is None:
-        name, *others = source.names()
-        if others:
-            raise UserError(
-                f"{config.source}: holds {len(others) + 1} files ({name}, {others[0]} …); "
-                "say under data.files which to read"
-            )
-        files = {"all": name}
-    frames = []
-    for split, name in files.items():
-        try:
-            frame = pd.DataFrame(_read(source, name, config))
-        except WrongCellError as error:
-            raise UserError(one_line(f"{config.source}: {name}{error}")) from None
-        frames.append(frame if split == "all" else frame.assign(split=split))
-    rows = pd.concat(frames, ignore_index=True)
+    rows = read_files(source, config, lambda name: _read(source, name, config))
     if "label" in rows and (rows["label"] == rows["label"][0]).all():
         raise UserError(
             one_line(
-                f"{config.source}: {', '.join(files.values())}, column {config.columns.label!r}: "
-                f"holds one label only, {rows['label'][0]!r}: there is nothing to tell apart"
+                f"{config.source}: {', '.join(chosen_files(source, config).values())}, column "
+                f"{config.columns.label!r}: holds one label only, {rows['label'][0]!r}: there is "
+                "nothing to tell apart"
             )
         )
     return rows.drop(columns="id", errors="ignore")
@@ -92,16 +79,42 @@ def _read(source: Source, name: str, config: Table) -> list[Cells]:
 
 def _cell(role: str, row: Row, number: int, column: str) -> Any:
     value = row[column]
-    if role == "choices":
+    if role in ("choices", "labels"):
         if not isinstance(value, list):
             raise WrongCellError(number, column, "is no list of texts, as jsonl and parquet have")
         return [text_of(choice, number, column).strip() for choice in value]
     text = text_of(value, number, column)
+    if role == "value":
+        return _number(text, number, column)
     if role == "answer":
         if not text.isascii() or not text.isdigit():
             raise WrongCellError(number, column, f"{text[:40]!r}: give the right choice's number")
         return int(text[:9])
     return text
+
+
+def _number(text: str, number: int, column: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise WrongCellError(number, column, f"{text[:40]!r}: give a number") from None
+    if not math.isfinite(value):
+        raise WrongCellError(number, column, f"{text[:40]!r}: give a finite number")
+    return value
+
+
+def _labels(cells: Cells, config: Table) -> tuple[str, str] | None:
+    """In order of their names, none twice: labels have no order."""
+    if "labels" not in cells:
+        return None
+    found = cells["labels"]
+    cells["labels"] = sorted(set(found))
+    if "" in found:
+        return "labels", "holds an empty label"
+    strange = [label for label in found if config.labels and label not in config.labels]
+    if strange:
+        return "labels", f"{strange[0][:60]!r} is none of data.labels"
+    return None
 
 
 def _label(cells: Cells, config: Table) -> tuple[str, str] | None:
@@ -144,6 +157,7 @@ def _choices(cells: Cells, _: Table) -> tuple[str, str] | None:
 
 CHECKS: tuple[Callable[[Cells, Table], tuple[str, str] | None], ...] = (
     _label,
+    _labels,
     _document,
     _choices,
 )

@@ -34,7 +34,8 @@ def read_rows(suffix: str, content: bytes, wanted: Sequence[str]) -> list[Row]:
     return rows
 
 
-def _decoded(content: bytes) -> str:
+def decoded(content: bytes) -> str:
+    """Text; bytes that are no UTF-8 as surrogates. Raises WrongCellError at a byte order mark."""
     if content.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         raise WrongCellError(
             1, None, "begins with a byte order mark: save it as UTF-8 without one (not `utf-8-sig`)"
@@ -52,7 +53,7 @@ def _check_columns(wanted: Sequence[str], present: Sequence[str]) -> None:
 def _csv(content: bytes, wanted: Sequence[str]) -> Iterator[Row]:
     """All is text: 007 keeps its zeros, and NA or None is a word like any other."""
     csv.field_size_limit(sys.maxsize)  # what is too long is told by its row and column
-    lines = csv.reader(io.StringIO(_decoded(content), newline=""), strict=True)
+    lines = csv.reader(io.StringIO(decoded(content), newline=""), strict=True)
     number = 0
     try:
         header = next((line for line in lines if line), [])
@@ -75,7 +76,7 @@ def _csv(content: bytes, wanted: Sequence[str]) -> Iterator[Row]:
 
 def _jsonl(content: bytes, wanted: Sequence[str]) -> Iterator[Row]:
     """An object a line, or one list of objects."""
-    for number, row in enumerate(_json_values(_decoded(content)), 1):
+    for number, row in enumerate(_json_values(decoded(content)), 1):
         if not isinstance(row, dict):
             raise WrongCellError(number, None, f"is a {type(row).__name__}, no object with names")
         if number == 1:
@@ -87,14 +88,15 @@ def _jsonl(content: bytes, wanted: Sequence[str]) -> Iterator[Row]:
 
 def _json_values(text: str) -> Iterator[Any]:
     if text.lstrip().startswith("["):
-        yield from _parsed(text, 1)
+        yield from parsed(text, 1)
         return
     lines = (line for line in text.split("\n") if line.strip())
     for number, line in enumerate(lines, 1):
-        yield _parsed(line, number)
+        yield parsed(line, number)
 
 
-def _parsed(text: str, number: int) -> Any:
+def parsed(text: str, number: int) -> Any:
+    """JSON. Raises WrongCellError, of row `number`, where it is none or has a name twice."""
     try:
         return json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
     except RecursionError:

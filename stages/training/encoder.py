@@ -2,83 +2,119 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.models.encoder import Encoder, TokenIds, Tokenizer, embed, pad
-from stages.models.probe import Probe, fit_probe
-from stages.tasks.examples import Examples
+from stages.inputs.encoder import labels_of, read
+from stages.models.encoder import Encoder, Inputs, Tokenizer, features
+from stages.models.probe import UNKNOWN, Probe, Sample
+from stages.tasks.examples import Examples, Task
 from stages.training import losses
 from stages.training.trainee import Output, Rows, Trainee
 
-PROBE_BATCH_TOKENS = 8192
+PROBE_TOKENS = 8192
 
 
 @dataclass(frozen=True)
 class EncoderRows:
-    """One list of token ids a text column, and labels where there are any."""
+    """What is read of each row, one a text that is embedded, and labels where there are any."""
 
-    texts: tuple[list[TokenIds], ...]
-    labels: list[int] | None
+    texts: tuple[Inputs, ...]
+    labels: list[Any] | None
+    head: str | None = None
 
     def __len__(self) -> int:
         return len(self.texts[0])
 
     def lengths(self, indices: Sequence[int]) -> list[int]:
-        return [max(len(column[i]) for column in self.texts) for i in indices]
+        return list(map(max, zip(*(text.lengths(indices) for text in self.texts), strict=True)))
 
     def weight(self, indices: Sequence[int]) -> int:
-        return len(indices)
+        """Rows, or words that are tagged."""
+        if self.head != "words" or self.labels is None:
+            return len(indices)
+        words = (label for i in indices for label in self.labels[i])
+        return max(1, sum(1 for label in words if label != UNKNOWN))
 
 
 def tokenise(examples: Examples, tokenizer: Tokenizer) -> EncoderRows:
     task = examples.task
-    return EncoderRows(
-        texts=tuple(tokenizer(examples.column(name), task.max_length) for name in task.texts),
-        labels=examples.targets() if task.labelled else None,
-    )
+    if task.kind == "retrieval":
+        texts = (tokenizer(examples.column(name), task.max_length) for name in task.texts)
+        return EncoderRows(tuple(map(Inputs, texts)), None)
+    inputs = read(examples, tokenizer)
+    return EncoderRows((inputs,), labels_of(examples, inputs), task.head)
 
 
 class EncoderTrainee(Trainee):
-    def __init__(self, encoder: Encoder, classes: int, pad_id: int) -> None:
-        """`classes`: outputs of the head; 0 for a task without labels."""
+    def __init__(self, encoder: Encoder, task: Task, pad_id: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.pad_id = pad_id
-        self.head = nn.Linear(encoder.body.config.hidden_size, classes) if classes else None
-        self.in_batch = not classes
+        width = encoder.body.config.hidden_size
+        self.head = nn.Linear(width, task.outputs) if task.outputs else None
+        self.in_batch = not task.outputs
 
     def forward(self, rows: Rows, indices: Sequence[int]) -> Output:
         assert isinstance(rows, EncoderRows)
-        vectors = [self._encode([column[i] for i in indices]) for column in rows.texts]
-        features = torch.stack(vectors, dim=1).flatten(0, 1)
+        if rows.texts[0].places is not None:
+            return self._of_places(rows, indices)
+        vectors = [self._encode(text, indices) for text in rows.texts]
+        pooled = torch.stack(vectors, dim=1).flatten(0, 1)
         owner = torch.arange(len(indices), device=self.device).repeat_interleave(len(vectors))
-        logits = self.classify(features)
+        logits = self.classify(pooled)
         if logits is None or rows.labels is None:
-            return Output(losses.contrastive(*vectors), features, owner)
+            return Output(losses.contrastive(*vectors), pooled, owner)
+        if rows.head in losses.OF_TEXTS:
+            wanted = torch.tensor([rows.labels[i] for i in indices], device=self.device)
+            return Output(losses.OF_TEXTS[rows.head](logits, wanted), pooled, owner, logits)
         labels = torch.tensor([rows.labels[i] for i in indices], device=self.device)
         smoothing = self.smoothing if self.training else 0.0
         found = losses.classification(logits, labels, smoothing)
         if self.training and self.class_weights is not None:
             found = found * self.class_weights[labels]
-        return Output(found, features, owner, logits, labels)
+        return Output(found, pooled, owner, logits, labels)
+
+    def _of_places(self, rows: EncoderRows, indices: Sequence[int]) -> Output:
+        inputs = rows.texts[0]
+        assert inputs.places is not None
+        assert rows.labels is not None
+        states = self.encoder.states(*inputs.batch(indices, self.pad_id, self.device))
+        counts = [len(inputs.places[i]) for i in indices]
+        owner = torch.arange(len(indices)).repeat_interleave(torch.tensor(counts)).to(self.device)
+        places = torch.tensor([place for i in indices for place in inputs.places[i]])
+        of_places = states[owner, places.to(self.device)]
+        labels = torch.tensor([label for i in indices for label in rows.labels[i]])
+        labels = labels.to(self.device)
+        logits = self.classify(of_places)
+        assert logits is not None
+        if rows.head == "span":
+            by_row = losses.spans(logits, counts, labels.view(-1, 2))
+            return Output(by_row, of_places, owner, logits)
+        found = losses.classification(logits, labels, ignored=UNKNOWN)
+        by_row = torch.zeros(len(indices), device=self.device).index_add(0, owner, found)
+        return Output(by_row, of_places, owner, logits, labels)
 
     def classify(self, features: Tensor) -> Tensor | None:
         return None if self.head is None else self.head(features).float()
 
-    def _encode(self, texts: Sequence[TokenIds]) -> Tensor:
-        vectors: Tensor = self.encoder(*pad(texts, self.pad_id, self.device))
+    def _encode(self, inputs: Inputs, indices: Sequence[int]) -> Tensor:
+        vectors: Tensor = self.encoder(*inputs.batch(indices, self.pad_id, self.device))
         return vectors
 
     @torch.no_grad()
     def start_from_probe(self, rows: EncoderRows) -> None:
-        """Set the head to the probe fitted on the encoder as it is now (Kumar et al. 2022)."""
+        """Set the head to the probe fitted on the encoder as it is now (Kumar et al. 2022), where
+        the labels of the rows are not all the same."""
         if self.head is None or rows.labels is None:
             return
-        embedded = embed(self.encoder, rows.texts[0], self.pad_id, PROBE_BATCH_TOKENS)
-        self.set_head(fit_probe(embedded, np.asarray(rows.labels), self.head.out_features))
+        seen = features(self.encoder, rows.texts[0], self.pad_id, PROBE_TOKENS)
+        assert rows.head is not None
+        sample = Sample.of(rows.head, seen, rows.labels)
+        if sample.varied:
+            self.set_head(sample.fit(self.head.out_features))
 
     @torch.no_grad()
     def set_head(self, probe: Probe) -> None:

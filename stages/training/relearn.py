@@ -35,8 +35,6 @@ def _subject(loaded: EncoderModel | CausalModel, examples: Examples) -> tuple[Tr
         model = causal.CausalTrainee(loaded.model, loaded.tokenizer.pad_id)
         return model.eval(), causal.tokenise(examples, loaded.tokenizer)
     rows = encoder.tokenise(examples, loaded.tokenizer)
-    classes = len(examples.task.labels)
-    trainee = encoder.EncoderTrainee(loaded.encoder, classes, loaded.tokenizer.pad_id).eval()
-    if len(set(rows.labels or [])) > 1:
-        trainee.start_from_probe(rows)
+    trainee = encoder.EncoderTrainee(loaded.encoder, examples.task, loaded.tokenizer.pad_id).eval()
+    trainee.start_from_probe(rows)
     return trainee, rows

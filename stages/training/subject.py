@@ -87,8 +87,9 @@ class Subject:
         rows = self.tokenise(examples)
         if isinstance(self.loaded, EncoderModel):
             assert isinstance(rows, encoder.EncoderRows)
-            classes, pad_id = len(examples.task.labels), self.loaded.tokenizer.pad_id
-            trainee = encoder.EncoderTrainee(self.loaded.encoder, classes, pad_id)
+            trainee = encoder.EncoderTrainee(
+                self.loaded.encoder, examples.task, self.loaded.tokenizer.pad_id
+            )
             trainee.to(self.device)
             if head == "probe":
                 trainee.start_from_probe(rows)

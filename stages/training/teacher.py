@@ -104,8 +104,8 @@ def load_teacher(folder: Path, subject: Subject, examples: Examples) -> tuple[Tr
         return causal.CausalTrainee(loaded.model, loaded.tokenizer.pad_id).to(where), rows
     texts = encoder.tokenise(examples, loaded.tokenizer)
     head = loaded.heads.get(task.name)
-    if not head or len(head.bias) != len(task.labels):
-        raise UserError(f"{folder}: has no head for the {len(task.labels)} labels of {task.name}")
-    trainee = encoder.EncoderTrainee(loaded.encoder, len(task.labels), loaded.tokenizer.pad_id)
+    if not head or len(head.bias) != task.outputs:
+        raise UserError(f"{folder}: has no head for the {task.outputs} labels of {task.name}")
+    trainee = encoder.EncoderTrainee(loaded.encoder, task, loaded.tokenizer.pad_id)
     trainee.set_head(head)
     return trainee.to(where), texts

@@ -23,9 +23,19 @@ from stages.tasks.table_files import READERS, read_rows
 from stages.training.methods.method import Fit, Method
 from stages.training.word_edits import Edit, Thesaurus, delete, replace, swap
 
-AUGMENTED = {"classification": "text", "linear-probe": "text", "multiple-choice": "context"}
+AUGMENTED = {
+    "classification": "text",
+    "linear-probe": "text",
+    "pair-classification": "text_pair",
+    "multi-label": "text",
+    "multiple-choice": "context",
+}
 """The column that is said in other words, by kind of task."""
 REFUSED = {
+    "regression": "how far an edit moves its value is not known",
+    "pair-regression": "how far an edit moves its value is not known",
+    "extractive-qa": "its answer stands at a place of its context",
+    "token-classification": "its tags belong to its words as they are",
     "retrieval": "two rows of one document would be each other's negatives",
     "language-modelling": "its text is what is learned, and so would the edits be",
     "news-writing": "its text is what is learned, and so would the edits be",

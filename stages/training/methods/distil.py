@@ -7,10 +7,14 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import Tensor
 
+from stages.config.kinds import HEADS
 from stages.training.methods.method import Fit, Method
 from stages.training.objective import Batch, Term
 from stages.training.subject import Subject
 from stages.training.teacher import Teacher, divergence, load_teacher, teach
+
+NO_CLASSES = ("span", "labels", "value")
+"""What heads give that is no softmax over classes: see HEADS."""
 
 
 class Distil(Method):
@@ -26,6 +30,9 @@ class Distil(Method):
             return "needs a teacher: set the run's teacher to models/tuned/<run>"
         if "retrieval" in fit.targets.values():
             return "a retrieval target has no labels to be unsure of; classification would fit"
+        others = [kind for kind in fit.targets.values() if HEADS.get(kind) in NO_CLASSES]
+        if others:
+            return f"a {others[0]} target has no classes to be unsure of; classification would fit"
         if "augment" in fit.run.methods:
             return "the teacher reads the target's rows as they are: leave augment out"
         return None

@@ -1,15 +1,15 @@
 """What methods have in common that work on the labels of targets."""
 
-from stages.config.kinds import WITH_HEAD
+from stages.config.kinds import LABELLED
 from stages.training.methods.method import Fit
 
 
 def misfit_of_labels(fit: Fit) -> str | None:
     """Why a method of labels does not fit a run; None where every target has labels."""
-    others = [task for task, kind in fit.targets.items() if kind not in WITH_HEAD]
+    others = [task for task, kind in fit.targets.items() if kind not in LABELLED]
     if not others:
         return None
     return (
         f"works on labels, and {', '.join(others)} has none; "
-        f"what would fit: targets of the kinds {', '.join(WITH_HEAD)}"
+        f"what would fit: targets of the kinds {', '.join(LABELLED)}"
     )
