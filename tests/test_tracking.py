@@ -1,4 +1,4 @@
-"""What is watched while it trains: TensorBoard's own reader finds the curves; nothing else changes."""
+"""What is watched while it trains: TensorBoard reads the curves, and nothing else changes."""
 
 from pathlib import Path
 
