@@ -80,8 +80,9 @@ def test_the_commands_of_the_readme(
     monkeypatch.setattr(benchmark, "_recipe", recipe)
     for case, methods in SMALL.items():
         monkeypatch.setitem(TRIED, case, {name: (of, {}) for name, of in methods.items()})
-    main(*"--case medical-bert --steps 8 --rounds 1".split())
-    main(*"--case news-gpt --only block-expansion,self-replay --steps 4 --rounds 1".split())
+    only = "--only block-expansion,self-replay"
+    for options in ("medical-bert --steps 8 --rounds 1", f"news-gpt {only} --steps 4 --rounds 1"):
+        main("--case", *options.split())
     printed = capsys.readouterr().out
     assert "medical-bert, 8 steps, 1 rounds" in printed
     assert "news-gpt, 4 steps, 1 rounds" in printed
