@@ -77,7 +77,9 @@ def reproduced(
     folder = tmp_path_factory.mktemp("reproduced")
     project = tiny.make_project(folder / "project", own, environment)
     project.dvc("remote", "add", "--default", "shelf", str(tmp_path_factory.mktemp("remote")))
-    output = project.dvc("repro")
-    (folder / "output.txt").write_text(output, encoding="utf-8")
+    done = project.call("dvc", "repro")
+    assert done.returncode == 0, done.stderr
+    for name, text in (("output", done.stdout), ("errors", done.stderr)):
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
     project.commit("Results")
     return project

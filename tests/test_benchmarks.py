@@ -120,6 +120,18 @@ def test_both_sides_answer_alike(
         assert task["ours"]["tokens"] * 2 < task["lm-eval"]["tokens"], name
 
 
+@pytest.mark.slow
+def test_the_commands_of_the_readme(given: list[str], environment: dict[str, str]) -> None:
+    """`--model … --tasks …`, then its very options; of the first, fewer examples."""
+    options = "--against lm-eval --dtype bf16 --threads 2 --batch-sizes 8,16 --rounds 1"
+    for changed in ("--limit 2", "--dtype fp32 --limit 40 --batch-sizes 16 --exact"):
+        done = call(environment, *given, *options.split(), *changed.split())
+        assert done.returncode == 0, done.stderr
+        assert all(
+            any(line.startswith(name) for line in done.stdout.splitlines()) for name in TASKS
+        )
+
+
 def test_four_times_the_examples(
     given: list[str], environment: dict[str, str], tmp_path: Path
 ) -> None:

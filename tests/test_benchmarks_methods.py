@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import tiny_training as toy
+from benchmarks import methods as benchmark
 from benchmarks.methods import compare, main, table
 from benchmarks.tried import TRIED
 
@@ -50,3 +52,39 @@ def test_each_method_tried_is_one(capsys: pytest.CaptureFixture[str]) -> None:
             assert len(found) == len(methods), name
     with pytest.raises(UserError, match="--only none: give some of full, "):
         main("--only=none")
+
+
+SMALL = {
+    "medical-bert": {"full": {}, "lora": {"lora": {"r": 2}}},
+    "news-gpt": {
+        "full": {},
+        "block-expansion": {"block-expansion": {"blocks": 1}},
+        "self-replay": {"self-replay": {"fraction": 0.1, "length": 16}},
+    },
+}
+TARGETS = {"medical-bert": tiny.TARGET, "news-gpt": toy.TALES}
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_commands_of_the_readme(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`python -m tests.benchmarks.methods` with its very options, on tiny models."""
+
+    def recipe(case: str, name: str, tried: Any, steps: int) -> Any:
+        folder = models["causal" if case == "news-gpt" else "encoder"]
+        settings = {"methods": tried[0], "steps": steps, "validate_every": steps}
+        return toy.subject(folder, targets=(TARGETS[case],), **settings).recipe
+
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    monkeypatch.setattr(benchmark, "_recipe", recipe)
+    for case, methods in SMALL.items():
+        monkeypatch.setitem(TRIED, case, {name: (of, {}) for name, of in methods.items()})
+    only = "--only block-expansion,self-replay"
+    for options in ("medical-bert --steps 8 --rounds 1", f"news-gpt {only} --steps 4 --rounds 1"):
+        main("--case", *options.split())
+    printed = capsys.readouterr().out
+    assert "medical-bert, 8 steps, 1 rounds" in printed
+    assert "news-gpt, 4 steps, 1 rounds" in printed
+    names = [line.split("|")[1].strip() for line in printed.splitlines() if " x (" in line]
+    assert names == [name for methods in SMALL.values() for name in methods]

@@ -22,9 +22,9 @@ def project(reproduced: tiny.Project) -> Iterator[tiny.Project]:
 def test_experiments_in_a_queue(project: tiny.Project) -> None:
     tried = {"warm": 3e-4, "hot": 3e-3}
     for name, rate in tried.items():
-        project.dvc("exp", "run", "--queue", "--name", name, "--set-param", f"{RATE}={rate:g}")
+        project.dvc("exp", "run", "--queue", "--name", name, "-S", f"{RATE}={rate:g}")
     assert json.loads(project.dvc("status", "--json")) == {}, "nothing ran here"
-    project.dvc("queue", "start", "--jobs", "2")
+    project.dvc("queue", "start", "-j", "2")
     project.dvc("queue", "logs", "--follow", "warm")
     project.dvc("queue", "logs", "--follow", "hot")
     project.dvc("queue", "stop")
@@ -36,6 +36,14 @@ def test_experiments_in_a_queue(project: tiny.Project) -> None:
     assert set(tried) <= set(rows)
     for name, rate in tried.items():
         assert float(rows[name][RATE]) == pytest.approx(rate)
+    brief = project.dvc("exp", "show", "--only-changed", "--drop", ".*(/|drop|frontier)")
+    assert brief.split("\n")[1].split() == [
+        "Experiment",
+        "Created",
+        f"{tiny.CASE}.full.gain.{tiny.TARGET}",
+        f"{tiny.CASE}.full.retained_min",
+        RATE,
+    ]
     drops = [key for key in rows["warm"] if key.startswith(HEADLINE)]
     assert drops
     assert any(rows["warm"][key] != rows["hot"][key] for key in drops)

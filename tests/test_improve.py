@@ -133,3 +133,11 @@ def test_better_is_less_lost_for_as_much_gained() -> None:
     assert attempt(0.09, 1.0).is_better_than(before)
     assert not attempt(0.07, 1.0).is_better_than(before)
     assert not attempt(0.3, 4.0).is_better_than(before)
+
+
+def test_by_make(project: tiny.Project) -> None:
+    done = tiny.with_make(project).call("make", "improve", "CASE=case", "ROUNDS=2", "RUN=first")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == (
+        "best: first-try-2; take it with `dvc exp apply first-try-2`"
+    )

@@ -213,7 +213,7 @@ def test_an_edit_of_compare_reruns_compare(project: tiny.Project) -> None:
 def test_an_edit_of_a_learning_rate_reruns_its_run(project: tiny.Project, tmp_path: Path) -> None:
     """By way of `dvc exp run -S`; then the branch with the new result beside main."""
     rate = "runs.full.learning_rate"
-    output = project.dvc("exp", "run", "--set-param", f"{rate}=1e-5")
+    output = project.dvc("exp", "run", "-S", f"{rate}=1e-5")
     assert tiny.ran(output) == ["finetune@full", "retention-eval@full", "compare"]
     assert "1e-05" in (project.path / "params.yaml").read_text(encoding="utf-8")
     curves, _ = read_table(project.path / f"metrics/training/{CASE}/full.parquet")

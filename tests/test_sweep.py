@@ -152,3 +152,11 @@ def test_changed_sets_what_lies_deep_and_leaves_the_run_alone() -> None:
         "steps": 9,
     }
     assert run == {"methods": {"lora": {"r": 4, "alpha": 8}}, "steps": 3}
+
+
+def test_by_make(project: tiny.Project) -> None:
+    grid = {"run": "bert-full", "values": {"learning_rate": [1.0e-4]}}
+    tiny.write_params(project.path, {**real_params(), "sweep": {"medical-bert": grid}})
+    done = tiny.with_make(project).call("make", "sweep", "CASE=medical-bert", "JOBS=2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("1 tried; ")

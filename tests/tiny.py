@@ -319,6 +319,19 @@ def make_project(folder: Path, own: Path, environment: Mapping[str, str]) -> Pro
     return project
 
 
+def with_make(project: Project) -> Project:
+    """With a Makefile that finds this very environment installed in .venv."""
+    environment = project.path / ".venv"
+    environment.mkdir()
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (environment / name).symlink_to(Path(sys.prefix) / name)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy2(ROOT / name, project.path / name)
+    (environment / "installed").touch()
+    # A project without stages/ finds this tree's.
+    return Project(project.path, {**project.environment, "PYTHONPATH": str(ROOT)})
+
+
 def _filled(value: Any, names: Mapping[str, Any]) -> Any:
     if isinstance(value, dict):
         return {_filled(key, names): _filled(inner, names) for key, inner in value.items()}

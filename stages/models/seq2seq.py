@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from tqdm import tqdm
 
 from stages.errors import UserError
 from stages.models.encoder import batches_by_tokens
@@ -32,7 +33,8 @@ class Seq2Seq:
         longest = min(longest, self._tokenizer.model_max_length)
         rows = self._tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]
         written = [""] * len(rows)
-        for batch in batches_by_tokens([len(row) for row in rows], BATCH_TOKENS):
+        batches = list(batches_by_tokens([len(row) for row in rows], BATCH_TOKENS))
+        for batch in tqdm(batches, desc="translation", unit="batch", disable=None):
             given = self._tokenizer.pad(
                 {"input_ids": [rows[i] for i in batch]}, return_tensors="pt"
             )

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from stages.config.runs import RunConfig
 from stages.errors import UserError
 from stages.models.finite import first_wrong, first_wrong_output
-from stages.training import order
+from stages.training import order, tracking
 from stages.training.checkpoint import Checkpoint
 from stages.training.objective import Objective
 from stages.training.optimizer import make_optimizer, set_rate
@@ -109,6 +109,7 @@ def train(
     looks = _looks(subject)
     if progress.step == 0:
         _validate(subject, objective, looks, progress)
+        tracking.log(accelerator, progress.history[-1])
     model.train()
     bar = tqdm(
         total=config.steps,
@@ -153,6 +154,7 @@ def train(
         last = progress.step == config.steps
         if progress.step % config.validate_every == 0 or last:
             _validate(subject, objective, looks, progress)
+        tracking.log(accelerator, progress.history[-1])
         # Before the checkpoint, which does not come back to this step.
         if progress.step in config.snapshots and accelerator.is_main_process:
             checkpoint.snapshot(progress.step).save({"weights": trainable(objective)})

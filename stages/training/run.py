@@ -12,7 +12,7 @@ from stages.models.device import device, dtype
 from stages.models.memory import keep_freed_memory
 from stages.models.tuned import save_tuned
 from stages.tasks.examples import Examples
-from stages.training import order
+from stages.training import order, tracking
 from stages.training.checkpoint import Checkpoint
 from stages.training.loop import History, restore, train
 from stages.training.methods.method import Method
@@ -31,8 +31,13 @@ def train_seed(
     # A replayed task's head sits out the steps in which none of its rows are drawn.
     uneven = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(
-        cpu=where.type == "cpu", mixed_precision=mixed, kwargs_handlers=[uneven]
+        cpu=where.type == "cpu",
+        mixed_precision=mixed,
+        kwargs_handlers=[uneven],
+        log_with=tracking.trackers() or None,
+        project_dir=tracking.LOGS,
     )
+    tracking.begin(accelerator, recipe.name, seed)
     order.seed_step(seed, 0, 0)  # a new head and an adapter are random
     subject = Subject(recipe, seed, accelerator)
     objective = compose(subject, methods)
@@ -48,6 +53,7 @@ def train_seed(
         for step in recipe.config.snapshots:
             restore(objective, checkpoint.snapshot(step).kept()["weights"])
             save_tuned(out / f"step-{step}", subject.body, subject.heads(), recipe.manifest)
+    tracking.finish(accelerator)
     accelerator.free_memory()
     return history, best
 

@@ -1,13 +1,14 @@
 """Elastic weight consolidation (Kirkpatrick et al. 2017, arXiv 1612.00796): weights that old
 tasks are sensitive to are held, the others may move."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from stages.config.reading import Names
 from stages.errors import UserError
@@ -60,7 +61,12 @@ class Ewc(Method):
             stream = subject.learn(subject.recipe.retain[task], 1.0, "probe")
             count = min(self.rows, len(stream.rows))
             chosen = [int(row) for row in order.draw(len(stream.rows), subject.seed, 0, count)]
-            batches = alone_or_together(stream.trainee, chosen, subject.config.batch_size)
+            batches = tqdm(
+                list(alone_or_together(stream.trainee, chosen, subject.config.batch_size)),
+                desc=f"{subject.recipe.name}, Fisher information of {task}",
+                unit="batch",
+                disable=None,
+            )
             with torch.autocast(subject.device.type, enabled=False):
                 found = fisher(stream.trainee, stream.rows, batches, list(weights.values()))
             for name, information in zip(weights, found, strict=True):
@@ -94,7 +100,7 @@ def alone_or_together(
 def fisher(
     trainee: Trainee,
     rows: Rows,
-    batches: Iterator[list[int]],
+    batches: Iterable[list[int]],
     weights: Sequence[nn.Parameter],
 ) -> list[Tensor]:
     """The diagonal of the empirical Fisher information, of each weight's shape.
