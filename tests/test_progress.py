@@ -9,7 +9,6 @@ import subprocess
 import termios
 
 import pytest
-import test_causal_pipeline as causal
 import tiny
 import tiny_causal
 
@@ -66,13 +65,13 @@ def project(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str
     """Of a causal model, up to the base's records."""
     folder = tmp_path_factory.mktemp("progress")
     tiny_causal.write_sources(folder)
-    tiny.write_params(folder, causal._params(folder))
+    tiny.write_params(folder, tiny_causal.make_params(folder))
     tiny.edit_params(folder, runs__full__methods=HEAVY, runs__full__pool="retain/train")
     (folder / "stages").symlink_to(tiny.ROOT / "stages")
     with pytest.MonkeyPatch.context() as patch, tiny.one_thread():
         patch.chdir(folder)
-        tiny.run_stage("prepare", causal.CASE)
-        tiny.run_stage("pretrain_baseline_eval", causal.CASE)
+        tiny.run_stage("prepare", tiny_causal.CASE)
+        tiny.run_stage("pretrain_baseline_eval", tiny_causal.CASE)
     return tiny.Project(folder, environment)
 
 
@@ -85,7 +84,7 @@ def test_bars_in_a_terminal(project: tiny.Project) -> None:
     }
     assert bars(in_terminal(project, "python", "-m", "stages.retention_eval", "full")) == {
         "full, seed 0": "task/s",
-        **{f"full, seed 0, {variant}": "task/s" for variant in causal.VARIANTS},
+        **{f"full, seed 0, {variant}": "task/s" for variant in tiny_causal.VARIANTS},
     }
 
 

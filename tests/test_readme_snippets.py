@@ -38,6 +38,7 @@ def pin(key: str) -> str:
     """The sha256 that the stage asks for where it is 64 zeros."""
     with pytest.raises(UserError) as error:
         tiny.run_stage("prepare", "tickets-bert")
+    told: str
     (told,) = set(re.findall(r"\b[0-9a-f]{64}\b", str(error.value))) - {ZEROS}
     params = Path("params.yaml")
     params.write_text(params.read_text().replace(ZEROS, told, 1))
