@@ -54,7 +54,7 @@ def test_each_method_tried_is_one(capsys: pytest.CaptureFixture[str]) -> None:
         main("--only=none")
 
 
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "medical-bert": {"full": {}, "lora": {"lora": {"r": 2}}},
     "news-gpt": {
         "full": {},
