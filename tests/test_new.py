@@ -9,9 +9,11 @@ import tiny
 import yaml
 
 from stages import new
+from stages.check import check
 from stages.config.inserting import insert
 from stages.errors import UserError
 
+RUN = "tickets-full"
 ROLES = "text:body,label:team,group:customer"
 
 
@@ -89,6 +91,15 @@ def test_it_runs(bench: Path) -> None:
     tiny.run_stage("compare")
     scores = json.loads(Path("metrics/scores.json").read_text())
     assert set(scores["tickets"]["tickets-full"]) == {"tickets", *tiny.RETAIN}
+
+    # As the README says: what is not wanted is deleted.
+    params = tiny.read_params(bench)
+    for section, name in (("cases", "tickets"), ("runs", RUN), ("variants", RUN)):
+        params[section] = {name: params[section][name]}
+    tiny.write_params(bench, params)
+    check()
+    tiny.run_stage("compare")
+    assert set(json.loads(Path("metrics/scores.json").read_text())) == {"tickets"}
 
 
 MISTAKES = {

@@ -77,8 +77,8 @@ def project(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str
 
 def test_bars_in_a_terminal(project: tiny.Project) -> None:
     assert bars(in_terminal(project, "python", "-m", "stages.finetune", "full")) == {
-        "full, self-replay": "token/s",
-        "full, teacher": "it/s",
+        "full, self-replay": "text/s",
+        "full, teacher": "batch/s",
         "full, Fisher information of agreement": "batch/s",
         "full, seed 0": "step/s",
     }

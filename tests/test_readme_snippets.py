@@ -23,7 +23,7 @@ def snippet(heading: str) -> str:
     section = README[README.index(f"\n## {heading}\n") :]
     found = re.search(r"```yaml\n(.*?)```", section, flags=re.DOTALL)
     assert found and len(found[1].splitlines()) < LINES
-    return found[1]
+    return str(found[1])
 
 
 def fill(text: str, **filled: str) -> str:
@@ -42,7 +42,7 @@ def pin(key: str) -> str:
     (told,) = set(re.findall(r"\b[0-9a-f]{64}\b", str(error.value))) - {ZEROS}
     params = Path("params.yaml")
     params.write_text(params.read_text().replace(ZEROS, told, 1))
-    return told
+    return str(told)
 
 
 def test_a_model_and_data_of_ones_own(bench: Path) -> None:

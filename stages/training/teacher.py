@@ -55,7 +55,7 @@ def _features(
     trainee.eval()
     found: dict[int, Tensor] = {}
     batches = list(batches_by_tokens(rows.lengths(indices), BATCH_TOKENS))
-    for batch in tqdm(batches, desc=f"{subject.recipe.name}, teacher", disable=None):
+    for batch in tqdm(batches, desc=f"{subject.recipe.name}, teacher", unit="batch", disable=None):
         chosen = [indices[place] for place in batch]
         with subject.accelerator.autocast():
             output = trainee(rows, chosen)

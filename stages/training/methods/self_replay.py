@@ -44,7 +44,8 @@ class SelfReplay(Method):
         start = loaded.tokenizer.prompt("")
         ends = set(loaded.tokenizer.eos_ids)
         written: list[list[int]] = []
-        bar = tqdm(total=wanted, desc=f"{subject.recipe.name}, self-replay", disable=None)
+        name = f"{subject.recipe.name}, self-replay"
+        bar = tqdm(total=wanted, desc=name, unit="text", disable=None)
         while len(written) < wanted:
             order.seed_step(subject.seed, len(written), 0)
             begun = torch.tensor([start] * min(AT_ONCE, wanted - len(written)))
