@@ -194,8 +194,9 @@ def test_through_dvc(
     (project.path / "studies/tiny.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
     project.commit("A study")
 
-    study.main("tiny", seeds="0")
-    first = tiny.ran(capfd.readouterr().out)
+    done = tiny.with_make(project).call("make", "study", "STUDY=tiny", "SEEDS=0")
+    assert done.returncode == 0, done.stderr
+    first = tiny.ran(done.stdout)
     trained = {one for one in first if one.startswith("finetune@")}
     assert trained == {f"finetune@tiny-{one}-5e-3-s0" for one in ("full", "freeze")}
     page = report.PAGE.read_text(encoding="utf-8")
@@ -215,6 +216,10 @@ def test_through_dvc(
     assert tiny.ran(capfd.readouterr().out) == []
     changed = project.git("diff", "--name-only").split()
     assert set(changed) == {"metrics/study/study.md", "metrics/study/tiny.parquet"}
+    page = report.PAGE.read_text(encoding="utf-8")
+    report.PAGE.unlink()
+    assert project.call("python", "-m", "stages.report.study").returncode == 0
+    assert report.PAGE.read_text(encoding="utf-8") == page
     assert not (project.path / "dvc.lock").exists()
     assert "-s0" not in project.dvc("stage", "list", "--all")
     assert list(
