@@ -37,13 +37,8 @@ def test_experiments_in_a_queue(project: tiny.Project) -> None:
     for name, rate in tried.items():
         assert float(rows[name][RATE]) == pytest.approx(rate)
     brief = project.dvc("exp", "show", "--only-changed", "--drop", ".*(/|drop|frontier)")
-    assert brief.split("\n")[1].split() == [
-        "Experiment",
-        "Created",
-        f"{tiny.CASE}.full.gain.{tiny.TARGET}",
-        f"{tiny.CASE}.full.retained_min",
-        RATE,
-    ]
+    figures = [f"{tiny.CASE}.full.gain.{tiny.TARGET}", f"{tiny.CASE}.full.retained_min", RATE]
+    assert [name for name in brief.splitlines()[1].split() if "." in name] == figures
     drops = [key for key in rows["warm"] if key.startswith(HEADLINE)]
     assert drops
     assert any(rows["warm"][key] != rows["hot"][key] for key in drops)

@@ -143,8 +143,8 @@ def test_what_is_computed_is_shared(project: tiny.Project) -> None:
     assert tiny.ran(run(project, "dvc repro --pull")) == []
     for command in (
         "dvc remote add -d store /some/folder",
-        "dvc remote add -d store s3://<bucket>/<folder>",
         "dvc remote add -d store ssh://<host>/<folder>",
+        "dvc remote add -d store s3://<bucket>/<folder>",
     ):
         project.git("checkout", "--quiet", "--", ".dvc/config")
         run(project, command)
