@@ -149,7 +149,7 @@ def test_what_is_computed_is_shared(project: tiny.Project) -> None:
         project.git("checkout", "--quiet", "--", ".dvc/config")
         run(project, command)
         assert "store" in project.dvc("remote", "list")
-    run(project, "dvc remote modify store endpointurl https://…")
+    run(project, "dvc remote modify store endpointurl https://<host>")
 
 
 def sources(path: Path, name: str) -> str:
