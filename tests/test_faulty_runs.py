@@ -24,7 +24,7 @@ RETAIN = ["topics", "editorials"]
 MOODS, FEW, MOVED = "moods", "few-moods", "moved-moods"
 """Targets, and the cases that are tuned for them: reviews; 64 reviews; reviews, with tweets to be
 tested on."""
-GENTLE = {"learning_rate": 3.0e-5, "steps": 60, "validate_every": 15}
+GENTLE = {"learning_rate": 5.0e-5, "steps": 120, "validate_every": 30}
 """A recipe that learns and loses nothing."""
 
 
@@ -73,7 +73,7 @@ def _params(folder: Path) -> dict[str, Any]:
     """The real file's model and settings; three targets, each a case."""
     real = _real()
     moods = {**real["tasks"]["movie-sentiment"], "kind": "classification", "max_length": 32}
-    sizes = {"train": 1200, "validation": 300, "test": 600}
+    sizes = {"train": 4000, "validation": 500, "test": 2000}
     probed = {"kind": "linear-probe", "max_length": 32, "train": 600, "validation": 50, "test": 500}
     editorials = {**moods["data"], "corpus": "nyt", "threshold": 0.5}
     tables = _tables(folder, moods)
@@ -113,7 +113,7 @@ def _recipe(fault: Fault) -> dict[str, Any]:
         "head": "probe",
         "head_learning_rate": 1.0e-4,
         "batch_size": 32,
-        "validation_rows": 200,
+        "validation_rows": 500,
         "checkpoint_every": 1000,
         **fault.recipe,
     }
