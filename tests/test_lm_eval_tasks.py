@@ -673,7 +673,7 @@ def test_without_the_extra(project: Path, monkeypatch: pytest.MonkeyPatch, stage
     with pytest.raises(UserError) as refused:
         tiny.run_stage(stage, CASE)
     assert re.sub(r"^task \S+: ", "", str(refused.value)) == (
-        "tasks of kind lm-eval need lm-evaluation-harness: pip install 'palimpsest[harness]'"
+        "tasks of kind lm-eval need lm-evaluation-harness: pip install '.[harness]'"
     )
 
 

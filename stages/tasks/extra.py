@@ -9,5 +9,5 @@ def require_harness() -> None:
     """Raises UserError where lm-evaluation-harness is not installed."""
     if find_spec("lm_eval") is None:
         raise UserError(
-            "tasks of kind lm-eval need lm-evaluation-harness: pip install 'palimpsest[harness]'"
+            "tasks of kind lm-eval need lm-evaluation-harness: pip install '.[harness]'"
         )
