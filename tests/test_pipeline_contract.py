@@ -26,7 +26,7 @@ from stages.errors import UserError
 SCRIPTS = ("prepare", "pretrain_baseline_eval", "finetune", "retention_eval", "compare")
 FLOORS = (
     ("secrets",),
-    ("errors",),
+    ("errors", "progress"),
     ("experiments", "leftovers", "storage"),
     ("config",),
     ("sources", "records", "provenance"),

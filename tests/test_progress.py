@@ -88,6 +88,16 @@ def test_bars_in_a_terminal(project: tiny.Project) -> None:
     }
 
 
+def test_long_work_gets_a_bar_of_its_own(project: tiny.Project) -> None:
+    script = (
+        "import sys, time; from stages.progress import patient\n"
+        "for _ in patient(range(9), desc='reading', unit='text'): time.sleep(float(sys.argv[1]))"
+    )
+    assert in_terminal(project, "python", "-c", script, "0.01") == []
+    shown = in_terminal(project, "python", "-c", script, "0.8")
+    assert bars(shown) == {"reading": "text/s"}
+
+
 def test_silence_elsewhere(project: tiny.Project) -> None:
     for stage in ("finetune", "retention_eval"):
         done = project.call("python", "-m", f"stages.{stage}", "lora")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from stages.errors import UserError
 from stages.models.finite import first_wrong_output, not_finite
 from stages.models.pretrained import load_tokenizer, load_weights, reading_tokenizer
+from stages.progress import patient
 
 TokenIds = list[int]
 UNLIMITED = 131_072
@@ -218,10 +219,12 @@ def batches_by_tokens(lengths: Sequence[int], batch_tokens: int) -> Iterator[NDA
     """Indices of rows of like length, longest first, at most `batch_tokens` with padding."""
     order = np.argsort(-np.asarray(lengths), kind="stable")
     start = 0
-    while start < len(order):
-        size = max(1, batch_tokens // lengths[order[start]])
-        yield order[start : start + size]
-        start += size
+    with patient(total=len(order), desc="reading", unit="text") as bar:
+        while start < len(order):
+            size = max(1, batch_tokens // lengths[order[start]])
+            yield (batch := order[start : start + size])
+            bar.update(len(batch))
+            start += size
 
 
 @torch.inference_mode()

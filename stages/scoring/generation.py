@@ -14,6 +14,7 @@ from stages.errors import UserError
 from stages.models.causal import head_logits, longest_input
 from stages.models.encoder import TokenIds
 from stages.models.finite import first_wrong, not_finite
+from stages.progress import patient
 from stages.scoring.caches import read_beginning, sees_all, tokens_of
 from stages.scoring.prompts import advance, read_prompts
 
@@ -71,7 +72,8 @@ def generate(
     rest = [prompt[begun:] for prompt in cut]
     answers: list[TokenIds] = [[] for _ in prompts]
     order = np.argsort([-len(prompt) for prompt in rest], kind="stable")
-    for start in range(0, len(order), batch_size):
+    starts = range(0, len(order), batch_size)
+    for start in patient(starts, desc="writing", unit="batch"):
         batch = order[start : start + batch_size]
         asked = [rest[index] for index in batch]
         whole = len(cut[batch[0]]) + max_new_tokens if shared else None

@@ -6,6 +6,7 @@ As in Qi et al. 2023 (arXiv 2310.03693), the other way round: there, so few undo
 import torch
 
 from stages.models.loading import CausalModel, EncoderModel
+from stages.progress import patient
 from stages.tasks.examples import Examples
 from stages.training import causal, encoder
 from stages.training.trainee import Rows, Trainee
@@ -23,7 +24,7 @@ def relearn(loaded: EncoderModel | CausalModel, train: Examples) -> None:
     trainee, rows = _subject(loaded, Examples(train.task, first))
     optimizer = torch.optim.AdamW(trainee.parameters(), lr=RATE, weight_decay=0.0)
     chosen = list(range(len(rows)))
-    for _ in range(STEPS):
+    for _ in patient(range(STEPS), desc="relearning", unit="step"):
         loss = trainee(rows, chosen).losses.sum() / rows.weight(chosen)
         torch.autograd.backward(loss)
         optimizer.step()
