@@ -102,6 +102,18 @@ def test_a_loss_that_no_rule_explains_is_said_to_be_one() -> None:
     assert named.cause == "learned from other data only"
 
 
+def test_no_gain_on_texts_of_another_source_is_not_put_down_to_the_training() -> None:
+    curve = replace(CURVE, validation_before=1.3, worst=1.6)
+    still = replace(CLEAN, gained=False, curves=(curve,))
+    assert causes(still) == ["step size too large", "under-training"]
+    comparisons = {**CLEAN.shift["comparisons"], "goal": {**FIGURES, "auc": 0.9}}
+    assert causes(replace(still, shift={**CLEAN.shift, "comparisons": comparisons})) == [
+        "distribution shift"
+    ]
+    renamed = {"train": TURNED, "test": TURNED}
+    assert causes(replace(still, renamed=renamed)) == ["head misalignment"]
+
+
 def test_a_task_that_ten_examples_teach_anew_was_not_shown_to_be_hidden() -> None:
     back = {"before": 0.9, "after": 0.8, "relearned": 0.98, "share": 1.8}
     hidden = replace(CLEAN, lost=LOST, moved={**CLEAN.moved, "relearned": {"kept": back}})

@@ -150,9 +150,14 @@ def _step_size(found: Evidence) -> Finding | None:
     return Finding("step size too large", told)
 
 
+def _failed(found: Evidence) -> bool:
+    """No sure gain, which says nothing of the training where names or test texts are at fault."""
+    return not (found.gained or _names(found) or _target_shift(found))
+
+
 def _is_wild(found: Evidence) -> bool:
     """Training went against itself."""
-    harmed = bool(found.lost) or not found.gained
+    harmed = bool(found.lost) or _failed(found)
     return max(one.worst for one in found.curves) >= (SPIKE if harmed else EXPLODED) or all(
         one.train_worst >= UNLEARNED * one.train_first for one in found.curves
     )
@@ -181,7 +186,7 @@ def _under_training(found: Evidence) -> Finding | None:
         for one in found.curves
         if one.best == one.steps and one.validation_last <= STILL_FALLING * one.validation_before
     ]
-    if found.gained or len(falling) < len(found.curves):
+    if not _failed(found) or len(falling) < len(found.curves):
         return None
     return Finding(
         "under-training",
