@@ -328,8 +328,11 @@ def with_make(project: Project) -> Project:
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy2(ROOT / name, project.path / name)
     (environment / "installed").touch()
+    # Under `make test`, a make would say which folder it enters, as one called by another does.
+    outside = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    kept = {name: value for name, value in project.environment.items() if name not in outside}
     # A project without stages/ finds this tree's.
-    return Project(project.path, {**project.environment, "PYTHONPATH": str(ROOT)})
+    return Project(project.path, {**kept, "PYTHONPATH": str(ROOT)})
 
 
 def _filled(value: Any, names: Mapping[str, Any]) -> Any:
