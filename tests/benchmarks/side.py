@@ -14,19 +14,19 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
-from torch import Tensor, nn
 
 from stages.models import device
 from stages.models.attention import attend_in_blocks
 from stages.models.causal import CausalTokenizer, decoder, load_causal, longest_input
 from stages.models.memory import keep_freed_memory
-from stages.models.packed import PackedLinear, pack
+from stages.models.packed import pack
 from stages.scoring.causal import CausalScorer
 from stages.scoring.lm_eval_model import LMEvalModel
 from stages.scoring.trees import reads_trees
 
 from .exchange import About, Outcome, Profile, Settings
 from .host import matrix_rate, peak_memory, reset_peak
+from .work import Work
 
 BATCH_TOKENS, WRITTEN_AT_ONCE = 1024, 24
 """As the pipeline has them."""
@@ -46,7 +46,7 @@ class Side:
             self._dtype = device.dtype(settings.precision, torch.device("cpu"))
         make = _ours if settings.ours else _lm_eval
         self._lm, model = make(settings.model, self._dtype)
-        self._work = Work(model)
+        self._work = Work(decoder(model), model.get_output_embeddings())
         self._manager = TaskManager(include_path=settings.tasks, include_defaults=False)
         self._tasks: dict[str, Any] = {}
         with torch.inference_mode():
@@ -151,39 +151,3 @@ class Timed(LM):  # type: ignore[misc]
             self.seconds += time.perf_counter() - start
         self.peak = max(self.peak, peak_memory())
         return answers
-
-
-class Work:
-    """Counts the tokens that a model's body reads and the states that its head is applied to."""
-
-    def __init__(self, model: Any) -> None:
-        body, head = decoder(model), model.get_output_embeddings()
-        self._body_parameters = sum(map(_matrices, body.modules()))
-        self._head_parameters = _matrices(head)
-        self.reset()
-        body.register_forward_pre_hook(self._read, with_kwargs=True)
-        head.register_forward_pre_hook(self._applied)
-
-    def reset(self) -> None:
-        self.tokens = self.states = 0
-
-    @property
-    def operations(self) -> int:
-        """Floating-point, of the products with the model's matrices: attention's own, of
-        queries with keys and of weights with values, are left out."""
-        return 2 * (self._body_parameters * self.tokens + self._head_parameters * self.states)
-
-    def _read(self, _: nn.Module, given: tuple[Tensor, ...], named: dict[str, Any]) -> None:
-        self.tokens += (given[0] if given else named["input_ids"]).numel()
-
-    def _applied(self, _: nn.Module, given: tuple[Tensor, ...]) -> None:
-        self.states += given[0].shape[:-1].numel()
-
-
-def _matrices(module: nn.Module) -> int:
-    """Parameters of the matrices that a module multiplies with, those of its parts left out."""
-    if isinstance(module, nn.Linear | PackedLinear):
-        return module.in_features * module.out_features
-    if isinstance(module, nn.Embedding):
-        return 0
-    return sum(one.numel() for one in module.parameters(recurse=False) if one.ndim == 2)

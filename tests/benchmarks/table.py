@@ -29,8 +29,8 @@ def comparison(found: dict[str, Any]) -> str:
         errors = [_nats(task[one].get("error")) for one in ("ours", "lm-eval")]
         rows.append((name, examples, "ours", *_costs(task["ours"], ratio), *differing, errors[0]))
         rows.append(("", "", side, *_costs(task["lm-eval"], ""), "", "", errors[1]))
-    loaded = ", ".join(f"{side} {_mib(size)} MiB" for side, size in found["loaded"].items())
-    return "\n".join([*_head(found), f"resident with the model loaded: {loaded}", *_aligned(rows)])
+    loaded = ", ".join(f"{side} {mib(size)} MiB" for side, size in found["loaded"].items())
+    return "\n".join([*_head(found), f"resident with the model loaded: {loaded}", *aligned(rows)])
 
 
 def scaling(found: dict[str, Any]) -> str:
@@ -45,10 +45,10 @@ def scaling(found: dict[str, Any]) -> str:
                 f"{few['seconds']:.2f} -> {many['seconds']:.2f}",
                 f"{task['ratio']:.2f}x",
                 f"{few['tokens']} -> {many['tokens']}",
-                f"{_mib(few['peak'])} -> {_mib(many['peak'])}",
+                f"{mib(few['peak'])} -> {mib(many['peak'])}",
             )
         )
-    return "\n".join([*_head(found), *_aligned(rows)])
+    return "\n".join([*_head(found), *aligned(rows)])
 
 
 def profile(found: dict[str, Any]) -> str:
@@ -63,7 +63,7 @@ def profile(found: dict[str, Any]) -> str:
         for one in sorted({*operators} - MATRIX, key=operators.get, reverse=True):
             if operators[one] * 100 >= whole:
                 rows.append(("", one, *_share(operators[one], whole), ""))
-    return "\n".join([*_head(found), *_aligned(rows)])
+    return "\n".join([*_head(found), *aligned(rows)])
 
 
 def _share(seconds: float, whole: float) -> tuple[str, str]:
@@ -81,7 +81,7 @@ def _head(found: dict[str, Any]) -> list[str]:
 def _costs(side: dict[str, Any], ratio: str) -> tuple[str, ...]:
     metrics = ", ".join(f"{name} {value:.6f}" for name, value in side["metrics"].items())
     return (
-        *(f"{side['seconds']:.2f}", ratio, str(side["tokens"]), _mib(side["peak"])),
+        *(f"{side['seconds']:.2f}", ratio, str(side["tokens"]), mib(side["peak"])),
         *(f"{side['utilisation']:.1%}", metrics),
     )
 
@@ -90,11 +90,11 @@ def _nats(difference: float | None) -> str:
     return "" if difference is None else f"{difference:.1e}"
 
 
-def _mib(size: int) -> str:
+def mib(size: int) -> str:
     return f"{size / MIB:.0f}"
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -1,0 +1,244 @@
+"""A training in a process of its own: by our loop, or by transformers' Trainer."""
+
+import gc
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import Dataset, SequentialSampler
+
+from stages.config.runs import RunConfig
+from stages.finetune import _recipe as read_recipe
+from stages.models import device
+from stages.models.causal import decoder
+from stages.models.encoder import pad
+from stages.models.memory import keep_freed_memory
+from stages.storage import read_json
+from stages.tasks.examples import Examples
+from stages.training import order
+from stages.training.causal import CausalRows
+from stages.training.checkpoint import Checkpoint
+from stages.training.encoder import EncoderRows, EncoderTrainee
+from stages.training.loop import train
+from stages.training.optimizer import make_optimizer
+from stages.training.run import compose
+from stages.training.schedule import rate_factor
+from stages.training.stream import Stream
+from stages.training.subject import Recipe, Subject
+
+from .host import matrix_rate, peak_memory, reset_peak
+from .work import Work
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Trained:
+    """All but the first step, which also pays for what is set up."""
+
+    seconds: float
+    labelled: int  # tokens, or rows, that the loss was taken on
+    tokens: int  # read by the body, padding included
+    operations: int  # floating-point, of the products with the model's matrices, both ways
+    matrix_rate: float  # operations a second that this process got of a large product
+    loaded: int  # bytes resident before the first step
+    peak: int
+    losses: list[float]  # of each step, the first included
+
+
+class Watch:
+    """Looks at clock and counters after the first step and after the last."""
+
+    def __init__(self, subject: Subject) -> None:
+        (self._stream,) = subject.targets
+        self._config = subject.config
+        self._work = Work(*_body_and_head(subject, self._stream))
+        self._rate = matrix_rate(device.dtype(self._config.precision, subject.device))
+        gc.collect()
+        reset_peak()
+        self._loaded = peak_memory()
+
+    def after_step(self, step: int) -> None:
+        if step == 0:
+            self._work.reset()
+            self._began = time.perf_counter()
+        if step + 1 == self._config.steps:
+            self._seconds = time.perf_counter() - self._began
+            self._peak, self._done = peak_memory(), (self._work.tokens, self._work.operations)
+
+    def trained(self, losses: Sequence[float]) -> Trained:
+        config, stream = self._config, self._stream
+        steps = range(1, config.steps)
+        labelled = sum(
+            stream.rows.weight(stream.batch(config.batch_size, 0, step)) for step in steps
+        )
+        tokens, forward = self._done
+        return Trained(
+            seconds=self._seconds,
+            labelled=labelled,
+            tokens=tokens,
+            operations=3 * forward,
+            matrix_rate=self._rate,
+            loaded=self._loaded,
+            peak=self._peak,
+            losses=list(losses),
+        )
+
+
+def ours(recipe: Recipe) -> Trained:
+    """By the pipeline's own loop."""
+    keep_freed_memory()
+    subject = _subject(recipe)
+    objective = compose(subject, ())
+    watch = Watch(subject)
+    history, _ = train(subject, objective, Checkpoint("benchmark", 0), watch.after_step, False)
+    return watch.trained([float(row["batch_loss"] or 0) for row in history[1:]])
+
+
+def trainer(recipe: Recipe) -> Trained:
+    """By Trainer: the same rows in the same order, optimizer, schedule and dropout."""
+    subject = _subject(recipe)
+    subject.learn_targets(lambda examples: examples)
+    (stream,), config = subject.targets, subject.config
+    model: Any = subject.body if subject.causal else Classifier(stream.trainee)
+    optimizer = make_optimizer(
+        stream.trainee, config.learning_rate, config.head_learning_rate, config.weight_decay
+    )
+    schedule = LambdaLR(optimizer, lambda step: rate_factor(config, min(step, config.steps - 1)))
+    watch = Watch(subject)
+    losses: list[float] = []
+
+    class Told(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+            order.seed_step(0, state.global_step, 0)
+
+        def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+            watch.after_step(state.global_step - 1)
+
+        def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
+            if "loss" in logs:
+                losses.append(logs["loss"])
+
+    class InOrder(transformers.Trainer):  # type: ignore[misc]
+        def _get_train_sampler(self, *_: Any) -> SequentialSampler:
+            return SequentialSampler(range(config.steps * config.batch_size))
+
+    with tempfile.TemporaryDirectory() as folder:
+        InOrder(
+            model,
+            transformers.TrainingArguments(
+                folder,
+                max_steps=config.steps,
+                per_device_train_batch_size=config.batch_size,
+                max_grad_norm=config.max_grad_norm,
+                bf16=config.precision == "bf16",
+                use_cpu=subject.device.type == "cpu",
+                logging_steps=1,
+                logging_strategy="steps",
+                save_strategy="no",
+                report_to=[],
+                disable_tqdm=True,
+                remove_unused_columns=False,
+            ),
+            data_collator=_collator(stream, subject.loaded.tokenizer.pad_id),
+            train_dataset=Drawn(stream, config.batch_size, config.steps),
+            optimizers=(optimizer, schedule),
+            callbacks=[Told()],
+        ).train()
+    return watch.trained(losses)
+
+
+class Drawn(Dataset[int]):
+    """The rows of all steps, in the order of our loop."""
+
+    def __init__(self, stream: Stream, batch_size: int, steps: int) -> None:
+        batches = (stream.batch(batch_size, 0, step) for step in range(steps))
+        self._rows = [row for batch in batches for row in batch]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, place: int) -> int:
+        return self._rows[place]
+
+
+class Classifier(nn.Module):
+    """An encoder with its head, as Trainer wants it."""
+
+    def __init__(self, trainee: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(trainee, EncoderTrainee)
+        self.trainee = trainee
+
+    def forward(
+        self, ids: Tensor, mask: Tensor, labels: Tensor, segments: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        assert self.trainee.head is not None
+        logits = self.trainee.head(self.trainee.encoder(ids, mask, segments))
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+def _collator(stream: Stream, pad_id: int) -> Any:
+    cpu = torch.device("cpu")
+
+    def of_causal(batch: Sequence[int]) -> dict[str, Tensor]:
+        rows = stream.rows
+        assert isinstance(rows, CausalRows)
+        ids, mask = pad([rows.ids[row] for row in batch], pad_id, cpu)
+        labels = [
+            [IGNORED] * rows.starts[row] + list(rows.ids[row][rows.starts[row] :]) for row in batch
+        ]
+        labelled, _ = pad(labels, IGNORED, cpu)
+        return {"input_ids": ids, "attention_mask": mask, "labels": labelled}
+
+    def of_encoder(batch: Sequence[int]) -> dict[str, Tensor]:
+        rows = stream.rows
+        assert isinstance(rows, EncoderRows)
+        assert rows.labels is not None
+        ids, mask, segments = rows.texts[0].batch(batch, pad_id, cpu)
+        labels = torch.tensor([rows.labels[row] for row in batch])
+        paired = {} if segments is None else {"segments": segments}
+        return {"ids": ids, "mask": mask, "labels": labels, **paired}
+
+    return of_causal if isinstance(stream.rows, CausalRows) else of_encoder
+
+
+def _subject(recipe: Recipe) -> Subject:
+    where = device.device()
+    mixed = device.dtype(recipe.config.precision, where) == torch.bfloat16
+    accelerator = Accelerator(cpu=where.type == "cpu", mixed_precision="bf16" if mixed else "no")
+    order.seed_step(0, 0, 0)  # a head is random
+    return Subject(recipe, 0, accelerator)
+
+
+def recipe_of(settings: dict[str, Any], whole: bool) -> Recipe:
+    """`settings`: of a run, as params.yaml has them. `whole`: prompts are learnt like the texts
+    that follow them."""
+    config = RunConfig(**settings)
+    manifest = read_json(Path(f"models/base/{config.case}.json"))
+    recipe = read_recipe("benchmark", config, manifest)
+    train = [_without_prompt(examples) for examples in recipe.train] if whole else recipe.train
+    return replace(recipe, train=train)
+
+
+def _without_prompt(examples: Examples) -> Examples:
+    rows = examples.rows.copy()
+    rows["text"] = rows["prompt"] + rows["text"]
+    rows["prompt"] = ""
+    return Examples(examples.task, rows)
+
+
+def _body_and_head(subject: Subject, stream: Stream) -> tuple[nn.Module, nn.Module]:
+    if subject.causal:
+        return decoder(subject.body), subject.body.get_output_embeddings()
+    assert isinstance(stream.trainee, EncoderTrainee)
+    assert stream.trainee.head is not None
+    return subject.body, stream.trainee.head

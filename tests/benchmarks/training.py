@@ -1,0 +1,156 @@
+"""Our training loop beside transformers' Trainer: the same model, rows, optimizer and schedule.
+
+`python -m tests.benchmarks.training --help`; README.md says what the columns mean.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages import errors
+from stages.config.runs import RunConfig, read_run
+from stages.errors import UserError
+from stages.storage import read_json, write_json
+
+from .table import aligned, mib
+
+if TYPE_CHECKING:
+    from .trained import Trained
+
+OURS, TRAINER = "ours", "Trainer"
+
+
+def compare(
+    config: dict[str, Any], precisions: Sequence[str], whole: bool, threads: int, rounds: int
+) -> dict[str, list["Trained"]]:
+    """Ours, and Trainer with each precision, in turn, each training in a new process."""
+    asked = {OURS: config} | {
+        f"{TRAINER}, {one}": {**config, "precision": one} for one in precisions
+    }
+    found: dict[str, list[Trained]] = {side: [] for side in asked}
+    for _ in range(rounds):
+        for side, of_side in asked.items():
+            process = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+            with process:
+                told = process.submit(_train, side == OURS, of_side, whole, threads).result()
+            found[side].append(told)
+            _say(f"{side}: {told.labelled / told.seconds:.1f} labelled a second")
+    return found
+
+
+def _train(ours: bool, config: dict[str, Any], whole: bool, threads: int) -> "Trained":
+    import torch  # here alone
+
+    from . import trained
+
+    torch.set_num_threads(threads)
+    os.environ["TQDM_DISABLE"] = "1"
+    recipe = trained.recipe_of(config, whole)
+    return trained.ours(recipe) if ours else trained.trainer(recipe)
+
+
+def summary(found: dict[str, list["Trained"]]) -> dict[str, dict[str, Any]]:
+    """Of each side, and the ratio of ours to it."""
+    seconds = {
+        side: statistics.median(one.seconds for one in rounds) for side, rounds in found.items()
+    }
+    ours = found[OURS][0]
+    return {
+        side: {
+            "labelled": rounds[0].labelled / seconds[side],
+            "tokens": rounds[0].tokens / seconds[side],
+            "ratio": seconds[side] / seconds[OURS],
+            "peak": max(one.peak for one in rounds),
+            "loaded": rounds[0].loaded,
+            "utilisation": rounds[0].operations
+            / seconds[side]
+            / max(one.matrix_rate for one in rounds),
+            "losses": rounds[0].losses,
+            "apart": max(
+                abs(own - other) for own, other in zip(ours.losses, rounds[0].losses, strict=True)
+            ),
+        }
+        for side, rounds in found.items()
+    }
+
+
+def table(found: dict[str, dict[str, Any]], of: str) -> str:
+    """A line a side, and the loss of each step."""
+    rows: list[tuple[str, ...]] = [
+        (
+            "side",
+            "labelled/s",
+            "tokens/s",
+            "ratio",
+            "peak MiB",
+            "loaded MiB",
+            "utilisation",
+            "|d loss|",
+        )
+    ]
+    for side, told in found.items():
+        costs = f"{told['labelled']:.1f}", f"{told['tokens']:.1f}", f"{told['ratio']:.2f}x"
+        memory = mib(told["peak"]), mib(told["loaded"])
+        rows.append((side, *costs, *memory, f"{told['utilisation']:.1%}", f"{told['apart']:.1e}"))
+    curves = [
+        (f"loss, {side}", *(f"{loss:.4f}" for loss in told["losses"]))
+        for side, told in found.items()
+    ]
+    return "\n".join([of, *aligned(rows), *aligned(curves)])
+
+
+def _config(run: str, steps: int, batch_size: int | None) -> RunConfig:
+    """The run's, without its methods, and looked at as seldom as can be."""
+    config = read_run(run)
+    never = {"steps": steps, "validate_every": steps, "checkpoint_every": steps}
+    few = {"validation_rows": 8, "methods": {}, "snapshots": (), "folds": None}
+    size = {"batch_size": batch_size or config.batch_size}
+    return RunConfig(**{**config.model_dump(), **never, **few, **size, "pool": "target"})
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main(*arguments: str) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.training")
+    parser.add_argument("--run", required=True, help="of params.yaml; its case is prepared")
+    parser.add_argument("--whole", action="store_true", help="learn prompts too")
+    parser.add_argument("--steps", type=int, default=12, help="of each training, 2 or more")
+    parser.add_argument("--batch-size", type=int, help="the run's, if not given")
+    parser.add_argument(
+        "--precisions",
+        type=lambda text: text.split(","),
+        default=["fp32", "bf16"],
+        help="of Trainer, by default fp32,bf16",
+    )
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--rounds", type=int, default=1, help="seconds are their median")
+    parser.add_argument("--json", type=Path, help="a file for the numbers")
+    asked = parser.parse_args(arguments)
+    if asked.steps < 2:
+        raise UserError(f"--steps {asked.steps}: the first is not timed; give 2 or more")
+    config = _config(asked.run, asked.steps, asked.batch_size)
+    manifest = Path(f"models/base/{config.case}.json")
+    if not manifest.exists():
+        raise UserError(f"{manifest}: not there; run `dvc repro prepare@{config.case}`")
+    if asked.whole and read_json(manifest)["kind"] == "encoder":
+        raise UserError(f"--whole: {asked.run} tunes an encoder, which has no prompts")
+    found = summary(
+        compare(config.model_dump(), asked.precisions, asked.whole, asked.threads, asked.rounds)
+    )
+    whole = ", prompts learnt too" if asked.whole else ""
+    shape = f"{asked.run}: {asked.steps} steps of {config.batch_size} rows{whole}"
+    print(table(found, f"{shape}, {asked.threads} threads"))
+    if asked.json:
+        write_json(asked.json, found)
+
+
+if __name__ == "__main__":
+    errors.run(main, *sys.argv[1:])
