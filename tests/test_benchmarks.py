@@ -12,6 +12,8 @@ import pytest
 import tokenizers
 import torch
 import transformers
+from benchmarks.differences import ties
+from benchmarks.exchange import Answer, Outcome
 from benchmarks.make_tasks import make_rows, write_tasks
 from tiny import ROOT
 from tokenizers import decoders, models, pre_tokenizers
@@ -118,6 +120,21 @@ def test_both_sides_answer_alike(
     for name in ("headlines", "five_shot"):
         task = found["tasks"][name]
         assert task["ours"]["tokens"] * 2 < task["lm-eval"]["tokens"], name
+
+
+def test_ties_by_hand() -> None:
+    def outcome(*answers: list[Answer]) -> Outcome:
+        return Outcome(1.0, 1, 1, 1, 1, {}, list(answers))
+
+    chosen: list[list[Answer]] = [
+        [(-1.0, False), (-1.0, False), (-2.0, False)],
+        [(-1.0, False), (-2.0, False), (-2.0, False)],
+        [(-2.0, False), (-1.5, False), (-1.5, True)],
+    ]
+    assert ties(outcome(*chosen)) == 2
+    assert ties(outcome(["a text"], ["another"])) is None
+    assert ties(outcome([-3.5], [-3.5])) is None, "whole texts are not chosen among"
+    assert ties(outcome([(-1.0, True)])) is None, "one continuation has no rival"
 
 
 @pytest.mark.slow

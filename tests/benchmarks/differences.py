@@ -29,6 +29,16 @@ def difference(ours: Outcome, theirs: Outcome) -> dict[str, Any]:
     }
 
 
+def ties(outcome: Outcome) -> int | None:
+    """Examples of which two choices are the likeliest alike: the first of them is the answer. None
+    where nothing is chosen."""
+    rows = ([answer[0] for answer in row if isinstance(answer, tuple)] for row in outcome.answers)
+    chosen = [likelihoods for likelihoods in rows if len(likelihoods) > 1]
+    if not chosen:
+        return None
+    return sum(row.count(max(row)) > 1 for row in chosen)
+
+
 def _likelihoods(outcome: Outcome) -> list[float]:
     flat = [answer for row in outcome.answers for answer in row if not isinstance(answer, str)]
     return [answer[0] if isinstance(answer, tuple) else answer for answer in flat]

@@ -18,7 +18,7 @@ from stages.errors import UserError
 from stages.storage import write_json
 
 from . import table
-from .differences import difference, farthest
+from .differences import difference, ties
 from .exchange import Outcome, Settings
 from .remote import Remote
 
@@ -54,7 +54,7 @@ def compare(
         if exact is not None:
             reference = exact.score(name, asked.limit, 1)
             for side, outcome in zip(("ours", "lm-eval"), rounds[0], strict=True):
-                found["tasks"][name][side]["error"] = farthest(outcome, reference)
+                found["tasks"][name][side]["from_exact"] = difference(outcome, reference)
         _say(f"{name}: {sides[0]['seconds']:.2f} s, lm-eval {sides[1]['seconds']:.2f} s")
     return found
 
@@ -133,6 +133,7 @@ def _summary(rounds: Sequence[Outcome], matrix_rate: float) -> dict[str, Any]:
         "utilisation": first.operations / seconds / matrix_rate,
         "peak": max(outcome.peak for outcome in rounds),
         "metrics": first.metrics,
+        "ties": ties(first),
     }
 
 

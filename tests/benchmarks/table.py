@@ -10,11 +10,11 @@ MATRIX = {"mkldnn::_linear_pointwise", "aten::addmm", "aten::mm"}
 
 def comparison(found: dict[str, Any]) -> str:
     """Two lines a task: ours, and lm-eval with its batch size."""
-    exact = any("error" in task["ours"] for task in found["tasks"].values())
+    exact = any("from_exact" in task["ours"] for task in found["tasks"].values())
     rows: list[tuple[str, ...]] = [
         (
             *("task", "examples", "side", "seconds", "ratio", "tokens", "peak MiB", "utilisation"),
-            *("metrics", "|d log p|", "unlike", "from float64" if exact else ""),
+            *("metrics", "ties", "|d log p|", "unlike", "from float64" if exact else ""),
         )
     ]
     for name, task in found["tasks"].items():
@@ -22,11 +22,11 @@ def comparison(found: dict[str, Any]) -> str:
         likelihood, unlike = apart["log_likelihood"], apart["predictions"]
         differing = (
             _nats(likelihood),
-            "" if unlike is None else str(unlike),
+            _count(unlike),
         )
         ratio, side = f"{task['ratio']:.2f}x", f"lm-eval, {task['batch_size']}"
         examples = str(task["examples"])
-        errors = [_nats(task[one].get("error")) for one in ("ours", "lm-eval")]
+        errors = [_from_exact(task[one].get("from_exact")) for one in ("ours", "lm-eval")]
         rows.append((name, examples, "ours", *_costs(task["ours"], ratio), *differing, errors[0]))
         rows.append(("", "", side, *_costs(task["lm-eval"], ""), "", "", errors[1]))
     loaded = ", ".join(f"{side} {mib(size)} MiB" for side, size in found["loaded"].items())
@@ -82,8 +82,20 @@ def _costs(side: dict[str, Any], ratio: str) -> tuple[str, ...]:
     metrics = ", ".join(f"{name} {value:.6f}" for name, value in side["metrics"].items())
     return (
         *(f"{side['seconds']:.2f}", ratio, str(side["tokens"]), mib(side["peak"])),
-        *(f"{side['utilisation']:.1%}", metrics),
+        *(f"{side['utilisation']:.1%}", metrics, _count(side["ties"])),
     )
+
+
+def _count(examples: int | None) -> str:
+    return "" if examples is None else str(examples)
+
+
+def _from_exact(apart: dict[str, Any] | None) -> str:
+    if apart is None:
+        return ""
+    told = _nats(apart["log_likelihood"])
+    unlike = apart["predictions"]
+    return told if unlike is None else f"{told} {unlike} unlike".lstrip()
 
 
 def _nats(difference: float | None) -> str:
