@@ -43,3 +43,11 @@ def test_both_sides_do_the_same_work(
 def test_what_cannot_be_compared_is_said() -> None:
     with pytest.raises(UserError, match="--steps 1: the first is not timed"):
         training.main("--run", "gpt-full", "--steps", "1")
+
+
+def test_a_run_is_measured_without_its_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny.ROOT)
+    config = training._config("bert-replay", 7, 5)
+    assert (config.methods, config.pool) == ({}, "target")
+    assert (config.steps, config.batch_size, config.validate_every) == (7, 5, 7)
+    assert training._config("gpt-full", 7, None).batch_size > 0

@@ -1,9 +1,11 @@
 """A training in a process of its own: by our loop, or by transformers' Trainer."""
 
 import gc
+import io
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -131,7 +133,8 @@ def trainer(recipe: Recipe) -> Trained:
         def _get_train_sampler(self, *_: Any) -> SequentialSampler:
             return SequentialSampler(range(config.steps * config.batch_size))
 
-    with tempfile.TemporaryDirectory() as folder:
+    # Trainer prints every log.
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         InOrder(
             model,
             transformers.TrainingArguments(

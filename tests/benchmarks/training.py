@@ -109,7 +109,7 @@ def _config(run: str, steps: int, batch_size: int | None) -> RunConfig:
     """The run's, without its methods, and looked at as seldom as can be."""
     config = read_run(run)
     never = {"steps": steps, "validate_every": steps, "checkpoint_every": steps}
-    few = {"validation_rows": 8, "methods": {}, "snapshots": (), "folds": None}
+    few = {"validation_rows": 10, "methods": {}, "snapshots": (), "folds": None}
     size = {"batch_size": batch_size or config.batch_size}
     return RunConfig(**{**config.model_dump(), **never, **few, **size, "pool": "target"})
 
