@@ -64,6 +64,8 @@ RUN_BY = {
     "--dtype fp32 --limit 40 --batch-sizes 16 --exact": (
         "test_benchmarks.py::test_the_commands_of_the_readme"
     ),
+    "--exact --limit 400 --only pairs": ("test_benchmarks.py::test_the_commands_of_the_readme"),
+    "--profile": ("test_benchmarks.py::test_the_commands_of_the_readme"),
 }
 """Commands that are not run below: the test or the file of CI's that runs them."""
 
