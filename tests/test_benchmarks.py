@@ -148,8 +148,8 @@ def test_the_commands_of_the_readme(given: list[str], environment: dict[str, str
             any(line.startswith(name) for line in done.stdout.splitlines()) for name in TASKS
         )
     exact = "--exact --limit 400 --only pairs"
-    ties = call(environment, *given, *options.split(), *exact.split())
-    assert " unlike" in ties.stdout, ties.stderr
+    few = call(environment, *given, *options.split(), *exact.split())
+    assert " unlike" in few.stdout, few.stderr
     profiled = call(environment, *given, "--dtype", "bf16", "--profile")
     assert "products with matrices" in profiled.stdout, profiled.stderr
 

@@ -32,6 +32,7 @@ from stages.training.methods.table import chosen
 from stages.training.run import train_seed
 from stages.training.subject import Recipe, Subject
 
+from .table import say
 from .tried import TRIED, Tried
 
 FULL = "full"
@@ -148,7 +149,7 @@ def compare(recipes: dict[str, Recipe], rounds: int) -> dict[str, dict[str, Any]
         for name, recipe in recipes.items():
             pairs[name].append(measure(recipes[FULL], recipe))
             told = _summary(pairs[name][-1:])
-            _say(f"{name}: {told['step']:.3f} s a step, {told['ratio']:.2f} of full")
+            say(f"{name}: {told['step']:.3f} s a step, {told['ratio']:.2f} of full")
     return {name: _summary(of_method) for name, of_method in pairs.items()}
 
 
@@ -192,7 +193,7 @@ def _recipe(case: str, name: str, tried: Tried, steps: int) -> Recipe | None:
     raw = {**_run_without_methods(case), **never, "checkpoint_every": steps}
     config = RunConfig(**{**raw, "methods": methods, **settings})
     if not Path(config.teacher).exists():
-        _say(f"{name} is left out: its teacher {config.teacher} is not there")
+        say(f"{name} is left out: its teacher {config.teacher} is not there")
         return None
     recipe = read_recipe(name, config, read_json(Path(f"models/base/{case}.json")))
     check_fit(recipe, chosen(name, config))
@@ -205,10 +206,6 @@ def _run_without_methods(case: str) -> dict[str, Any]:
         if run["case"] == case and not run["methods"]:
             return read_run(name).model_dump()
     raise UserError(f"--case {case}: no run of it is without methods")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def main(*arguments: str) -> None:

@@ -21,6 +21,7 @@ from . import table
 from .differences import difference, ties
 from .exchange import Outcome, Settings
 from .remote import Remote
+from .table import say
 
 WARM = 2
 """Examples that are scored before a task is timed: what comes first pays for what is set up."""
@@ -55,7 +56,7 @@ def compare(
             reference = exact.score(name, asked.limit, 1)
             for side, outcome in zip(("ours", "lm-eval"), rounds[0], strict=True):
                 found["tasks"][name][side]["from_exact"] = difference(outcome, reference)
-        _say(f"{name}: {sides[0]['seconds']:.2f} s, lm-eval {sides[1]['seconds']:.2f} s")
+        say(f"{name}: {sides[0]['seconds']:.2f} s, lm-eval {sides[1]['seconds']:.2f} s")
     return found
 
 
@@ -76,7 +77,7 @@ def scale(ours: Remote, asked: argparse.Namespace) -> dict[str, Any]:
         ]
         ratio = sides[1]["seconds"] / sides[0]["seconds"]
         found["tasks"][name] = {"few": sides[0], "many": sides[1], "ratio": ratio}
-        _say(f"{name}: {ratio:.2f}x for 4x")
+        say(f"{name}: {ratio:.2f}x for 4x")
     return found
 
 
@@ -135,10 +136,6 @@ def _summary(rounds: Sequence[Outcome], matrix_rate: float) -> dict[str, Any]:
         "metrics": first.metrics,
         "ties": ties(first),
     }
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

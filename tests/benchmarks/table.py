@@ -1,5 +1,6 @@
 """Results as text."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -112,3 +113,8 @@ def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+
+
+def say(line: str) -> None:
+    """Where the work stands, beside the results."""
+    print(line, file=sys.stderr, flush=True)

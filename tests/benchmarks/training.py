@@ -18,7 +18,7 @@ from stages.config.runs import RunConfig, read_run
 from stages.errors import UserError
 from stages.storage import read_json, write_json
 
-from .table import aligned, mib
+from .table import aligned, mib, say
 
 if TYPE_CHECKING:
     from .trained import Trained
@@ -40,7 +40,7 @@ def compare(
             with process:
                 told = process.submit(_train, side == OURS, of_side, whole, threads).result()
             found[side].append(told)
-            _say(f"{side}: {told.labelled / told.seconds:.1f} labelled a second")
+            say(f"{side}: {told.labelled / told.seconds:.1f} labelled a second")
     return found
 
 
@@ -112,10 +112,6 @@ def _config(run: str, steps: int, batch_size: int | None) -> RunConfig:
     few = {"validation_rows": 10, "methods": {}, "snapshots": (), "folds": None}
     size = {"batch_size": batch_size or config.batch_size}
     return RunConfig(**{**config.model_dump(), **never, **few, **size, "pool": "target"})
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def main(*arguments: str) -> None:

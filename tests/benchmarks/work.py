@@ -10,7 +10,8 @@ from stages.models.packed import PackedLinear
 class Work:
     """Counts the tokens that a model's body reads and the states that its head is applied to.
 
-    Forward; going back through both takes twice the operations again."""
+    Forward; going back through both takes twice the operations again.
+    """
 
     def __init__(self, body: nn.Module, head: nn.Module) -> None:
         self._body_parameters = sum(map(_matrices, body.modules()))
