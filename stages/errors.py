@@ -5,10 +5,12 @@ import inspect
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from types import FrameType
 
+from stages import processes
 from stages.secrets import redact
 
 
@@ -26,6 +28,8 @@ REMEDIES = {
     errno.EIO: "check the disk, then run `dvc repro` again",
 }
 """What to do where the system refuses to read or write."""
+PATIENCE = 10.0
+"""Seconds in which a launcher ends the other processes once one has failed."""
 
 
 def refusal(error: BaseException | None) -> int | None:
@@ -52,10 +56,13 @@ def run(main: Callable[..., None], *arguments: str) -> None:
     """Call `main` as a program. Exit code 0; or 1, and why on stderr: `error: `, a line a mistake.
 
     SIGTERM and Ctrl-C end it in order, so that nothing half-written stays, with 128 and the
-    signal's number. With PALIMPSEST_DEBUG=1 the traceback is shown too. No secret is.
+    signal's number. With PALIMPSEST_DEBUG=1 the traceback is shown too. No secret is. Of several
+    processes the first prints, and what all of them meet is said once.
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        if not processes.is_first():
+            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
         _check_arguments(main, arguments)
         main(*arguments)
     except KeyboardInterrupt:
@@ -65,8 +72,17 @@ def run(main: Callable[..., None], *arguments: str) -> None:
     except BaseException as error:  # a panic in a library's Rust is no Exception
         if os.environ.get("PALIMPSEST_DEBUG") == "1":
             print(redact(traceback.format_exc()), end="", file=sys.stderr)
+        _leave_it_to_others(error)
         lines = redact(said(error)).splitlines()
         sys.exit("\n".join(f"error: {one_line(line)}" for line in lines))
+
+
+def _leave_it_to_others(error: BaseException) -> None:
+    """Of several processes, wait to be ended by the launcher: the first is saying the same, or
+    what this one met is only that another is gone. What is still here has something to say."""
+    told_by_first = processes.is_first() and isinstance(error, UserError)
+    if processes.count() > 1 and not told_by_first:
+        time.sleep(PATIENCE)
 
 
 def said(error: BaseException) -> str:

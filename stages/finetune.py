@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from stages import errors
+from stages import errors, processes
 from stages.config.runs import RunConfig, read_run
 from stages.errors import UserError
 from stages.models.base import materialise
 from stages.models.device import describe, device, dtype
+from stages.models.sharing import join
 from stages.provenance import provenance
 from stages.records import write_table
 from stages.storage import atomic_directory, fingerprint, read_json, sha256_file
@@ -39,7 +41,7 @@ def _fingerprint(run: str, config: RunConfig, made_with: dict[str, Any]) -> str:
     """What must be the same for a checkpoint to be the beginning of this very work."""
     code = [sha256_file(path) for path in sorted(Path(__file__).parent.rglob("*.py"))]
     same = {key: made_with[key] for key in ("inputs", "device", "dtype", "threads", "libraries")}
-    return fingerprint(run, config.model_dump(mode="json"), code, same)
+    return fingerprint(run, config.model_dump(mode="json"), code, same, processes.count())
 
 
 def _recipe(run: str, config: RunConfig, manifest: dict[str, Any]) -> Recipe:
@@ -67,6 +69,7 @@ def _without(recipe: Recipe, seed: int, fold: int) -> Recipe:
 
 
 def main(run: str) -> None:
+    join()
     config = read_run(run)
     methods = chosen(run, config)
     manifest = read_json(Path(f"models/base/{config.case}.json"))
@@ -76,7 +79,8 @@ def main(run: str) -> None:
     check_fit(recipe, methods)
     fingerprint_ = _fingerprint(run, config, made_with)
     curves, best_steps = [], {}
-    with atomic_directory(Path(f"models/tuned/{run}")) as folder:
+    out = Path(f"models/tuned/{run}")
+    with atomic_directory(out) if processes.is_first() else nullcontext(out) as folder:
         for seed in config.seeds:
             history, best = train_seed(
                 recipe, methods, seed, Checkpoint(fingerprint_, seed), folder / f"seed-{seed}"
@@ -87,8 +91,10 @@ def main(run: str) -> None:
                 print(f"{run}, seed {seed}: no step was better on validation than the start")
             for fold in range(config.folds or 0):
                 resumed = Checkpoint(fingerprint_, seed, fold=fold)
-                out = folder / f"seed-{seed}" / f"fold-{fold}"
-                train_seed(_without(recipe, seed, fold), methods, seed, resumed, out)
+                aside = folder / f"seed-{seed}" / f"fold-{fold}"
+                train_seed(_without(recipe, seed, fold), methods, seed, resumed, aside)
+    if not processes.is_first():
+        return
     table = pa.Table.from_pandas(pd.concat(curves, ignore_index=True), preserve_index=False)
     seen = sorted({task for method in methods for task in method.sees()})
     about = {"run": run, "best_step": best_steps, "seen": seen, "provenance": made_with}

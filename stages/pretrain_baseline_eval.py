@@ -5,13 +5,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stages import errors
+from stages import errors, processes
 from stages.config.cases import read_case
 from stages.config.evaluation import EvaluationConfig, read_evaluation
 from stages.config.seed import read_seed
 from stages.drift.data import data_shift
 from stages.models.base import materialise
 from stages.models.loading import CausalModel, EncoderModel, load
+from stages.models.sharing import join
 from stages.records import write_records
 from stages.scoring.case import score_case
 from stages.scoring.own_text import own_text
@@ -32,6 +33,7 @@ def _shift(
 
 
 def main(case: str) -> None:
+    join()
     config, evaluation, seed = read_case(case), read_evaluation(), read_seed()
     told = Path(f"models/base/{case}.json")
     manifest = read_json(told)
@@ -46,8 +48,10 @@ def main(case: str) -> None:
         label=f"{case}, base",
         shots=config.shots or 0,
     )
-    write_records(Path(f"metrics/records/{case}/base.parquet"), records, about)
-    write_json(Path(f"metrics/shift/{case}.json"), _shift(case, loaded, evaluation, seed))
+    shift = _shift(case, loaded, evaluation, seed)
+    if processes.is_first():
+        write_records(Path(f"metrics/records/{case}/base.parquet"), records, about)
+        write_json(Path(f"metrics/shift/{case}.json"), shift)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
-"""Bars over work that is long in some projects and short in most."""
+"""Bars over long work: shown in a terminal, by the first of several processes."""
 
 from functools import partial
 
 from tqdm import tqdm
 
-patient = partial(tqdm, disable=None, delay=5, leave=False)
-"""A bar that shows itself in a terminal where the work takes longer than 5 s, and goes with it."""
+from stages import processes
+
+bar = partial(tqdm, disable=None if processes.is_first() else True)
+patient = partial(bar, delay=5, leave=False)
+"""A bar over what is long in some projects and short in most: it shows itself where the work takes
+longer than 5 s, and goes with it."""

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from stages import errors
+from stages import errors, processes
 from stages.config.evaluation import EvaluationConfig, read_evaluation
 from stages.config.kinds import UNTAUGHT
 from stages.config.runs import read_run
@@ -21,6 +21,7 @@ from stages.drift.weights import weight_drift
 from stages.errors import UserError
 from stages.models.base import materialise
 from stages.models.loading import CausalModel, EncoderModel, load
+from stages.models.sharing import join
 from stages.records import read_records, write_records, write_table
 from stages.scoring.case import ask, score_case, scorer_of
 from stages.scoring.derived import score_variants
@@ -64,6 +65,7 @@ def _relearned(
 
 
 def main(run: str) -> None:
+    join()
     config, evaluation, asked_with = read_run(run), read_evaluation(), read_seed()
     variants = read_variants(run)
     if wrong := list(misfits(run, variants, config)):
@@ -101,6 +103,8 @@ def main(run: str) -> None:
     derived, sizes = score_variants(case, run, variants, origin, evaluation, before, after)
     if config.folds:
         derived += score_folds(case, config.folds, origin, evaluation)
+    if not processes.is_first():
+        return
     path = Path(f"metrics/records/{case}/{run}.parquet")
     told = {**about, "bytes": sizes}
     write_records(path, pd.concat([after, *derived], ignore_index=True), told)

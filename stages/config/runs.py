@@ -51,6 +51,9 @@ class RunConfig(Section):
     max_grad_norm: Annotated[float, Field(gt=0)]
     steps: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=2)]
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """The parts of a step's rows that each process takes one after the other."""
+    gradient_checkpointing: bool = False
     precision: Literal["auto", "fp32", "bf16"]
     validate_every: Annotated[int, Field(ge=1)]
     validation_rows: Annotated[int, Field(ge=10)]

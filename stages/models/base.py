@@ -5,14 +5,23 @@ from typing import Any
 
 from stages.errors import UserError
 from stages.models.gguf import convert
+from stages.models.sharing import join
 from stages.sources.pinned import open_source
 from stages.storage import sha256_file
 
 
 def materialise(manifest: dict[str, Any]) -> Path:
-    """A local folder that holds the manifest's files, each verified by its sha256."""
+    """A local folder that holds the manifest's files, each verified by its sha256.
+
+    Of the processes of a machine one fetches, and the others find it there.
+    """
     if lacking := [key for key in ("source", "path", "kind", "files") if key not in manifest]:
         raise UserError(f"a manifest under models/base lacks {lacking[0]!r}; run `dvc repro`")
+    with join().local_main_process_first():
+        return _fetched(manifest)
+
+
+def _fetched(manifest: dict[str, Any]) -> Path:
     source = open_source(
         manifest["source"], sha256=manifest.get("sha256"), revision=manifest.get("revision")
     )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from stages.errors import UserError
 from stages.models.finite import first_wrong_output, not_finite
 from stages.models.pretrained import load_tokenizer, load_weights, reading_tokenizer
+from stages.models.sharing import dealt
 from stages.progress import patient
 
 TokenIds = list[int]
@@ -235,8 +236,13 @@ def embed(
     inputs = rows if isinstance(rows, Inputs) else Inputs(list(rows))
     where = next(encoder.parameters()).device
     found: NDArray[np.float32] | None = None
-    for batch in batches_by_tokens(inputs.lengths(range(len(rows))), batch_tokens):
-        pooled = encoder(*inputs.batch(batch, pad_id, where)).float().cpu().numpy()
+
+    def read(batch: NDArray[np.intp]) -> NDArray[np.float32]:
+        pooled: Tensor = encoder(*inputs.batch(batch, pad_id, where))
+        return pooled.float().cpu().numpy()
+
+    batches = batches_by_tokens(inputs.lengths(range(len(rows))), batch_tokens)
+    for batch, pooled in dealt(batches, read):
         if found is None:
             found = np.empty((len(rows), pooled.shape[1]), dtype=np.float32)
         found[batch] = pooled
@@ -258,14 +264,20 @@ def place_states(
     they are read. Raises UserError on a non-finite value."""
     assert inputs.places is not None
     where = next(encoder.parameters()).device
-    for batch in batches_by_tokens(inputs.lengths(range(len(inputs))), batch_tokens):
+
+    def read(batch: NDArray[np.intp]) -> list[NDArray[np.float32]]:
+        assert inputs.places is not None
         given = inputs.batch(batch, pad_id, where)
         states = encoder.states(*given).float().cpu().numpy()
         if not np.isfinite(states[given[1].cpu().numpy() == 1]).all():
             origin = first_wrong_output(encoder, partial(encoder.states, *given))
             raise UserError(not_finite(f"states of some of {len(batch)} texts are", origin))
-        for row, of_row in zip(batch.tolist(), states, strict=True):
-            yield row, of_row[inputs.places[row]]
+        rows = zip(batch.tolist(), states, strict=True)
+        return [of_row[inputs.places[row]] for row, of_row in rows]
+
+    batches = batches_by_tokens(inputs.lengths(range(len(inputs))), batch_tokens)
+    for batch, of_batch in dealt(batches, read):
+        yield from zip(batch.tolist(), of_batch, strict=True)
 
 
 def features(

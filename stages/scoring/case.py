@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from stages.config.evaluation import EvaluationConfig
 from stages.errors import UserError
@@ -14,6 +13,7 @@ from stages.models.device import describe, device, dtype
 from stages.models.loading import CausalModel, EncoderModel
 from stages.models.memory import keep_freed_memory
 from stages.models.packed import pack
+from stages.progress import bar
 from stages.provenance import provenance
 from stages.scoring.causal_case import CausalCaseScorer
 from stages.scoring.encoder import EncoderScorer
@@ -44,7 +44,7 @@ def score_case(
     scorer = scorer_of(loaded, evaluation)
     keep_freed_memory()
     records, tasks = [], {}
-    for splits in tqdm(read_splits(case), desc=label, unit="task", disable=None):
+    for splits in bar(read_splits(case), desc=label, unit="task"):
         conditions = _conditions(splits, evaluation)
         scored, truncated = ask(scorer, splits, Asking(repeats, conditions, seed, shots=shots))
         records.append(scored)
@@ -67,7 +67,7 @@ def score_variant(
     the model's own."""
     scorer = scorer_of(loaded, evaluation)
     asking = Asking(0, (), 0, brief=True)
-    asked = tqdm(read_splits(case), desc=label, unit="task", disable=None)
+    asked = bar(read_splits(case), desc=label, unit="task")
     return pd.concat([ask(scorer, splits, asking)[0] for splits in asked], ignore_index=True)
 
 

@@ -14,6 +14,7 @@ from stages.errors import UserError
 from stages.models.causal import head_logits, longest_input
 from stages.models.encoder import TokenIds
 from stages.models.finite import first_wrong, not_finite
+from stages.models.sharing import dealt
 from stages.progress import patient
 from stages.scoring.caches import read_beginning, sees_all, tokens_of
 from stages.scoring.prompts import advance, read_prompts
@@ -72,13 +73,12 @@ def generate(
     rest = [prompt[begun:] for prompt in cut]
     answers: list[TokenIds] = [[] for _ in prompts]
     order = np.argsort([-len(prompt) for prompt in rest], kind="stable")
-    starts = range(0, len(order), batch_size)
-    for start in patient(starts, desc="writing", unit="batch"):
-        batch = order[start : start + batch_size]
+
+    def write(batch: NDArray[np.intp]) -> list[TokenIds]:
         asked = [rest[index] for index in batch]
         whole = len(cut[batch[0]]) + max_new_tokens if shared else None
         # Nothing here holds on to a batch's cache while the next is filled.
-        written = _continue(
+        return _continue(
             model,
             read_prompts(model, asked, pad_id, preamble, whole),
             eos_ids,
@@ -86,6 +86,10 @@ def generate(
             sample,
             stop,
         )
+
+    starts = patient(range(0, len(order), batch_size), desc="writing", unit="batch")
+    batches = (order[start : start + batch_size] for start in starts)
+    for batch, written in dealt(batches, write):
         for index, tokens in zip(batch, written, strict=True):
             answers[index] = tokens
     return answers

@@ -1,6 +1,6 @@
 """How likely a causal model finds a continuation after its context."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,6 +14,7 @@ from stages.errors import UserError
 from stages.models.causal import finished
 from stages.models.encoder import TokenIds, batches_by_tokens
 from stages.models.finite import first_wrong_output, not_finite
+from stages.models.sharing import dealt
 from stages.scoring.caches import Preamble, read_beginning, sees_all, tokens_of
 from stages.scoring.trees import Tree, alone, grow, read_trees
 
@@ -93,13 +94,15 @@ def log_likelihoods(
     origin = None
     # A token of the preamble is not read again, but every row attends to it.
     costs = [len(tree) + begun // 8 for tree in trees]
-    for batch in batches_by_tokens(costs, batch_tokens):
-        rows = [trees[index] for index in batch]
-        members = [member for tree in rows for member in tree.members]
-        read = partial(_read, model, rows, asked, pad_id, preamble)
-        sums[members], greedy[members] = read()
+
+    def read(batch: Iterable[int]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        return _read(model, [trees[index] for index in batch], asked, pad_id, preamble)
+
+    for batch, found in dealt(batches_by_tokens(costs, batch_tokens), read):
+        members = [member for index in batch for member in trees[index].members]
+        sums[members], greedy[members] = found
         if not (origin or np.isfinite(sums[members]).all()):
-            origin = first_wrong_output(model, read)
+            origin = first_wrong_output(model, partial(read, batch))
     of_pair = [window.pair for window in asked]
     logprobs = np.bincount(of_pair, sums, len(pairs)).astype(np.float64)
     if wrong := int((~np.isfinite(logprobs)).sum()):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,11 +12,11 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from stages.config.runs import RunConfig
 from stages.errors import UserError
 from stages.models.finite import first_wrong, first_wrong_output
+from stages.progress import bar
 from stages.training import order, tracking
 from stages.training.checkpoint import Checkpoint
 from stages.training.objective import Objective
@@ -111,34 +112,26 @@ def train(
         _validate(subject, objective, looks, progress)
         tracking.log(accelerator, progress.history[-1])
     model.train()
-    bar = tqdm(
+    shown = bar(
         total=config.steps,
         initial=progress.step,
         desc=f"{subject.recipe.name}, seed {seed}",
         unit="step",
-        disable=None if accelerator.is_main_process else True,
     )
     while progress.step < config.steps and not is_over(progress.looks, config.early_stopping):
         step = progress.step
         factor = rate_factor(config, step, progress.looks)
         set_rate(optimizer, factor)
-        order.seed_step(seed, step, accelerator.process_index)
-        parts = model(seed, step, accelerator.process_index, accelerator.num_processes)
-        loss = sum(parts.values())
-        _finite(float(loss.detach()), "loss", step + 1, first_wrong(parts.items()))
-        accelerator.backward(loss)
+        means = _gradient(model, subject, step)
         norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
         if not math.isfinite(norm):
-            wrong = _wrong_gradient(objective, optimizer, accelerator, seed, step)
+            wrong = _wrong_gradient(objective, optimizer, subject, step)
             _finite(float(norm), "norm of the gradient", step + 1, wrong)
         optimizer.step()
         after_step(step)
         optimizer.zero_grad()
 
         progress.step = step + 1
-        means = {
-            name: float(accelerator.reduce(part.detach(), "mean")) for name, part in parts.items()
-        }
         apart = means if len(means) > 1 else {}
         progress.history.append(
             {
@@ -160,8 +153,8 @@ def train(
             checkpoint.snapshot(progress.step).save({"weights": trainable(objective)})
         if progress.step % config.checkpoint_every == 0 and not last and resumable:
             _save(objective, optimizer, progress, accelerator, checkpoint)
-        bar.update()
-    bar.close()
+        shown.update()
+    shown.close()
     restore(objective, progress.best_weights)
     objective.eval()
     return progress.history, progress.best_step
@@ -190,17 +183,36 @@ def _finite(value: float, what: str, step: int, tensor: str | None = None) -> No
         )
 
 
+def _gradient(model: torch.nn.Module, subject: Subject, step: int) -> dict[str, float]:
+    """Take the gradient of a step, in `accumulate` turns of each process, and return the parts of
+    its loss. Raises UserError, in all processes alike, where one is not finite."""
+    accelerator, turns = subject.accelerator, subject.config.accumulate
+    shares = accelerator.num_processes * turns
+    means: dict[str, float] = {}
+    for turn in range(turns):
+        share = accelerator.process_index * turns + turn
+        order.seed_step(subject.seed, step, share)
+        last = turn + 1 == turns
+        with nullcontext() if last else accelerator.no_sync(model):
+            parts: dict[str, Tensor] = model(subject.seed, step, share, shares)
+            values = torch.stack([part.detach().float() for part in parts.values()])
+            found = dict(zip(parts, accelerator.reduce(values, "mean"), strict=True))
+            _finite(float(sum(found.values())), "loss", step + 1, first_wrong(found.items()))
+            accelerator.backward(sum(parts.values()) / turns)
+        for name, mean in found.items():
+            means[name] = means.get(name, 0.0) + float(mean) / turns
+    return means
+
+
 def _wrong_gradient(
-    objective: Objective, optimizer: Any, accelerator: Accelerator, seed: int, step: int
+    objective: Objective, optimizer: Any, subject: Subject, step: int
 ) -> str | None:
     """The first parameter whose gradient in this step is not finite.
 
     The step is taken again: clipping has multiplied every gradient by what is not finite.
     """
     optimizer.zero_grad()
-    order.seed_step(seed, step, accelerator.process_index)
-    parts = objective(seed, step, accelerator.process_index, accelerator.num_processes)
-    accelerator.backward(sum(parts.values()))
+    _gradient(objective, subject, step)
     named = objective.named_parameters()
     return first_wrong((name, one.grad) for name, one in named if one.grad is not None)
 

@@ -12,7 +12,7 @@ from stages.training.trainee import Output
 
 @dataclass(frozen=True)
 class Batch:
-    """The rows of one stream in one step: those of this process, and what the model made of them.
+    """The rows of one stream in one share of a step, and what the model made of them.
 
     `factor`: what a sum over these rows is multiplied by to become a part of the objective.
     """
@@ -23,8 +23,8 @@ class Batch:
     factor: float
 
     def mean(self, by_row: Tensor) -> Tensor:
-        """Values [rows], summed over what the loss is taken on -> their mean over the whole batch,
-        all processes, weighed by the stream's rows in the step."""
+        """Values [rows], summed over what the loss is taken on -> the share's part of their mean
+        over the whole step, weighed by the stream's rows in it."""
         return by_row.sum() * self.factor
 
 
@@ -35,8 +35,10 @@ Penalty = Callable[[], Tensor]
 
 
 class Objective(nn.Module):
-    """forward(step) -> the parts of the objective by name, scalars to be summed.
+    """forward(seed, step) -> the parts of the objective by name, scalars to be summed.
 
+    Of a step that is taken in several shares, one after the other or by as many processes, each
+    gives the same parts, and their means over the shares are those of the whole step.
     A row of any stream counts like any other: the mean loss of a stream's rows in a step is
     weighed by their number over the run's batch size. `targets` of the streams, the first, are
     what the terms are taken on.
@@ -57,17 +59,18 @@ class Objective(nn.Module):
         self.terms, self.penalties = dict(terms), dict(penalties)
         self.batch_size = batch_size
 
-    def forward(
-        self, seed: int, step: int, process: int = 0, processes: int = 1
-    ) -> dict[str, Tensor]:
+    def forward(self, seed: int, step: int, number: int = 0, shares: int = 1) -> dict[str, Tensor]:
         parts: dict[str, Tensor] = {}
         for position, stream in enumerate(self.streams):
             chosen = stream.batch(self.batch_size, seed, step)
-            share = chosen[process::processes]
-            if not share:
+            if not chosen:
                 continue
-            # DDP averages over processes, whose shares may differ in weight.
-            factor = processes * len(chosen) / self.batch_size / stream.rows.weight(chosen)
+            share = stream.part(chosen, number, shares)
+            # The mean over shares, which may differ in weight, is that over all rows.
+            factor = shares * len(chosen) / self.batch_size / stream.rows.weight(chosen)
+            if not share:
+                # All shares call the same layers: processes wait for each other there.
+                share, factor = chosen[:1], 0.0
             batch = Batch(stream, share, stream.trainee(stream.rows, share), factor)
             parts[stream.task] = batch.mean(batch.output.losses)
             if position < self.targets:

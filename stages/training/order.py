@@ -20,7 +20,7 @@ def draw(rows: int, seed: int, start: int, stop: int) -> NDArray[np.intp]:
     return found
 
 
-def seed_step(seed: int, step: int, process: int) -> None:
-    """Seed torch's generators (dropout) for one step of one process."""
-    words = np.random.SeedSequence((seed, step, process)).generate_state(2, np.uint32)
+def seed_step(seed: int, step: int, share: int) -> None:
+    """Seed torch's generators (dropout) for one share of a step."""
+    words = np.random.SeedSequence((seed, step, share)).generate_state(2, np.uint32)
     torch.manual_seed(int(words[0]) << 31 ^ int(words[1]))

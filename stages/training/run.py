@@ -1,6 +1,7 @@
 """One recipe with one seed: base model in, tuned weights and curves out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
+from stages.errors import UserError
 from stages.models.device import device, dtype
 from stages.models.memory import keep_freed_memory
 from stages.models.tuned import save_tuned
@@ -68,8 +70,9 @@ def compose(subject: Subject, methods: Sequence[Method]) -> Objective:
         return reduce(lambda rows, method: method.rewrite(rows, subject.seed), methods, examples)
 
     subject.learn_targets(rewrite)
+    whole = any(method.in_batch for method in methods)
     subject.targets = [
-        reduce(lambda rows, method: method.resample(rows), methods, stream)
+        replace(reduce(lambda rows, method: method.resample(rows), methods, stream), whole=whole)
         for stream in subject.targets
     ]
     streams = [stream for method in methods for stream in method.streams(subject)]
@@ -79,6 +82,8 @@ def compose(subject: Subject, methods: Sequence[Method]) -> Objective:
         method.shape(subject)
     for method in methods:
         method.adapt(subject)
+    if subject.config.gradient_checkpointing:
+        checkpoint_layers(subject)
     return Objective(
         [*subject.targets, *streams],
         len(subject.targets),
@@ -86,3 +91,15 @@ def compose(subject: Subject, methods: Sequence[Method]) -> Objective:
         {name: penalty for name, penalty in penalties.items() if penalty},
         subject.config.batch_size,
     )
+
+
+def checkpoint_layers(subject: Subject) -> None:
+    """Keep of each layer what goes into it, and compute the rest anew for its gradient (Chen et al.
+    2016, arXiv 1604.06174). Raises UserError where the model cannot do so."""
+    try:
+        subject.body.gradient_checkpointing_enable({"use_reentrant": False})
+    except (AttributeError, ValueError):
+        raise UserError(
+            f"runs.{subject.recipe.name}.gradient_checkpointing = True: not known of a model of "
+            f"type {subject.body.config.model_type!r}: leave it out"
+        ) from None

@@ -16,7 +16,8 @@ class Stream:
 
     `chunk`: rows that come together. A share of less than a chunk a step comes every so many
     steps, evenly. `places`: the rows that one epoch consists of, where that is not each row
-    once; a row may stand there several times.
+    once; a row may stand there several times. `whole`: a row's loss depends on those beside it,
+    so that a step's rows are taken at once.
     """
 
     task: str
@@ -25,6 +26,7 @@ class Stream:
     share: float
     chunk: int = 1
     places: Sequence[int] | None = None
+    whole: bool = False
 
     def drawn(self, batch_size: int, step: int) -> int:
         """Rows drawn before `step`."""
@@ -34,6 +36,13 @@ class Stream:
     def batch(self, batch_size: int, seed: int, step: int) -> list[int]:
         """The rows of step `step` (from 0), over all processes; none at some steps."""
         return self._between(batch_size, seed, step, step + 1)
+
+    def part(self, chosen: Sequence[int], number: int, count: int) -> Sequence[int]:
+        """Of the rows of a step, those that the share `number` of `count` takes; all or none of
+        a stream that is `whole`."""
+        if self.whole or self.trainee.in_batch:
+            return chosen if number == 0 else []
+        return chosen[number::count]
 
     def seen(self, batch_size: int, seed: int, steps: int) -> list[int]:
         """The rows of the first `steps` steps, each once, in order."""

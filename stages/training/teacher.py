@@ -8,14 +8,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from stages.errors import UserError
 from stages.models.base import materialise
 from stages.models.causal import apply_head
 from stages.models.encoder import batches_by_tokens
 from stages.models.loading import EncoderModel, load
+from stages.models.sharing import dealt
 from stages.models.tuned import MANIFEST
+from stages.progress import bar
 from stages.storage import read_json
 from stages.tasks.examples import Examples
 from stages.training import causal, encoder
@@ -53,14 +54,19 @@ def _features(
     subject: Subject, trainee: Trainee, rows: Rows, indices: Sequence[int]
 ) -> dict[int, Tensor]:
     trainee.eval()
-    found: dict[int, Tensor] = {}
-    batches = list(batches_by_tokens(rows.lengths(indices), BATCH_TOKENS))
-    for batch in tqdm(batches, desc=f"{subject.recipe.name}, teacher", unit="batch", disable=None):
-        chosen = [indices[place] for place in batch]
+
+    def read(chosen: list[int]) -> list[Tensor]:
         with subject.accelerator.autocast():
             output = trainee(rows, chosen)
         counts = torch.bincount(output.owner, minlength=len(chosen)).tolist()
-        found.update(zip(chosen, torch.split(output.features.cpu(), counts), strict=True))
+        return list(torch.split(output.features.cpu(), counts))
+
+    found: dict[int, Tensor] = {}
+    places = list(batches_by_tokens(rows.lengths(indices), BATCH_TOKENS))
+    batches = [[indices[place] for place in batch] for batch in places]
+    shown = bar(batches, desc=f"{subject.recipe.name}, teacher", unit="batch")
+    for chosen, features in dealt(shown, read):
+        found.update(zip(chosen, features, strict=True))
     return found
 
 

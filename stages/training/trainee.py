@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.models.encoder import batches_by_tokens
+from stages.models.sharing import dealt
 
 
 class Rows(Protocol):
@@ -82,6 +83,7 @@ def mean_loss(trainee: Trainee, rows: Rows, indices: Sequence[int], batch_size: 
             [indices[position] for position in batch]
             for batch in batches_by_tokens(lengths, batch_size * max(lengths))
         ]
-    total = sum(float(trainee(rows, batch).losses.sum()) for batch in batches)
+    losses = dealt(batches, lambda batch: float(trainee(rows, batch).losses.sum()))
+    total = sum(loss for _, loss in losses)
     trainee.train()
     return total / rows.weight(indices)

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from stages.config.reading import Names
 from stages.errors import UserError
+from stages.progress import bar
 from stages.training import order
 from stages.training.displacement import Displacement, summed
 from stages.training.methods.displaced import misfit_of_displacement
@@ -61,11 +61,10 @@ class Ewc(Method):
             stream = subject.learn(subject.recipe.retain[task], 1.0, "probe")
             count = min(self.rows, len(stream.rows))
             chosen = [int(row) for row in order.draw(len(stream.rows), subject.seed, 0, count)]
-            batches = tqdm(
+            batches = bar(
                 list(alone_or_together(stream.trainee, chosen, subject.config.batch_size)),
                 desc=f"{subject.recipe.name}, Fisher information of {task}",
                 unit="batch",
-                disable=None,
             )
             with torch.autocast(subject.device.type, enabled=False):
                 found = fisher(stream.trainee, stream.rows, batches, list(weights.values()))

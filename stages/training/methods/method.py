@@ -35,6 +35,8 @@ class Method(Section):
     """Its key under `methods` of a run."""
     resumable: ClassVar[bool] = True
     """Whether an interrupted run goes on from a checkpoint; False for a method with a state."""
+    in_batch: ClassVar[bool] = False
+    """Whether what `term` takes of a row depends on the rows beside it."""
 
     def misfit(self, fit: Fit) -> str | None:
         """Why this cannot be applied, and what would fit; None where it can."""

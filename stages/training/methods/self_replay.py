@@ -5,9 +5,9 @@ from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
-from tqdm import tqdm
 
 from stages.models.loading import EncoderModel
+from stages.progress import bar
 from stages.training import order
 from stages.training.causal import CausalRows
 from stages.training.methods.method import Fit, Method
@@ -45,7 +45,7 @@ class SelfReplay(Method):
         ends = set(loaded.tokenizer.eos_ids)
         written: list[list[int]] = []
         name = f"{subject.recipe.name}, self-replay"
-        bar = tqdm(total=wanted, desc=name, unit="text", disable=None)
+        shown = bar(total=wanted, desc=name, unit="text")
         while len(written) < wanted:
             order.seed_step(subject.seed, len(written), 0)
             begun = torch.tensor([start] * min(AT_ONCE, wanted - len(written)))
@@ -62,8 +62,8 @@ class SelfReplay(Method):
                     pad_token_id=loaded.tokenizer.pad_id,
                 )
             written.extend(_up_to_end(row, len(start), ends) for row in drawn.tolist())
-            bar.update(len(begun))
-        bar.close()
+            shown.update(len(begun))
+        shown.close()
         return CausalRows(written, [len(start)] * len(written))
 
 

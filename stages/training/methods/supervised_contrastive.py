@@ -18,6 +18,7 @@ class SupervisedContrastive(Method):
     """Adds `weight` times the loss; `temperature` is of cosine similarities."""
 
     name: ClassVar[str] = "supervised-contrastive"
+    in_batch: ClassVar[bool] = True
     weight: Annotated[float, Field(gt=0)]
     temperature: Annotated[float, Field(gt=0)]
 

@@ -1,0 +1,33 @@
+"""Work that the processes of one launch share: each takes its turn, and all get all of it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from accelerate import PartialState
+from torch import distributed
+
+from stages.models.device import device
+
+B = TypeVar("B")
+R = TypeVar("R")
+
+
+def join() -> PartialState:
+    """Meet the other processes, where there are any; on a GPU each takes its own."""
+    return PartialState(cpu=device().type == "cpu")
+
+
+def dealt(batches: Iterable[B], work: Callable[[B], R]) -> Iterator[tuple[B, R]]:
+    """Each batch and what `work` makes of it, in order; the processes take batches in turn.
+
+    Every process calls this with the same batches. What `work` returns is sent to all of them.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        for batch in batches:
+            yield batch, work(batch)
+        return
+    listed, own, count = list(batches), distributed.get_rank(), distributed.get_world_size()
+    made: list[Any] = [None] * count
+    distributed.all_gather_object(made, [work(batch) for batch in listed[own::count]])
+    for number, batch in enumerate(listed):
+        yield batch, made[number % count][number // count]
