@@ -21,6 +21,7 @@ from stages.drift.weights import weight_drift
 from stages.errors import UserError
 from stages.models.base import materialise
 from stages.models.loading import CausalModel, EncoderModel, load
+from stages.models.placing import device_map
 from stages.models.sharing import join
 from stages.records import read_records, write_records, write_table
 from stages.scoring.case import ask, score_case, scorer_of
@@ -43,7 +44,10 @@ def _relearned(
     evaluation: EvaluationConfig,
     seed: int,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of the drift table: what each retain task that was lost measures after `relearn`."""
+    """Rows of the drift table: what each retain task that was lost measures after `relearn`; of a
+    model that is laid out over several devices, which cannot be trained, none."""
+    if device_map():
+        return
     for splits in read_splits(case):
         task = splits.task
         measure = measure_for(task.kind, task.options.get("metric"))

@@ -25,7 +25,7 @@ from stages.errors import UserError
 
 SCRIPTS = ("prepare", "pretrain_baseline_eval", "finetune", "retention_eval", "compare")
 FLOORS = (
-    ("secrets",),
+    ("processes", "secrets"),
     ("errors", "progress"),
     ("experiments", "leftovers", "storage"),
     ("config",),

@@ -18,6 +18,9 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
 TEACHER = rf"^(models/base/{NAME.pattern}\.json|models/tuned/{NAME.pattern})$"
 """The base manifest, or the folder of a run whose tuned model is distilled."""
 
+WHOLE = ("ewc", "freeze", "l1", "l2", "l2-sp")
+"""Methods that reckon with the base's weights, or choose among them."""
+
 Step = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Seeds = Annotated[tuple[Seed, ...], Field(strict=False), AfterValidator(_distinct)]
@@ -54,6 +57,8 @@ class RunConfig(Section):
     accumulate: Annotated[int, Field(ge=1)] = 1
     """The parts of a step's rows that each process takes one after the other."""
     gradient_checkpointing: bool = False
+    quantise: Literal["4bit"] | None = None
+    """Of the base under a LoRA adapter."""
     precision: Literal["auto", "fp32", "bf16"]
     validate_every: Annotated[int, Field(ge=1)]
     validation_rows: Annotated[int, Field(ge=10)]
@@ -70,6 +75,18 @@ class RunConfig(Section):
             raise ValueError(
                 f"head_learning_rate = {self.head_learning_rate}: goes with head, "
                 f"which is {self.head!r}: give both or neither"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _quantised_is_frozen(self) -> Self:
+        if self.quantise and "lora" not in self.methods:
+            raise ValueError(f"quantise = {self.quantise}: goes with methods.lora: add it")
+        moving = [name for name in WHOLE if name in self.methods]
+        if self.quantise and moving:
+            raise ValueError(
+                f"quantise = {self.quantise}: {moving[0]} needs the base's weights as they are: "
+                "leave one of the two out"
             )
         return self
 

@@ -10,6 +10,7 @@ import torch
 from stages.drift.states import Batch, Floats, body_of, divergence, pooled, read
 from stages.drift.texts import encode, texts_of
 from stages.models.loading import CausalModel, EncoderModel
+from stages.models.placing import placed
 from stages.statistics.similarity import debiased_cka
 from stages.tasks.examples import Examples
 
@@ -39,7 +40,7 @@ def state_drift(
     a token (causal). `cosine`: 1 - cosine of a text's mean states before and after (encoder).
     """
     parameter = next(body_of(tuned).parameters())
-    body_of(base).to(parameter.device, parameter.dtype)
+    placed(body_of(base), parameter.device, parameter.dtype)
     asked = [(test.task.name, *one) for test in tests for one in texts_of(test, TEXTS)]
     encoded = encode(base, [text for _, _, text in asked])
     total = sum(map(len, encoded))

@@ -18,13 +18,13 @@ PROBE = [[0, 1, 1]]
 TOLERANCE = 1e-4
 
 
-def load_causal(folder: Path) -> PreTrainedModel:
-    """Load a causal model in fp32, in evaluation mode.
+def load_causal(folder: Path, **how: Any) -> PreTrainedModel:
+    """Load a causal model in fp32, in evaluation mode. `how`: see load_weights.
 
     Raises UserError where it is none, where weights are missing, and where `head_logits` does
     not reproduce the model's own logits.
     """
-    model, missing = load_weights(transformers.AutoModelForCausalLM, folder)
+    model, missing = load_weights(transformers.AutoModelForCausalLM, folder, **how)
     if missing:
         named = ", ".join(missing[:3])
         raise UserError(f"{folder}: no causal model: {len(missing)} weights missing ({named})")
@@ -190,7 +190,7 @@ def finished(config: PreTrainedConfig, product: Tensor) -> Tensor:
 def _head_is_known(model: PreTrainedModel) -> bool:
     if model.get_output_embeddings() is None:
         return False
-    ids = torch.tensor(PROBE)
+    ids = torch.tensor(PROBE, device=model.device)
     expected = model(input_ids=ids).logits
     found = head_logits(model, hidden_states(model, ids, torch.ones_like(ids)))
     return torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)

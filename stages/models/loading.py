@@ -31,12 +31,12 @@ class CausalModel:
 
 
 def load(
-    manifest: dict[str, Any], base: Path, tuned: Path | None = None
+    manifest: dict[str, Any], base: Path, tuned: Path | None = None, **how: Any
 ) -> EncoderModel | CausalModel:
     """The model of `manifest`, whose files are in `base`, or what a run made of it in `tuned`.
 
-    In fp32, on the CPU, in evaluation mode; an adapter is merged where it can be. Raises UserError
-    where it cannot be loaded, or a weight is not finite.
+    In fp32, on the CPU, in evaluation mode; an adapter is merged where it can be. `how`, of causal
+    models: see load_weights. Raises UserError where it cannot be loaded, or a weight is not finite.
     """
     whole = tuned if tuned and not has_adapter(tuned) else base
     adapter = tuned if tuned and has_adapter(tuned) else None
@@ -47,7 +47,7 @@ def load(
         tokenizer = Tokenizer(base, longest_encoder(encoder))
         check_finite(encoder, whole)
         return EncoderModel(encoder.eval(), tokenizer, load_heads(tuned) if tuned else {})
-    model = load_causal(whole)
+    model = load_causal(whole, **how)
     if adapter:
         model = apply_adapter(model, adapter)
     check_finite(model, whole)

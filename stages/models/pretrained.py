@@ -18,9 +18,10 @@ def silence() -> None:
     transformers.logging.disable_progress_bar()
 
 
-def load_weights(auto: Any, folder: Path) -> tuple[Any, list[str]]:
+def load_weights(auto: Any, folder: Path, **how: Any) -> tuple[Any, list[str]]:
     """A model in fp32 by one of transformers' Auto classes, and the names of the weights that it
-    lacks, for which transformers would fill in random ones. Raises UserError where it is none."""
+    lacks, for which transformers would fill in random ones. `how`: what else transformers is told.
+    Raises UserError where it is none."""
     silence()
     try:
         with bounded(read_json(folder / "config.json"), *held(folder)):
@@ -30,6 +31,7 @@ def load_weights(auto: Any, folder: Path) -> tuple[Any, list[str]]:
                 trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
+                **how,
             )
     except Exception as error:  # settings of the wrong type fail wherever they are first used
         raise UserError(f"{folder}: transformers cannot load this model: {reason(error)}") from None

@@ -13,6 +13,7 @@ from stages.models.device import describe, device, dtype
 from stages.models.loading import CausalModel, EncoderModel
 from stages.models.memory import keep_freed_memory
 from stages.models.packed import pack
+from stages.models.placing import device_map, placed
 from stages.progress import bar
 from stages.provenance import provenance
 from stages.scoring.causal_case import CausalCaseScorer
@@ -88,13 +89,16 @@ def scorer_of(
     where = device()
     used = dtype(evaluation.precision, where)
     if isinstance(loaded, EncoderModel):
-        encoder = loaded.encoder.to(where, used)
-        pack(encoder)
+        encoder = loaded.encoder
+        encoder.body = placed(encoder.body, where, used)
+        if not device_map():
+            pack(encoder)
         return EncoderScorer(encoder, loaded.tokenizer, loaded.heads, evaluation.batch_tokens)
     shared = reads_trees(loaded.model)  # in fp32: bf16 rounds more than a wrong mask may do
-    model = loaded.model.to(where, used)
-    pack(model)
-    attend_in_blocks(model)
+    model = placed(loaded.model, where, used)
+    if not device_map():
+        pack(model)
+        attend_in_blocks(model)
     return CausalCaseScorer(model, loaded.tokenizer, evaluation.batch_tokens, shared)
 
 

@@ -182,8 +182,8 @@ def _logprobs(
         ends = np.searchsorted(of_state[order], [start, start + size])
         chosen = order[ends[0] : ends[1]]
         product: Tensor = head(part)
-        rows = torch.from_numpy(of_state[chosen] - start).to(hidden.device)
-        wanted = torch.from_numpy(targets[chosen]).to(hidden.device)
+        rows = torch.from_numpy(of_state[chosen] - start).to(product.device)
+        wanted = torch.from_numpy(targets[chosen]).to(product.device)
         of_wanted = finished(model.config, product[rows, wanted])
         at_once = max(1, NORMALISED // product.shape[1])
         pieces = [

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.distributed.fsdp import register_fsdp_forward_method
 
 from stages.config.runs import RunConfig
 from stages.errors import UserError
@@ -22,6 +23,7 @@ from stages.training.checkpoint import Checkpoint
 from stages.training.objective import Objective
 from stages.training.optimizer import make_optimizer, set_rate
 from stages.training.schedule import is_over, rate_factor
+from stages.training.sharded import fill, is_sharded, make_whole, whole
 from stages.training.stream import Stream
 from stages.training.subject import Subject
 from stages.training.trainee import Rows, mean_loss
@@ -51,17 +53,16 @@ class Progress:
 def trainable(objective: torch.nn.Module) -> dict[str, Tensor]:
     """Copies of the parameters that training changes, by name, on the CPU."""
     return {
-        name: parameter.detach().cpu().clone()
+        name: whole(parameter).cpu().clone()
         for name, parameter in objective.named_parameters()
         if parameter.requires_grad
     }
 
 
 def restore(objective: torch.nn.Module, weights: dict[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, parameter in objective.named_parameters():
-            if parameter.requires_grad:
-                parameter.copy_(weights[name])
+    for name, parameter in objective.named_parameters():
+        if parameter.requires_grad:
+            fill(parameter, weights[name])
 
 
 def _train_subset(stream: Stream, config: RunConfig, seed: int) -> list[int]:
@@ -95,7 +96,8 @@ def train(
     norm of the gradient; every `validate_every` steps, and before the first and after the last,
     also the losses on a fixed subset of train and of validation (evaluation mode), means over
     targets. The weights after each step of `snapshots` are left beside the checkpoint. Where not
-    `resumable`, training begins anew. Raises UserError where a loss or a gradient is not finite.
+    `resumable`, and under FSDP, training begins anew. Raises UserError where a loss or a gradient
+    is not finite.
     """
     config, seed, accelerator = subject.config, subject.seed, subject.accelerator
     optimizer = make_optimizer(
@@ -106,6 +108,8 @@ def train(
         config.layer_decay,
     )
     model, optimizer = accelerator.prepare(objective, optimizer)
+    register_fsdp_forward_method(objective, "losses")
+    resumable = resumable and not is_sharded(objective)  # the optimizer's state is in parts too
     progress = _resume(objective, optimizer, checkpoint, config) if resumable else Progress()
     looks = _looks(subject)
     if progress.step == 0:
@@ -124,7 +128,7 @@ def train(
         set_rate(optimizer, factor)
         means = _gradient(model, subject, step)
         norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-        if not math.isfinite(norm):
+        if not math.isfinite(norm := whole(norm)):
             wrong = _wrong_gradient(objective, optimizer, subject, step)
             _finite(float(norm), "norm of the gradient", step + 1, wrong)
         optimizer.step()
@@ -149,13 +153,17 @@ def train(
             _validate(subject, objective, looks, progress)
         tracking.log(accelerator, progress.history[-1])
         # Before the checkpoint, which does not come back to this step.
-        if progress.step in config.snapshots and accelerator.is_main_process:
-            checkpoint.snapshot(progress.step).save({"weights": trainable(objective)})
+        if progress.step in config.snapshots:
+            kept = {"weights": trainable(objective)}
+            if accelerator.is_main_process:
+                checkpoint.snapshot(progress.step).save(kept)
         if progress.step % config.checkpoint_every == 0 and not last and resumable:
             _save(objective, optimizer, progress, accelerator, checkpoint)
         shown.update()
     shown.close()
     restore(objective, progress.best_weights)
+    if is_sharded(objective):
+        make_whole(objective)
     objective.eval()
     return progress.history, progress.best_step
 
@@ -225,9 +233,9 @@ def _validate(
 ) -> None:
     found: dict[str, float] = {}
     for curve, of_targets in looks.items():
-        found[curve] = _look(subject, of_targets)
+        found[curve] = _look(subject, objective, of_targets)
         if not math.isfinite(found[curve]):
-            origin = first_wrong_output(objective, partial(_look, subject, of_targets))
+            origin = first_wrong_output(objective, partial(_look, subject, objective, of_targets))
             _finite(found[curve], curve.replace("_", " "), progress.step, origin)
     if progress.step == 0:
         empty = dict.fromkeys(("batch_loss", "learning_rate", "gradient_norm"))
@@ -239,11 +247,12 @@ def _validate(
         progress.best_weights = trainable(objective)
 
 
-def _look(subject: Subject, of_targets: list[Look]) -> float:
+def _look(subject: Subject, objective: Objective, of_targets: list[Look]) -> float:
     """The mean over targets."""
+    size, deal = subject.config.batch_size, not is_sharded(objective)
     with subject.accelerator.autocast():
         losses = [
-            mean_loss(stream.trainee, rows, chosen, subject.config.batch_size)
+            mean_loss(stream.trainee, rows, chosen, size, objective.losses, deal=deal)
             for stream, rows, chosen in of_targets
         ]
     return float(np.mean(losses))

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from stages.training.stream import Stream
-from stages.training.trainee import Output
+from stages.training.trainee import Output, Rows, Trainee
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,17 @@ class Objective(nn.Module):
         self.trainees = nn.ModuleList(dict.fromkeys(stream.trainee for stream in streams))
         self.terms, self.penalties = dict(terms), dict(penalties)
         self.batch_size = batch_size
+        # By this name accelerate asks which layers FSDP takes one at a time.
+        self._no_split_modules = {
+            name
+            for module in self.modules()
+            if isinstance(module, PreTrainedModel)
+            for name in module._no_split_modules or ()
+        }
+
+    def losses(self, trainee: Trainee, rows: Rows, indices: Sequence[int]) -> Tensor:
+        """Of the rows [rows], with nothing that a method adds."""
+        return trainee(rows, indices).losses
 
     def forward(self, seed: int, step: int, number: int = 0, shares: int = 1) -> dict[str, Tensor]:
         parts: dict[str, Tensor] = {}

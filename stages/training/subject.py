@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from stages.config.runs import RunConfig
+from stages.models.four_bits import four_bits
 from stages.models.loading import EncoderModel, load
 from stages.models.probe import Probe
 from stages.tasks.examples import Examples
@@ -47,14 +48,15 @@ class Subject:
         self.recipe, self.config, self.seed = recipe, recipe.config, seed
         self.accelerator = accelerator
         self.device: torch.device = accelerator.device
-        self.loaded = load(recipe.manifest, recipe.base)
+        quantised = four_bits() if self.config.quantise else {}
+        self.loaded = load(recipe.manifest, recipe.base, **quantised)
         self.targets: list[Stream] = []
         self.validation: list[Rows] = []
         self._causal: list[CausalTrainee] = []
         if isinstance(self.loaded, EncoderModel):
             self.loaded.encoder.to(self.device)
         else:
-            self._model = self.loaded.model.to(self.device)
+            self._model = self.loaded.model if quantised else self.loaded.model.to(self.device)
 
     @property
     def causal(self) -> bool:

@@ -1,6 +1,6 @@
 """What turns rows into losses: one trainee a kind of model and task."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,9 +67,21 @@ class Trainee(nn.Module):
         return next(self.parameters()).device
 
 
+def _losses(trainee: Trainee, rows: Rows, indices: Sequence[int]) -> Tensor:
+    return trainee(rows, indices).losses
+
+
 @torch.no_grad()
-def mean_loss(trainee: Trainee, rows: Rows, indices: Sequence[int], batch_size: int) -> float:
-    """Mean loss over `indices` in evaluation mode.
+def mean_loss(
+    trainee: Trainee,
+    rows: Rows,
+    indices: Sequence[int],
+    batch_size: int,
+    losses: Callable[[Trainee, Rows, Sequence[int]], Tensor] = _losses,
+    *,
+    deal: bool = True,
+) -> float:
+    """Mean loss over `indices` in evaluation mode; `deal`: each process takes some of the batches.
 
     Where the loss depends on the batch it is taken over `batch_size` rows in the order given;
     else rows of like length are batched.
@@ -83,7 +95,10 @@ def mean_loss(trainee: Trainee, rows: Rows, indices: Sequence[int], batch_size: 
             [indices[position] for position in batch]
             for batch in batches_by_tokens(lengths, batch_size * max(lengths))
         ]
-    losses = dealt(batches, lambda batch: float(trainee(rows, batch).losses.sum()))
-    total = sum(loss for _, loss in losses)
+
+    def read(batch: Sequence[int]) -> float:
+        return float(losses(trainee, rows, batch).sum())
+
+    total = sum(loss for _, loss in dealt(batches, read)) if deal else sum(map(read, batches))
     trainee.train()
     return total / rows.weight(indices)

@@ -21,6 +21,8 @@ class Lora(Method):
     use_rslora: bool = False
 
     def misfit(self, fit: Fit) -> str | None:
+        if fit.run.quantise and fit.model != "causal":
+            return f"an {fit.model} is not loaded in 4 bits: leave quantise out"
         return misfit_of_adapter(self.name, fit)
 
     def adapt(self, subject: Subject) -> None:

@@ -1,0 +1,253 @@
+"""What lets a model be trained and scored that is large for the machine."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import tiny_training as small
+import torch
+from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
+from accelerate.commands.launch import launch_command_parser
+from accelerate.utils import DistributedType
+from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from stages.config.evaluation import read_evaluation
+from stages.config.runs import RunConfig
+from stages.errors import UserError
+from stages.models.loading import load
+from stages.scoring.case import scorer_of
+from stages.training.loop import _gradient, restore, trainable
+from stages.training.methods.lora import Lora
+from stages.training.methods.replay import Replay
+from stages.training.methods.supervised_contrastive import SupervisedContrastive
+from stages.training.objective import Objective
+from stages.training.sharded import is_sharded, make_whole
+
+FSDP = tiny.ROOT / "stages/training/fsdp.yaml"
+
+
+# Accumulation
+
+
+def _gradients(objective: Objective) -> dict[str, torch.Tensor]:
+    found = {
+        name: weight.grad.clone()
+        for name, weight in objective.named_parameters()
+        if weight.grad is not None
+    }
+    objective.zero_grad()
+    return found
+
+
+def _alike(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    assert sum(float(one.square().sum()) for one in expected.values()) > 0
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("accumulate", [3, 4, 11])
+@pytest.mark.parametrize("kind", ["causal", "encoder", "contrastive"])
+def test_accumulated_gradients_are_those_of_the_whole_batch(
+    models: dict[str, Path], kind: str, accumulate: int
+) -> None:
+    """Parts of unequal size, texts of unequal numbers of tokens, and more parts than rows."""
+    old: list[Any] = [Replay(fraction=0.5, tasks=("shape-topics", small.PAIRED), repeats=9)]
+    targets, methods = {
+        "causal": ((small.TALES,), []),
+        "encoder": ((small.LABELLED,), [*old, SupervisedContrastive(weight=1.0, temperature=0.1)]),
+        "contrastive": ((small.PAIRED,), []),
+    }[kind]
+    retain = ("shape-topics", small.PAIRED) if kind == "encoder" else ()
+    folder = models["causal" if kind == "causal" else "encoder"]
+    taken = []
+    for parts in (1, accumulate):
+        given = {"targets": targets, "retain": retain, "batch_size": 10, "accumulate": parts}
+        subject, objective = small.composed(folder, methods, **given)
+        objective.eval()
+        losses = [_gradient(objective, subject, step) for step in range(3)]
+        taken.append((losses, _gradients(objective)))
+    (expected, whole), (found, accumulated) = taken
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+    _alike(accumulated, whole)
+
+
+# Checkpointing
+
+
+@pytest.mark.parametrize("kind", ["causal", "encoder"])
+@pytest.mark.parametrize("adapted", [False, True])
+def test_checkpointing_keeps_less_and_gives_the_same_gradients(
+    models: dict[str, Path], kind: str, adapted: bool
+) -> None:
+    taken = []
+    for checkpointing in (False, True):
+        subject, objective = small.composed(
+            models[kind],
+            [Lora(r=2)] if adapted else [],
+            targets=(small.TALES if kind == "causal" else small.LABELLED,),
+            gradient_checkpointing=checkpointing,
+        )
+        objective.train()  # with the encoder's dropout
+        kept = 0
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal kept
+            kept += tensor.numel() * tensor.element_size()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            parts = small.parts(objective)
+        torch.autograd.backward(list(parts.values()))
+        taken.append((kept, _gradients(objective)))
+    (whole, expected), (less, found) = taken
+    assert less < 0.7 * whole
+    _alike(found, expected)
+
+
+def test_a_model_that_cannot_checkpoint_is_told(
+    encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+
+    monkeypatch.setattr(transformers.BertPreTrainedModel, "supports_gradient_checkpointing", False)
+    with pytest.raises(UserError, match=r"gradient_checkpointing = True: not known of a model"):
+        small.composed(encoder, [], gradient_checkpointing=True)
+
+
+# FSDP
+
+
+def test_the_fsdp_configuration_is_one_of_accelerate() -> None:
+    config = load_config_from_file(str(FSDP))
+    assert isinstance(config, ClusterConfig)
+    assert config.distributed_type == DistributedType.FSDP
+    assert config.fsdp_config["fsdp_version"] == 2
+    known = {action.dest for action in launch_command_parser()._actions}
+    assert set(config.fsdp_config) <= known
+
+
+@pytest.fixture
+def group() -> Iterator[None]:
+    """A group of this process alone."""
+    store = distributed.HashStore()
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("group")
+def test_sharded_weights_are_kept_set_and_saved_whole(encoder: Path) -> None:
+    subject, objective = small.composed(encoder, [])
+    assert objective._no_split_modules == {"BertLayer"} or objective._no_split_modules
+    before = trainable(objective)
+    mesh = init_device_mesh("cpu", (1,))
+    for module in list(objective.modules()):
+        if type(module).__name__ in objective._no_split_modules:
+            fully_shard(module, mesh=mesh)
+    fully_shard(objective, mesh=mesh)
+    assert is_sharded(objective)
+    assert all(type(weight) is not nn.Parameter for weight in objective.parameters())
+    kept = trainable(objective)
+    assert kept.keys() == before.keys()
+    restore(objective, {name: weight + 1 for name, weight in kept.items()})
+    make_whole(objective)
+    for name, weight in objective.named_parameters():
+        assert type(weight) is nn.Parameter
+        torch.testing.assert_close(weight.detach(), before[name] + 1)
+    (head,) = subject.heads().values()
+    assert head.weight.mean() > 0.5
+    subject.body.save_pretrained(encoder.parent / "whole")
+
+
+# Several devices
+
+
+@pytest.mark.parametrize(
+    "given", ['{"": "cpu"}', '{"embed": "cpu", "layers.0": "disk", "rest": "cpu"}', "auto"]
+)
+@pytest.mark.parametrize("kind", ["encoder", "causal"])
+def test_a_model_in_parts_answers_as_a_whole_one(
+    bench: Path, models: dict[str, Path], kind: str, given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {
+        "encoder": ('"embeddings"', '"encoder.layer.0"', '"encoder.layer.1"'),
+        "causal": ('"model.embed_tokens"', '"model.layers.0"', '"model.layers.1"'),
+    }[kind]
+    for place, name in zip(('"embed"', '"layers.0"', '"rest"'), names, strict=True):
+        given = given.replace(place, name)
+    if kind == "causal" and "disk" in given:
+        given = given[:-1] + ', "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "disk"}'
+    tiny.edit_params(bench, evaluation__precision="fp32")
+    evaluation = read_evaluation()
+    manifest = {"kind": kind, "pooling": "mean"}
+    answers = []
+    for asked in (None, given):
+        if asked:
+            monkeypatch.setenv("PALIMPSEST_DEVICE_MAP", asked)
+        scorer: Any = scorer_of(load(manifest, models[kind]), evaluation)
+        body = scorer.model if kind == "causal" else scorer.encoder.body
+        away = [name for name, weight in body.named_parameters() if weight.is_meta]
+        assert bool(away) == bool(asked and "disk" in asked)
+        examples = small.examples(small.TALES if kind == "causal" else small.LABELLED, 0, 12)
+        if kind == "causal":
+            records = scorer._ask(scorer._scorer(1), examples, "test").records
+            answers.append(records["nll"].to_numpy())
+        else:
+            answers.append(scorer._sample(examples).fit(4).weight)
+    torch.testing.assert_close(torch.tensor(answers[1]), torch.tensor(answers[0]))
+
+
+@pytest.mark.parametrize("given", ["autom", "[1]", '{"layers": 1.5}'])
+def test_an_odd_device_map_is_told(
+    encoder: Path, bench: Path, given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALIMPSEST_DEVICE_MAP", given)
+    loaded = load({"kind": "encoder", "pooling": "mean"}, encoder)
+    with pytest.raises(UserError, match="no device map; give auto"):
+        scorer_of(loaded, read_evaluation())
+
+
+def test_a_device_map_that_lacks_a_layer_is_told(
+    encoder: Path, bench: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALIMPSEST_DEVICE_MAP", '{"embeddings": "cpu"}')
+    loaded = load({"kind": "encoder", "pooling": "mean"}, encoder)
+    with pytest.raises(UserError, match="DEVICE_MAP: does not fit the model"):
+        scorer_of(loaded, read_evaluation())
+
+
+# Four bits
+
+
+def test_four_bits_without_a_gpu_are_refused_in_a_line(causal: Path) -> None:
+    with pytest.raises(UserError, match="quantise = 4bit: needs bitsandbytes and a GPU") as told:
+        small.subject(causal, (small.TALES,), methods={"lora": {"r": 2}}, quantise="4bit")
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("methods", "told"),
+    [
+        ({}, "quantise = 4bit: goes with methods.lora"),
+        ({"lora": {"r": 2}, "ewc": {}}, "ewc needs the base's weights as they are"),
+    ],
+)
+def test_four_bits_go_with_an_adapter_alone(methods: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        small.config(methods, quantise="4bit")
+
+
+def test_an_encoder_is_not_loaded_in_four_bits() -> None:
+    (reason,) = small.misfit({"lora": {"r": 2}}, quantise="4bit")
+    assert "an encoder is not loaded in 4 bits" in reason
+
+
+def test_defaults_leave_a_run_as_it_is() -> None:
+    for key, value in (("accumulate", 1), ("gradient_checkpointing", False), ("quantise", None)):
+        assert RunConfig.model_fields[key].default == value

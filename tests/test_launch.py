@@ -1,0 +1,138 @@
+"""Several processes of one launch: what they compute, write and say is what one process would."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import tiny_causal
+
+from stages.records import read_table
+from stages.storage import sha256_file
+
+TWO = ("accelerate", "launch", "--multi_gpu", "--num_processes", "2")
+"""On a machine without GPUs accelerate starts processes on its CPU by this option alone."""
+QUIET = ("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no")
+ENCODER: dict[str, Any] = {
+    "pool": "retain/train",
+    "precision": "fp32",
+    "steps": 9,  # 9 batches of 8: an epoch of the replayed rows ends in between
+    "validate_every": 3,
+    "early_stopping": 2,
+    "snapshots": [],
+    "methods": {
+        "dropout": {"p": 0.0},  # what is dropped derives from the process too
+        "replay": {"fraction": 0.2, "tasks": ["shape-topics", tiny.RETRIEVAL], "repeats": 9},
+        "supervised-contrastive": {"weight": 0.5, "temperature": 0.1},
+        "l2-sp": {"alpha": 0.01},
+        "lwf": {"weight": 0.1},
+    },
+}
+CAUSAL: dict[str, Any] = {"steps": 6, "validate_every": 3, "methods": {"lora": {"r": 2}}}
+SCORED = ("metrics/records", "metrics/drift", "metrics/shift")
+
+
+def _launched(
+    folder: Path, environment: dict[str, str], *stage: str
+) -> "subprocess.CompletedProcess[str]":
+    command = [*TWO, *QUIET, "-m", *stage]
+    found = {**environment, "PYTHONPATH": str(tiny.ROOT), "PALIMPSEST_DEVICE": "cpu"}
+    return subprocess.run(command, cwd=folder, env=found, capture_output=True, text=True)
+
+
+def _compare(one: Path, two: Path, case: str, run: str) -> None:
+    """Curves within 1e-5; every scored file the same, byte for byte."""
+    expected, found = (
+        read_table(folder / f"metrics/training/{case}/{run}.parquet")[0] for folder in (one, two)
+    )
+    assert list(found) == list(expected)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    assert len(found) > 3
+
+
+def _scored(folder: Path) -> dict[str, str]:
+    files = (path for part in SCORED for path in (folder / part).rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in sorted(files)}
+
+
+def _stages(
+    one: Path,
+    two: Path,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    case: str,
+    run: str,
+) -> None:
+    """Each stage in both folders. The model that is scored is the same in both: what is off by
+    1e-7 in training would be off in what it answers."""
+    for stage, key in (
+        ("pretrain_baseline_eval", case),
+        ("finetune", run),
+        ("retention_eval", run),
+    ):
+        with monkeypatch.context() as patch:
+            patch.chdir(one)
+            tiny.run_stage(stage, key)
+        done = _launched(two, environment, f"stages.{stage}", key)
+        assert done.returncode == 0, done.stderr
+        if stage == "finetune":
+            _compare(one, two, case, run)
+            shutil.rmtree(two / "models/tuned")
+            shutil.copytree(one / "models/tuned", two / "models/tuned")
+    scored = _scored(one)
+    assert len(scored) == 4
+    assert _scored(two) == scored
+
+
+def _twins(folder: Path, params: dict[str, Any], run: str, settings: dict[str, Any]) -> list[Path]:
+    params["runs"] = {run: {**params["runs"][run], **settings}}
+    params["variants"] = {run: []}
+    params["evaluation"]["precision"] = "fp32"
+    tiny.write_params(folder, params)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        tiny.run_stage("prepare", params["runs"][run]["case"])
+    shutil.copytree(folder, folder.parent / "two")
+    return [folder, folder.parent / "two"]
+
+
+def test_two_processes_tune_and_score_an_encoder_as_one(
+    own: Path, tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With replay, a contrastive task that comes every so many steps, a term that needs its whole
+    batch, a penalty and a teacher."""
+    shutil.copytree(own, tmp_path / "one" / tiny.OWN)
+    one, two = _twins(tmp_path / "one", tiny.make_params(tmp_path / "one"), "full", ENCODER)
+    with tiny.one_thread():
+        _stages(one, two, environment, monkeypatch, tiny.CASE, "full")
+
+
+def test_two_processes_tune_and_score_a_causal_model_as_one(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of unequal numbers of tokens, LoRA, and texts that the model writes."""
+    folder = tmp_path / "one"
+    folder.mkdir()
+    tiny_causal.write_sources(folder)
+    one, two = _twins(folder, tiny_causal.make_params(folder), "lora", CAUSAL)
+    with tiny.one_thread():
+        _stages(one, two, environment, monkeypatch, tiny_causal.CASE, "lora")
+
+
+def test_a_mistake_ends_all_processes_and_is_said_once(
+    bench: Path, environment: dict[str, str]
+) -> None:
+    tiny.edit_params(bench, runs__full__learning_rate=1.0, runs__full__precision="fp32")
+    wrong = json.dumps({"freeze": {"layers": 9}})
+    tiny.edit_params(bench, runs__full__methods=json.loads(wrong))
+    done = _launched(bench, environment, "stages.finetune", "full")
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1
+    assert "freeze" in said[0]
+    assert not (bench / "models/tuned/full/.tmp").exists()
