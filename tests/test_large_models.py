@@ -87,7 +87,7 @@ def test_checkpointing_keeps_less_and_gives_the_same_gradients(
 ) -> None:
     taken = []
     for checkpointing in (False, True):
-        subject, objective = small.composed(
+        _, objective = small.composed(
             models[kind],
             [Lora(r=2)] if adapted else [],
             targets=(small.TALES if kind == "causal" else small.LABELLED,),
@@ -144,7 +144,7 @@ def group() -> Iterator[None]:
 @pytest.mark.usefixtures("group")
 def test_sharded_weights_are_kept_set_and_saved_whole(encoder: Path) -> None:
     subject, objective = small.composed(encoder, [])
-    assert objective._no_split_modules == {"BertLayer"} or objective._no_split_modules
+    assert "BertLayer" in objective._no_split_modules
     before = trainable(objective)
     mesh = init_device_mesh("cpu", (1,))
     for module in list(objective.modules()):

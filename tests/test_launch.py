@@ -1,9 +1,8 @@
 """Several processes of one launch: what they compute, write and say is what one process would."""
 
-import json
+import re
 import shutil
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import tiny_causal
+import yaml
 
 from stages.records import read_table
 from stages.storage import sha256_file
@@ -101,6 +101,7 @@ def _twins(folder: Path, params: dict[str, Any], run: str, settings: dict[str, A
     return [folder, folder.parent / "two"]
 
 
+@pytest.mark.slow
 def test_two_processes_tune_and_score_an_encoder_as_one(
     own: Path, tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,14 +126,27 @@ def test_two_processes_tune_and_score_a_causal_model_as_one(
 
 
 def test_a_mistake_ends_all_processes_and_is_said_once(
-    bench: Path, environment: dict[str, str]
+    tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    tiny.edit_params(bench, runs__full__learning_rate=1.0, runs__full__precision="fp32")
-    wrong = json.dumps({"freeze": {"layers": 9}})
-    tiny.edit_params(bench, runs__full__methods=json.loads(wrong))
-    done = _launched(bench, environment, "stages.finetune", "full")
+    """All of them meet it: there is no base yet."""
+    tiny_causal.write_sources(tmp_path)
+    tiny.write_params(tmp_path, tiny_causal.make_params(tmp_path))
+    done = _launched(tmp_path, environment, "stages.finetune", "lora")
     assert done.returncode != 0
     said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(said) == 1
-    assert "freeze" in said[0]
-    assert not (bench / "models/tuned/full/.tmp").exists()
+    assert said == [f"error: models/base/{tiny_causal.CASE}.json: not there; run `dvc repro`"]
+    assert not (tmp_path / "models/tuned").exists()
+
+
+def test_the_recipes_of_the_readme_are_what_they_say() -> None:
+    page = (tiny.ROOT / "README.md").read_text(encoding="utf-8")
+    section = page[page.index("\n## Larger models, more machines\n") :]
+    script, cloud = (
+        re.search(rf"```{language}\n(.*?)```", section, flags=re.DOTALL)[1]  # type: ignore[index]
+        for language in ("bash", "yaml")
+    )
+    assert script.startswith("#!")
+    run = yaml.safe_load(cloud)
+    assert set(run) == {"resources", "workdir", "setup", "run"}
+    for text in (script, run["setup"], run["run"]):
+        subprocess.run(["bash", "-n"], input=text, text=True, check=True)
