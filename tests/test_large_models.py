@@ -15,7 +15,7 @@ from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from stages.config.evaluation import read_evaluation
+from stages.config.evaluation import EvaluationConfig, NoiseConfig
 from stages.config.runs import RunConfig
 from stages.errors import UserError
 from stages.models.loading import load
@@ -28,6 +28,12 @@ from stages.training.objective import Objective
 from stages.training.sharded import is_sharded, make_whole
 
 FSDP = tiny.ROOT / "stages/training/fsdp.yaml"
+EVALUATION = EvaluationConfig(
+    precision="fp32",
+    batch_tokens=512,
+    noise_repeats=2,
+    noise=NoiseConfig(tasks="all", conditions=()),
+)
 
 
 # Accumulation
@@ -173,7 +179,7 @@ def test_sharded_weights_are_kept_set_and_saved_whole(encoder: Path) -> None:
 )
 @pytest.mark.parametrize("kind", ["encoder", "causal"])
 def test_a_model_in_parts_answers_as_a_whole_one(
-    bench: Path, models: dict[str, Path], kind: str, given: str, monkeypatch: pytest.MonkeyPatch
+    models: dict[str, Path], kind: str, given: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = {
         "encoder": ('"embeddings"', '"encoder.layer.0"', '"encoder.layer.1"'),
@@ -183,21 +189,19 @@ def test_a_model_in_parts_answers_as_a_whole_one(
         given = given.replace(place, name)
     if kind == "causal" and "disk" in given:
         given = given[:-1] + ', "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "disk"}'
-    tiny.edit_params(bench, evaluation__precision="fp32")
-    evaluation = read_evaluation()
     manifest = {"kind": kind, "pooling": "mean"}
     answers = []
     for asked in (None, given):
         if asked:
             monkeypatch.setenv("PALIMPSEST_DEVICE_MAP", asked)
-        scorer: Any = scorer_of(load(manifest, models[kind]), evaluation)
+        scorer: Any = scorer_of(load(manifest, models[kind]), EVALUATION)
         body = scorer.model if kind == "causal" else scorer.encoder.body
         away = [name for name, weight in body.named_parameters() if weight.is_meta]
         assert bool(away) == bool(asked and "disk" in asked)
         examples = small.examples(small.TALES if kind == "causal" else small.LABELLED, 0, 12)
         if kind == "causal":
-            records = scorer._ask(scorer._scorer(1), examples, "test").records
-            answers.append(records["nll"].to_numpy())
+            asked = zip(examples.column("prompt"), examples.column("text"), strict=True)
+            answers.append(scorer._scorer(1).likelihoods(list(asked), 64).logprobs)
         else:
             answers.append(scorer._sample(examples).fit(4).weight)
     torch.testing.assert_close(torch.tensor(answers[1]), torch.tensor(answers[0]))
@@ -205,21 +209,21 @@ def test_a_model_in_parts_answers_as_a_whole_one(
 
 @pytest.mark.parametrize("given", ["autom", "[1]", '{"layers": 1.5}'])
 def test_an_odd_device_map_is_told(
-    encoder: Path, bench: Path, given: str, monkeypatch: pytest.MonkeyPatch
+    encoder: Path, given: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PALIMPSEST_DEVICE_MAP", given)
     loaded = load({"kind": "encoder", "pooling": "mean"}, encoder)
     with pytest.raises(UserError, match="no device map; give auto"):
-        scorer_of(loaded, read_evaluation())
+        scorer_of(loaded, EVALUATION)
 
 
 def test_a_device_map_that_lacks_a_layer_is_told(
-    encoder: Path, bench: Path, monkeypatch: pytest.MonkeyPatch
+    encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PALIMPSEST_DEVICE_MAP", '{"embeddings": "cpu"}')
     loaded = load({"kind": "encoder", "pooling": "mean"}, encoder)
     with pytest.raises(UserError, match="DEVICE_MAP: does not fit the model"):
-        scorer_of(loaded, read_evaluation())
+        scorer_of(loaded, EVALUATION)
 
 
 # Four bits

@@ -60,12 +60,10 @@ class Objective(nn.Module):
         self.terms, self.penalties = dict(terms), dict(penalties)
         self.batch_size = batch_size
         # By this name accelerate asks which layers FSDP takes one at a time.
-        self._no_split_modules = {
-            name
-            for module in self.modules()
-            if isinstance(module, PreTrainedModel)
-            for name in module._no_split_modules or ()
-        }
+        models = (module for module in self.modules() if isinstance(module, PreTrainedModel))
+        self._no_split_modules = sorted(
+            {name for model in models for name in model._no_split_modules or ()}
+        )
 
     def losses(self, trainee: Trainee, rows: Rows, indices: Sequence[int]) -> Tensor:
         """Of the rows [rows], with nothing that a method adds."""
