@@ -97,7 +97,7 @@ def checkpoint_layers(subject: Subject) -> None:
     """Keep of each layer what goes into it, and compute the rest anew for its gradient (Chen et al.
     2016, arXiv 1604.06174). Raises UserError where the model cannot do so."""
     try:
-        subject.body.gradient_checkpointing_enable({"use_reentrant": False})
+        subject.body.activation_checkpointing_enable({"use_reentrant": False})
     except (AttributeError, ValueError):
         raise UserError(
             f"runs.{subject.recipe.name}.gradient_checkpointing = True: not known of a model of "
