@@ -68,6 +68,7 @@ def compose(subject: Subject, methods: Sequence[Method]) -> Objective:
         return reduce(lambda rows, method: method.rewrite(rows, subject.seed), methods, examples)
 
     subject.learn_targets(rewrite)
+    subject.leave_out_padding()
     subject.targets = [
         reduce(lambda rows, method: method.resample(rows), methods, stream)
         for stream in subject.targets
@@ -79,6 +80,7 @@ def compose(subject: Subject, methods: Sequence[Method]) -> Objective:
         method.shape(subject)
     for method in methods:
         method.adapt(subject)
+    subject.leave_out_padding()
     return Objective(
         [*subject.targets, *streams],
         len(subject.targets),
