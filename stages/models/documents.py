@@ -197,7 +197,8 @@ def _attention(
     rows = (one[0].transpose(0, 1) for one in (query, key, value))
     with torch.autocast(query.device.type, enabled=False):
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        return _Attend.apply(*rows, documents, sees, scale, dropout)[None], None
+        out = _Attend.apply(*rows, documents, sees, scale, dropout)  # type: ignore[no-untyped-call]
+        return out[None], None
 
 
 AttentionInterface.register(NAME, _attention)
@@ -212,7 +213,7 @@ def read_documents(body: Any, ids: Tensor, within: Tensor, **given: Tensor) -> T
     """
     documents = Documents.of(within)
     row = {name: one[within][None] for name, one in given.items()}
-    hidden = body(
+    hidden: Tensor = body(
         input_ids=ids[within][None],
         position_ids=documents.positions + _first_position(body),
         documents=documents,

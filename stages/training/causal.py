@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from stages.models.causal import CausalTokenizer, decoder, head_logits, hidden_states
+from stages.models.causal import CausalTokenizer, decoder, finished, hidden_states
 from stages.models.documents import read_documents
 from stages.models.encoder import TokenIds, pad
 from stages.tasks.examples import Examples
@@ -76,12 +77,12 @@ class CausalTrainee(Trainee):
         else:
             states = hidden_states(self.model, ids, None)
         features = states[predicts]
-        logits, labels = self.classify(features), ids[text]
+        product, labels = self.model.get_output_embeddings()(features), ids[text]
         owner = torch.arange(len(indices), device=self.device)[:, None].expand_as(text)[text]
         smoothing = self.smoothing if self.training else 0.0
-        found = losses.classification(logits, labels, smoothing)
+        found = losses.vocabulary(product, labels, self._finish, smoothing)
         by_row = torch.zeros(len(indices), device=self.device).index_add(0, owner, found)
-        return Output(by_row, features, owner, logits, labels)
+        return Output(by_row, features, owner, partial(self._finish, product), labels)
 
-    def classify(self, features: Tensor) -> Tensor:
-        return head_logits(self.model, features)
+    def _finish(self, product: Tensor) -> Tensor:
+        return finished(self.model.config, product)

@@ -79,7 +79,7 @@ class Subject:
     def leave_out_padding(self) -> None:
         """Where the body can read without it; to be said again once it was changed.
 
-        On a GPU torch's own attention reads padded rows faster than ours reads rows of many lengths.
+        On a GPU torch's own attention of padded rows is faster than ours of many lengths.
         """
         if self.device.type != "cpu":
             return
