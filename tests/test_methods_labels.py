@@ -40,7 +40,7 @@ def test_smoothing_by_hand(own: Path) -> None:
     (stream,) = subject.targets
     output = stream.trainee(stream.rows, range(5))
     assert output.logits is not None and output.labels is not None
-    shares = output.logits.log_softmax(dim=1)
+    shares = output.logits().log_softmax(dim=1)
     wanted = torch.full((5, 4), SHARE / 4)
     wanted[torch.arange(5), output.labels] += 1 - SHARE
     torch.testing.assert_close(output.losses, -(wanted * shares).sum(dim=1))
@@ -71,7 +71,7 @@ def test_replayed_rows_keep_their_labels(own: Path, tmp_path: Path) -> None:
         for stream, smoothed in ((target, True), (replayed, False)):
             output = stream.trainee(stream.rows, [0, 1])
             assert output.logits is not None and output.labels is not None
-            hard = functional.cross_entropy(output.logits, output.labels, reduction="none")
+            hard = functional.cross_entropy(output.logits(), output.labels, reduction="none")
             found = torch.allclose(output.losses, output.by_row(hard))
             assert found != smoothed, stream.task
         # Each trainee has the one body, with what was put around it.

@@ -180,7 +180,7 @@ def test_a_distilled_students_loss_by_hand(taught: Path, encoder: Path) -> None:
             old = torch.tensor(vector.numpy() @ head.weight.T + head.bias) / 3
             logits = stream.trainee(stream.rows, [row]).logits
             assert logits is not None
-            new = logits / 3
+            new = logits() / 3
         p0 = old.softmax(-1)
         expected += 9 * float((p0 * (old.log_softmax(-1) - new.log_softmax(-1))).sum())
     assert float(small.parts(objective)["distil"]) == pytest.approx(0.5 * expected / 4, rel=1e-4)

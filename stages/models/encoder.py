@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.errors import UserError
+from stages.models.documents import read_documents
 from stages.models.finite import first_wrong_output, not_finite
 from stages.models.pretrained import load_tokenizer, load_weights, reading_tokenizer
 from stages.models.sharing import dealt
@@ -32,11 +33,15 @@ class Encoder(nn.Module):
         super().__init__()
         self.body = body
         self.pooling = pooling
+        self.unpadded = False
+        """Whether the body reads texts as documents of one row."""
 
     def states(self, input_ids: Tensor, attention_mask: Tensor, segments: Tensor | None) -> Tensor:
         """[batch, length] token ids, 0/1 mask and, of pairs, 0/1 segments -> the last states
         [batch, length, hidden], in the body's dtype."""
         given = {} if segments is None else {"token_type_ids": segments}
+        if self.unpadded:
+            return read_documents(self.body, input_ids, attention_mask.bool(), **given)
         hidden: Tensor = self.body(
             input_ids=input_ids, attention_mask=attention_mask, **given
         ).last_hidden_state

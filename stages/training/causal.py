@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from stages.models.causal import CausalTokenizer, head_logits, hidden_states
+from stages.models.causal import CausalTokenizer, decoder, finished, hidden_states
+from stages.models.documents import read_documents
 from stages.models.encoder import TokenIds, pad
 from stages.tasks.examples import Examples
 from stages.training import losses
@@ -56,6 +58,8 @@ class CausalTrainee(Trainee):
         super().__init__()
         self.model = model
         self.pad_id = pad_id
+        self.unpadded = False
+        """Whether the model reads rows as documents of one row."""
 
     def forward(self, rows: Rows, indices: Sequence[int]) -> Output:
         """The cross-entropy of each row's text. The vocabulary head is applied where a token is
@@ -68,13 +72,17 @@ class CausalTrainee(Trainee):
         # The hidden state before a token predicts it.
         predicts = text.roll(-1, dims=1)
         predicts[:, -1] = False
-        features = hidden_states(self.model, ids, None)[predicts]
-        logits, labels = self.classify(features), ids[text]
+        if self.unpadded:
+            states = read_documents(decoder(self.model), ids, mask.bool())
+        else:
+            states = hidden_states(self.model, ids, None)
+        features = states[predicts]
+        product, labels = self.model.get_output_embeddings()(features), ids[text]
         owner = torch.arange(len(indices), device=self.device)[:, None].expand_as(text)[text]
         smoothing = self.smoothing if self.training else 0.0
-        found = losses.classification(logits, labels, smoothing)
+        found = losses.vocabulary(product, labels, self._finish, smoothing)
         by_row = torch.zeros(len(indices), device=self.device).index_add(0, owner, found)
-        return Output(by_row, features, owner, logits, labels)
+        return Output(by_row, features, owner, partial(self._finish, product), labels)
 
-    def classify(self, features: Tensor) -> Tensor:
-        return head_logits(self.model, features)
+    def _finish(self, product: Tensor) -> Tensor:
+        return finished(self.model.config, product)

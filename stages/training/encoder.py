@@ -69,13 +69,13 @@ class EncoderTrainee(Trainee):
             return Output(losses.contrastive(*vectors), pooled, owner)
         if rows.head in losses.OF_TEXTS:
             wanted = torch.tensor([rows.labels[i] for i in indices], device=self.device)
-            return Output(losses.OF_TEXTS[rows.head](logits, wanted), pooled, owner, logits)
+            return Output(losses.OF_TEXTS[rows.head](logits, wanted), pooled, owner, lambda: logits)
         labels = torch.tensor([rows.labels[i] for i in indices], device=self.device)
         smoothing = self.smoothing if self.training else 0.0
         found = losses.classification(logits, labels, smoothing)
         if self.training and self.class_weights is not None:
             found = found * self.class_weights[labels]
-        return Output(found, pooled, owner, logits, labels)
+        return Output(found, pooled, owner, lambda: logits, labels)
 
     def _of_places(self, rows: EncoderRows, indices: Sequence[int]) -> Output:
         inputs = rows.texts[0]
@@ -92,12 +92,13 @@ class EncoderTrainee(Trainee):
         assert logits is not None
         if rows.head == "span":
             by_row = losses.spans(logits, counts, labels.view(-1, 2))
-            return Output(by_row, of_places, owner, logits)
+            return Output(by_row, of_places, owner, lambda: logits)
         found = losses.classification(logits, labels, ignored=UNKNOWN)
         by_row = torch.zeros(len(indices), device=self.device).index_add(0, owner, found)
-        return Output(by_row, of_places, owner, logits, labels)
+        return Output(by_row, of_places, owner, lambda: logits, labels)
 
     def classify(self, features: Tensor) -> Tensor | None:
+        """Features [n, hidden] -> logits [n, classes] in fp32; None if headless."""
         return None if self.head is None else self.head(features).float()
 
     def _encode(self, inputs: Inputs, indices: Sequence[int]) -> Tensor:

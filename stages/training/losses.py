@@ -1,13 +1,17 @@
 """The loss of each kind of task, row by row."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 TEMPERATURE = 0.05
 """Of cosine similarities; the value that sentence-transformers trains MiniLM with (scale 20)."""
+CHUNK = 64
+"""Places whose logits over the vocabulary are held in fp32."""
 
 
 def classification(
@@ -25,6 +29,49 @@ def classification(
         reduction="none",
         label_smoothing=smoothing,
     )
+
+
+class _InChunks(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        product: Tensor,
+        labels: Tensor,
+        finish: Callable[[Tensor], Tensor],
+        smoothing: float,
+    ) -> Tensor:
+        ctx.save_for_backward(product, labels)
+        ctx.settings = finish, smoothing
+        chunks = zip(*(torch.split(each, CHUNK) for each in (product, labels)), strict=True)
+        return torch.cat([classification(finish(one), of, smoothing) for one, of in chunks])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        product, labels = ctx.saved_tensors
+        finish, smoothing = ctx.settings
+        found = torch.empty_like(product)
+        parts = (torch.split(each, CHUNK) for each in (product, labels, grad, found))
+        for one, of, given, out in zip(*parts, strict=True):
+            with torch.enable_grad():
+                one = one.detach().requires_grad_()
+                loss = classification(finish(one), of, smoothing)
+            out.copy_(*torch.autograd.grad(loss, one, given))
+        return found, None, None, None
+
+
+def vocabulary(
+    product: Tensor,
+    labels: Tensor,
+    finish: Callable[[Tensor], Tensor],
+    smoothing: float = 0.0,
+) -> Tensor:
+    """As `classification` of the logits that `finish` makes of a head's product [n, vocabulary],
+    which are never held whole in fp32."""
+    found: Tensor = _InChunks.apply(  # type: ignore[no-untyped-call]
+        product, labels, finish, smoothing
+    )
+    return found
 
 
 def contrastive(queries: Tensor, documents: Tensor) -> Tensor:

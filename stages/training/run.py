@@ -71,6 +71,7 @@ def compose(subject: Subject, methods: Sequence[Method]) -> Objective:
 
     subject.learn_targets(rewrite)
     whole = any(method.in_batch for method in methods)
+    subject.leave_out_padding()
     subject.targets = [
         replace(reduce(lambda rows, method: method.resample(rows), methods, stream), whole=whole)
         for stream in subject.targets
@@ -84,6 +85,7 @@ def compose(subject: Subject, methods: Sequence[Method]) -> Objective:
         method.adapt(subject)
     if subject.config.gradient_checkpointing:
         checkpoint_layers(subject)
+    subject.leave_out_padding()
     return Objective(
         [*subject.targets, *streams],
         len(subject.targets),

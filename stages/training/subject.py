@@ -9,6 +9,8 @@ import torch
 from accelerate import Accelerator
 
 from stages.config.runs import RunConfig
+from stages.models.causal import decoder
+from stages.models.documents import let_read_documents
 from stages.models.four_bits import four_bits
 from stages.models.loading import EncoderModel, load
 from stages.models.probe import Probe
@@ -75,6 +77,20 @@ class Subject:
         self._model = body
         for trainee in self._causal:
             trainee.model = body
+
+    def leave_out_padding(self) -> None:
+        """Where the body can read without it; to be said again once it was changed.
+
+        On a GPU torch's own attention of padded rows is faster than ours of many lengths.
+        """
+        if self.device.type != "cpu":
+            return
+        if isinstance(self.loaded, EncoderModel):
+            self.loaded.encoder.unpadded = let_read_documents(self.body)
+            return
+        unpadded = let_read_documents(decoder(self._model))
+        for trainee in self._causal:
+            trainee.unpadded = unpadded
 
     def tokenise(self, examples: Examples) -> Rows:
         if isinstance(self.loaded, EncoderModel):

@@ -29,14 +29,15 @@ class Output:
 
     `losses` [rows]: summed over what each row's loss is taken on. `features` [n, hidden]: of an
     encoder the embedding of each text, of a causal model the hidden state before each labelled
-    token; row after row. `owner` [n]: the row, in this batch, of each feature. `logits` [n,
-    classes or vocabulary] in fp32, and `labels` [n]: of each feature, where there is a head.
+    token; row after row. `owner` [n]: the row, in this batch, of each feature. `logits`, made when
+    asked for, [n, classes or vocabulary] in fp32, and `labels` [n]: of each feature, where there is
+    a head.
     """
 
     losses: Tensor
     features: Tensor
     owner: Tensor
-    logits: Tensor | None = None
+    logits: Callable[[], Tensor] | None = None
     labels: Tensor | None = None
 
     def by_row(self, values: Tensor) -> Tensor:
@@ -57,10 +58,6 @@ class Trainee(nn.Module):
     def __call__(self, rows: Rows, indices: Sequence[int]) -> Output:
         output: Output = super().__call__(rows, indices)
         return output
-
-    def classify(self, features: Tensor) -> Tensor | None:
-        """Features [n, hidden] -> logits [n, classes or vocabulary] in fp32; None if headless."""
-        raise NotImplementedError
 
     @property
     def device(self) -> torch.device:

@@ -48,7 +48,7 @@ class Distil(Method):
             taught = teacher.classify(teacher.of(batch))
             assert taught is not None
             assert output.logits is not None
-            distance = divergence(taught, output.logits, self.temperature)
+            distance = divergence(taught, output.logits(), self.temperature)
             return self.weight * batch.mean(output.by_row(distance))
 
         return term

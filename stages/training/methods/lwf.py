@@ -40,10 +40,10 @@ class Lwf(Method):
             if self.temperature is None:
                 distance = relative_distance(taught, output.features)
             else:
-                logits, old = output.logits, teacher.classify(taught)
-                assert logits is not None
+                old = teacher.classify(taught)
+                assert output.logits is not None
                 assert old is not None
-                distance = divergence(old, logits, self.temperature)
+                distance = divergence(old, output.logits(), self.temperature)
             return self.weight * batch.mean(output.by_row(distance))
 
         return term
