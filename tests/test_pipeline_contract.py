@@ -28,7 +28,7 @@ FLOORS = (
     ("secrets",),
     ("errors", "progress"),
     ("experiments", "leftovers", "storage"),
-    ("config",),
+    ("config", "phases"),
     ("sources", "records", "provenance"),
     ("models", "tasks", "statistics"),
     ("inputs", "variants"),

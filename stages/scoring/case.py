@@ -14,6 +14,7 @@ from stages.models.device import describe, device, dtype
 from stages.models.loading import CausalModel, EncoderModel
 from stages.models.memory import keep_freed_memory
 from stages.models.packed import pack
+from stages.phases import phase
 from stages.provenance import provenance
 from stages.scoring.causal_case import CausalCaseScorer
 from stages.scoring.encoder import EncoderScorer
@@ -71,6 +72,7 @@ def score_variant(
     return pd.concat([ask(scorer, splits, asking)[0] for splits in asked], ignore_index=True)
 
 
+@phase("score")
 def ask(
     scorer: EncoderScorer | CausalCaseScorer, splits: TaskSplits, asking: Asking
 ) -> tuple[pd.DataFrame, int]:

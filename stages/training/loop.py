@@ -16,6 +16,7 @@ from tqdm import tqdm
 from stages.config.runs import RunConfig
 from stages.errors import UserError
 from stages.models.finite import first_wrong, first_wrong_output
+from stages.phases import phase
 from stages.training import order, tracking
 from stages.training.checkpoint import Checkpoint
 from stages.training.objective import Objective
@@ -205,6 +206,7 @@ def _wrong_gradient(
     return first_wrong((name, one.grad) for name, one in named if one.grad is not None)
 
 
+@phase("validate")
 def _validate(
     subject: Subject,
     objective: Objective,
