@@ -14,6 +14,7 @@ from stages.errors import UserError
 from stages.models.causal import head_logits, longest_input
 from stages.models.encoder import TokenIds
 from stages.models.finite import first_wrong, not_finite
+from stages.phases import phase
 from stages.progress import patient
 from stages.scoring.caches import read_beginning, sees_all, tokens_of
 from stages.scoring.prompts import advance, read_prompts
@@ -38,6 +39,7 @@ def never(_: TokenIds) -> bool:
 
 
 @torch.inference_mode()
+@phase("write")
 def generate(
     model: PreTrainedModel,
     prompts: Sequence[TokenIds],
