@@ -1,4 +1,4 @@
-"""What a pipeline will take, told before it runs: by hand where it can be, and refused where it must."""
+"""What a pipeline will take, told before it runs, held against reckoning by hand."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def config(**settings: object) -> RunConfig:
 
 
 def evaluation(**settings: object) -> EvaluationConfig:
-    noise = {"tasks": [], "conditions": []}
+    noise: dict[str, list[str]] = {"tasks": [], "conditions": []}
     told = {"precision": "fp32", "batch_tokens": 64, "noise_repeats": 2, "noise": noise}
     return EvaluationConfig.model_validate({**told, **settings})
 
@@ -117,11 +117,14 @@ def test_seeds_and_folds_repeat_it() -> None:
 
 def test_what_costs_more() -> None:
     """Each of these is dearer than what it is held against."""
-    costs = {name: plan(**settings) for name, settings in {
-        "plain": {}, "longer": {"steps": 20}, "wider": {"batch_size": 8},
-        "watched": {"validate_every": 1}, "teaching": {"methods": {"lwf": {"weight": 1.0}}},
-        "attacked": {"methods": {"fgm": {"epsilon": 1.0}}},
-    }.items()}  # fmt: skip
+    costs = {
+        "plain": plan(),
+        "longer": plan(steps=20),
+        "wider": plan(batch_size=8),
+        "watched": plan(validate_every=1),
+        "teaching": plan(methods={"lwf": {"weight": 1.0}}),
+        "attacked": plan(methods={"fgm": {"epsilon": 1.0}}),
+    }
     seconds = {
         name: next(one.total for one in made.stages() if one.stage == "finetune@full")
         for name, made in costs.items()
@@ -223,8 +226,10 @@ def test_states_that_are_split() -> None:
     many = replace(FLAT, devices=16)
     copied = plan(on_paper(7e9, causal=True), many)
     split = replace(copied, sharded=True)
-    of = {name: next(one.memory for one in made.stages() if one.stage == "finetune@full")
-          for name, made in (("copied", copied), ("split", split))}  # fmt: skip
+    of = {
+        name: next(one.memory for one in made.stages() if one.stage == "finetune@full")
+        for name, made in (("copied", copied), ("split", split))
+    }
     assert of["copied"] - of["split"] == pytest.approx(16 * 7e9 * 15 / 16)
 
 
@@ -298,7 +303,7 @@ def _config(project: Path) -> CaseConfig:
 
 
 def test_on_paper(told: Told) -> None:
-    """README's command: a device that is not here, and models that are not there."""
+    """A device that is not here, and models that are not there."""
     with pytest.raises(UserError, match=r"finetune@full needs .* set runs\.full\.methods"):
         told("--parameters", "70e9", "--device", "h100", "--devices", "8")
     said = told("--parameters", "1e9", "--device", "h100", "--devices", "8", "--sharded")
@@ -320,7 +325,7 @@ def test_before_anything_is_prepared(
 
 
 def test_mistakes(told: Told) -> None:
-    with pytest.raises(UserError, match="nobody: no case of params.yaml; there are tiny"):
+    with pytest.raises(UserError, match=r"nobody: no case of params\.yaml; there are tiny"):
         told("nobody")
     with pytest.raises(UserError, match="--device h1000: give one of a100, "):
         told("--device", "h1000")
@@ -329,6 +334,7 @@ def test_mistakes(told: Told) -> None:
 
 
 def test_beside_what_stages_took(told: Told, prepared: Path) -> None:
+    """python -m stages.plan --check, of times that are made up."""
     took = {"start": 4.0, "train": 100.0, "validate": 10.0, "other": 1.0}
     folder = prepared / phases.FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -357,3 +363,18 @@ def test_bounds_are_what_params_allow() -> None:
     assert found.read == (256,)
     assert found.written == {"validation": 24 * 24, "test": 150 * 24}
     assert bound(TaskConfig.model_validate(real["news-retrieval"])).read == (2 * 96,)
+
+
+def test_the_commands_of_the_readme(tmp_path: Path, own: Path, environment: dict[str, str]) -> None:
+    project = tiny.with_make(tiny.make_project(tmp_path / "project", own, environment))
+    project.dvc("repro", "prepare")
+    done = project.call("make", "plan")
+    assert done.returncode == 0, done.stderr
+    assert _stages(project.path) <= set(done.stdout.split())
+    assert "not prepared" not in done.stdout
+    paper = "python -m stages.plan --parameters 7e9 --device h200 --devices 8 --sharded news-gpt"
+    done = project.call(*paper.replace("news-gpt", tiny.CASE).split())
+    assert done.returncode == 0, done.stderr
+    done = project.call(*paper.replace("news-gpt", tiny.CASE).replace("7e9", "70e9").split())
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and "does not fit" in done.stdout

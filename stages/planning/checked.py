@@ -1,7 +1,7 @@
 """What was planned beside what stages took here (stages/phases.py), and shares that would fit."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from stages.phases import START, Timing
 from stages.planning.machine import EFFICIENCY
@@ -55,10 +55,17 @@ def refitted(planned: Sequence[Planned], timings: Sequence[Timing]) -> Iterator[
     for key, share in EFFICIENCY.items():
         if mine.get(key) and theirs.get(key, 0.0) > 0:
             yield f"    {key}: {share:.2f} would be {share * mine[key] / theirs[key]:.2f},"
-    tables = {one.stage: one.seconds["tables"] for one in planned if "tables" in one.seconds}
-    for stage, seconds in tables.items():
-        if stage in took and (spent := sum(took[stage].values()) - took[stage].get(START, 0.0)) > 0:
-            would = DRAWN * seconds / spent
+    yield from _constants(planned, took)
+
+
+def _constants(
+    planned: Sequence[Planned], took: Mapping[str, Mapping[str, float]]
+) -> Iterator[str]:
+    for one in planned:
+        spent = dict(took.get(one.stage, {}))
+        working = sum(spent.values()) - spent.get(START, 0.0)
+        if "tables" in one.seconds and working > 0:
+            would = DRAWN * one.seconds["tables"] / working
             yield f"DRAWN of stages/planning/planned.py: {DRAWN:.2g} would be {would:.2g}"
     starts = [spent[START] for spent in took.values() if START in spent]
     if starts:
