@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from stages import errors, phases
 from stages.check import check
@@ -104,8 +105,13 @@ def _said(plan: Plan, stages: Sequence[Planned]) -> Iterator[str]:
     yield "Not in it: what prepare has to fetch. Half of the retain tasks count as relearned."
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see python -m stages.plan --help")
+
+
 def _arguments(given: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m stages.plan", description=__doc__)
+    parser = _Parser(prog="python -m stages.plan", description=__doc__)
     parser.add_argument("cases", nargs="*", help="of params.yaml; all if none is given")
     parser.add_argument("--parameters", type=float, help="of each model, such as 7e9, on paper")
     parser.add_argument("--device", help="that is not here: a100, h100, h200, l4 or l40s")
