@@ -148,9 +148,8 @@ class Plan:
         key = f"runs.{run.name}"
         case = self.cases[run.config.case]
         if not stage.stage.startswith("finetune"):
-            return (
-                f"take a smaller model than cases.{case.name}.model, which is loaded twice in fp32"
-            )
+            smaller = f"take a smaller model as cases.{case.name}.model"
+            return f"relearning trains all weights in fp32, on one device: {smaller}"
         held = self.training(run)
         devices = self.machine.devices
         alone = held.states / (devices if self.sharded else 1)
