@@ -28,9 +28,9 @@ needs more rows to be busy."""
 
 EFFICIENCY = {
     ("train", "encoder"): 0.44,
-    ("train", "causal"): 0.28,
+    ("train", "causal"): 0.24,
     ("adapt", "encoder"): 0.23,
-    ("adapt", "causal"): 0.20,
+    ("adapt", "causal"): 0.17,
     ("read", "encoder"): 0.69,
     ("read", "causal"): 0.66,
     ("write", "causal"): 0.20,

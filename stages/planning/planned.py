@@ -15,7 +15,7 @@ PREPARING = 5.0
 """Seconds of prepare a case, where nothing has to be fetched."""
 MOVED = 300e6
 """Bytes that are hashed, loaded or saved a second."""
-DRAWN = 2.5e7
+DRAWN = 4.4e6
 """Examples that compare's resampling draws a second."""
 
 
