@@ -102,7 +102,7 @@ def _said(plan: Plan, stages: Sequence[Planned]) -> Iterator[str]:
     total = _duration(sum(one.total for one in stages))
     yield f"{'all, one after the other':<42} {memory / GB:>10.1f} {disk / GB:>8.2f} {total:>9}"
     yield ""
-    yield "Not in it: what prepare has to fetch. Half of the retain tasks count as relearned."
+    yield "Not in it: what prepare has to fetch. A third of the retain tasks counts as relearned."
 
 
 class _Parser(argparse.ArgumentParser):

@@ -6,12 +6,13 @@ default run (`python -m stages.plan --check` fits it again). Of a device that is
 are what its maker publishes, and the share is an assumption.
 """
 
+import math
 import os
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ import torch
 from stages.errors import UserError
 from stages.models.device import device, dtype
 
-SECONDS = 0.4
+SECONDS = 1.0
 """That each product is repeated for; the fastest counts, for other programs may run beside."""
 
 MOST_ROWS = (512, 8192)
@@ -115,7 +116,7 @@ def here(devices: int) -> Machine:
         memory=_memory(where),
         disk=shutil.disk_usage(Path.cwd()).free,
         copies=_copied(where.type),
-        products=_multiplied,
+        products=partial(_products, where),
         share=lambda work, model: EFFICIENCY.get((work, model), ASSUMED),
         precision=lambda asked: "bf16" if dtype(asked, where) == torch.bfloat16 else "fp32",
         measured=True,
@@ -146,11 +147,16 @@ def _fastest(once: Callable[[], object], where: torch.device) -> float:
     return best
 
 
+def _products(where: torch.device, precision: str, width: int, rows: int) -> float:
+    most = MOST_ROWS[where.type == "cuda"]
+    # A power of two, so that batches of about one size are measured once.
+    return _multiplied(precision, width, min(most, 2 ** round(math.log2(max(16, rows)))))
+
+
 @lru_cache
 def _multiplied(precision: str, width: int, rows: int) -> float:
     """FLOP/s of [rows, width] times [width, 4 width], the largest product of a block."""
     where, used = device(), torch.bfloat16 if precision == "bf16" else torch.float32
-    rows = max(16, min(rows, MOST_ROWS[where.type == "cuda"]))
     with torch.inference_mode():
         given = torch.randn(rows, width, device=where, dtype=used)
         layer = torch.nn.Linear(width, 4 * width, bias=False, device=where, dtype=used)
