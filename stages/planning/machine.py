@@ -1,9 +1,9 @@
 """What work is done on: its memory, its disk, and how fast it is.
 
 Of this machine the rate of matrix products is measured, in the shapes of the model, and the rate at
-which memory is copied; a pass of a model reaches a share of it, EFFICIENCY, which was fitted to the
-default run (`python -m stages.plan --check` fits it again). Of a device that is not here the rates
-are what its maker publishes, and the share is an assumption.
+which memory is copied; a pass of a model reaches a share of it, EFFICIENCY, guessed from a default
+run on a busy machine (`python -m stages.plan --check` says what would fit a run that was recorded).
+Of a device that is not here the rates are what its maker publishes, and the share is an assumption.
 """
 
 import math
