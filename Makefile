@@ -2,12 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run new improve sweep study test faults lint clean
+.PHONY: run plan new improve sweep study test faults lint clean
 
 run: .venv/installed
 	@$(BIN)/python -m stages.check
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 	@$(BIN)/python -m stages.report.headline
+
+# CASE: of params.yaml, all if not given.
+plan: .venv/installed
+	@$(BIN)/python -m stages.plan $(CASE)
 
 # CASE: its name. DATA: a csv, jsonl or parquet file. MODEL: a name of params.yaml, or a folder.
 # COLUMNS: <role>:<column>,… where the columns have other names than text, label …

@@ -13,6 +13,7 @@ from stages.config.seed import read_seed
 from stages.config.variants import read_all_variants
 from stages.diagnosis.diagnosis import Given, diagnose
 from stages.leftovers import remove_leftovers
+from stages.phases import recorded
 from stages.report import html, markdown, words
 from stages.report.case_report import case_report
 from stages.report.frontier import drops, frontier_of, told
@@ -61,6 +62,7 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+@recorded("compare")
 def main() -> None:
     cases, runs, config, seed = read_cases(), read_runs(), read_compare(), read_seed()
     variants = read_all_variants(list(runs))

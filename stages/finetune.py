@@ -16,6 +16,7 @@ from stages.errors import UserError
 from stages.models.base import materialise
 from stages.models.device import describe, device, dtype
 from stages.models.sharing import join
+from stages.phases import phase, recorded
 from stages.provenance import provenance
 from stages.records import write_table
 from stages.storage import atomic_directory, fingerprint, read_json, sha256_file
@@ -37,6 +38,7 @@ def _inputs(config: RunConfig) -> list[Path]:
     return sorted({manifest, data / "target", data / config.pool, Path(config.teacher)})
 
 
+@phase("hash")
 def _fingerprint(run: str, config: RunConfig, made_with: dict[str, Any]) -> str:
     """What must be the same for a checkpoint to be the beginning of this very work."""
     code = [sha256_file(path) for path in sorted(Path(__file__).parent.rglob("*.py"))]
@@ -68,6 +70,7 @@ def _without(recipe: Recipe, seed: int, fold: int) -> Recipe:
     return replace(recipe, train=train, config=recipe.config.model_copy(update={"snapshots": ()}))
 
 
+@recorded("finetune")
 def main(run: str) -> None:
     join()
     config = read_run(run)

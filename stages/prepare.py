@@ -12,6 +12,7 @@ from stages.config.models import read_model
 from stages.config.seed import read_seed
 from stages.config.tasks import OPTIONS, TaskConfig, read_tasks
 from stages.models.manifest import make_manifest
+from stages.phases import phase, recorded
 from stages.storage import atomic_directory, write_json
 from stages.tasks.examples import SPLITS, Examples, Task, compared, path_of, write_examples
 from stages.tasks.learned import labels_of_train, options_of_train
@@ -92,15 +93,19 @@ def _card(
     }
 
 
+@recorded("prepare")
 def main(case: str) -> None:
     config, seed = read_case(case), read_seed()
     model = read_model(config.model)
     roles = {"target": read_tasks(config.targets), "retain": read_tasks(config.retain)}
     configs = {name: task for tasks in roles.values() for name, task in tasks.items()}
 
-    manifest = make_manifest(model)
-    splits = {name: read_split(name, task, seed) for name, task in configs.items()}
-    removed = _remove_overlap(configs, splits)
+    with phase("model"):
+        manifest = make_manifest(model)
+    with phase("rows"):
+        splits = {name: read_split(name, task, seed) for name, task in configs.items()}
+    with phase("overlap"):
+        removed = _remove_overlap(configs, splits)
     unknown = {
         name: drop_unknown_labels(name, split.rows) if "label" in split.rows["train"] else 0
         for name, split in splits.items()

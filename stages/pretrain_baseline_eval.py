@@ -13,6 +13,7 @@ from stages.drift.data import data_shift
 from stages.models.base import materialise
 from stages.models.loading import CausalModel, EncoderModel, load
 from stages.models.sharing import join
+from stages.phases import phase, recorded
 from stages.records import write_records
 from stages.scoring.case import score_case
 from stages.scoring.own_text import own_text
@@ -20,6 +21,7 @@ from stages.storage import read_json, write_json
 from stages.tasks.examples import folders, read_role
 
 
+@phase("shift")
 def _shift(
     case: str, loaded: EncoderModel | CausalModel, evaluation: EvaluationConfig, seed: int
 ) -> dict[str, Any]:
@@ -32,6 +34,7 @@ def _shift(
     return found
 
 
+@recorded("pretrain-baseline-eval")
 def main(case: str) -> None:
     join()
     config, evaluation, seed = read_case(case), read_evaluation(), read_seed()

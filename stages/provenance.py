@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from stages.phases import phase
 from stages.storage import sha256_path
 
 LIBRARIES = (
@@ -50,6 +51,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+@phase("hash")
 def provenance(inputs: Sequence[Path], **measured_with: Any) -> dict[str, Any]:
     """Versions, processor, git revision and the sha256 of each of `inputs`, files and folders,
     beside what the caller adds (device, dtype …)."""

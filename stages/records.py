@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.errors import UserError
+from stages.phases import phase
 from stages.storage import atomic_file
 
 SCHEMA = pa.schema(
@@ -38,6 +39,7 @@ PAIRED_BY = ["task", "split", "example_id", "condition"]
 METADATA = b"palimpsest"
 
 
+@phase("save")
 def write_table(
     path: Path, table: pa.Table, about: dict[str, Any], compression: str = "snappy"
 ) -> None:
@@ -48,6 +50,7 @@ def write_table(
         pq.write_table(told, temporary, compression=compression)
 
 
+@phase("read")
 def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """A table and what its metadata says. Raises UserError where the file cannot be read."""
     try:

@@ -23,6 +23,7 @@ from stages.models.base import materialise
 from stages.models.loading import CausalModel, EncoderModel, load
 from stages.models.placing import device_map
 from stages.models.sharing import join
+from stages.phases import phase, recorded
 from stages.records import read_records, write_records, write_table
 from stages.scoring.case import ask, score_case, scorer_of
 from stages.scoring.derived import score_variants
@@ -68,6 +69,7 @@ def _relearned(
             }
 
 
+@recorded("retention-eval")
 def main(run: str) -> None:
     join()
     config, evaluation, asked_with = read_run(run), read_evaluation(), read_seed()
@@ -87,7 +89,8 @@ def main(run: str) -> None:
             return load(manifest, folder, Path(f"models/tuned/{run}/seed-{seed}"))
 
         base, model = load(manifest, folder), tuned()
-        rows = list(weight_drift(body_of(base), body_of(model)))
+        with phase("drift"):
+            rows = list(weight_drift(body_of(base), body_of(model)))
         records, about = score_case(
             case,
             model,
@@ -97,7 +100,8 @@ def main(run: str) -> None:
             repeats=0,
             label=f"{run}, seed {seed}",
         )
-        rows += state_drift(base, model, tests, evaluation.batch_tokens)
+        with phase("drift"):
+            rows += state_drift(base, model, tests, evaluation.batch_tokens)
         del base, model  # memory for the one that is loaded again
         rows += _relearned(case, before, records, tuned, evaluation, asked_with)
         parts.append(records.assign(seed=seed))

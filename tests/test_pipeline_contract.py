@@ -28,13 +28,13 @@ FLOORS = (
     ("processes", "secrets"),
     ("errors", "progress"),
     ("experiments", "leftovers", "storage"),
-    ("config",),
+    ("config", "phases"),
     ("sources", "records", "provenance"),
     ("models", "tasks", "statistics"),
     ("inputs", "variants"),
-    ("drift", "scoring", "training", "diagnosis", "report"),
+    ("drift", "scoring", "training", "diagnosis", "report", "planning"),
     ("check",),
-    (*SCRIPTS, "branches", "export", "gate", "improve", "new", "study", "sweep", "verify"),
+    (*SCRIPTS, "branches", "export", "gate", "improve", "new", "plan", "study", "sweep", "verify"),
 )
 """From the ground up. A room imports its own modules and those of lower floors, nothing else."""
 

@@ -39,6 +39,13 @@ RUN_BY = {
     ".ci/results <branch> <against>": "test_ci.py::test_results_of_a_branch",
     "make improve CASE=medical-bert ROUNDS=2": "test_improve.py::test_by_make",
     "make sweep CASE=medical-bert": "test_sweep.py::test_by_make",
+    "make plan": "test_plan.py::test_the_commands_of_the_readme",
+    "dvc repro prepare": "test_plan.py::test_the_commands_of_the_readme",
+    "python -m stages.plan --parameters 7e9 --device h200 --devices 8 --sharded news-gpt": (
+        "test_plan.py::test_the_commands_of_the_readme"
+    ),
+    "python -m stages.plan --check": "test_plan.py::test_beside_what_stages_took",
+    "python -m stages.phases": "test_phases.py::test_every_stage_of_a_pipeline",
     "make study": "test_study.py::test_through_dvc",
     "python -m stages.report.study": "test_study.py::test_through_dvc",
     "dvc exp run -S runs.bert-full.learning_rate=5e-5": (

@@ -6,10 +6,12 @@ from typing import Any
 from stages.errors import UserError
 from stages.models.gguf import convert
 from stages.models.sharing import join
+from stages.phases import phase
 from stages.sources.pinned import open_source
 from stages.storage import sha256_file
 
 
+@phase("hash")
 def materialise(manifest: dict[str, Any]) -> Path:
     """A local folder that holds the manifest's files, each verified by its sha256.
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from stages.errors import UserError
-from stages.models.encoder import UNLIMITED, TokenIds
+from stages.models.encoder import TOKENISE, UNLIMITED, TokenIds
 from stages.models.pretrained import load_tokenizer, load_weights, reading_tokenizer
+from stages.phases import phase
 
 PROBE = [[0, 1, 1]]
 """The token ids that every model is tried out on when it is loaded."""
@@ -55,6 +56,7 @@ class CausalTokenizer:
         # The continuations of a context come one after the other.
         self._encode = lru_cache(maxsize=2)(self.encode)
 
+    @phase(TOKENISE)
     def encode(self, text: str) -> TokenIds:
         """Special tokens as the tokenizer says, but no second BOS where the text has one."""
         with reading_tokenizer(self._folder):
@@ -62,6 +64,7 @@ class CausalTokenizer:
             begun = bos is not None and text.startswith(bos)
             return list(self._tokenizer.encode(text, add_special_tokens=not begun))
 
+    @phase(TOKENISE)
     def clip(self, prompt: str, text: str, max_length: int) -> str:
         """The beginning of `text` that fits into `max_length` tokens with its prompt.
 
@@ -72,6 +75,7 @@ class CausalTokenizer:
         ends = [end for _, end in encoded["offset_mapping"]]
         return text if len(ends) <= room else text[: ends[room - 1]]
 
+    @phase(TOKENISE)
     def pair(self, context: str, continuation: str) -> tuple[TokenIds, TokenIds]:
         """Token ids of both, cut where the context alone would end.
 

@@ -17,10 +17,12 @@ from stages.models.documents import read_documents
 from stages.models.finite import first_wrong_output, not_finite
 from stages.models.pretrained import load_tokenizer, load_weights, reading_tokenizer
 from stages.models.sharing import dealt
+from stages.phases import phase
 from stages.progress import patient
 
 TokenIds = list[int]
 UNLIMITED = 131_072
+TOKENISE = "tokenise"
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 
 
@@ -127,12 +129,14 @@ class Tokenizer:
         self._longest = longest
         self.pad_id = self._tokenizer.pad_token_id or 0
 
+    @phase(TOKENISE)
     def __call__(self, texts: Sequence[str], max_length: int) -> list[TokenIds]:
         length = min(max_length, self._longest)
         with reading_tokenizer(self._folder):
             encoded = self._tokenizer(list(texts), truncation=True, max_length=length)
         return list(encoded["input_ids"])
 
+    @phase(TOKENISE)
     def pairs(self, texts: Sequence[str], others: Sequence[str], max_length: int) -> Inputs:
         """Two texts at a time, cut from the end of the longer one first."""
         length = min(max_length, self._longest)
@@ -140,6 +144,7 @@ class Tokenizer:
             encoded = self._tokenizer(list(texts), list(others), truncation=True, max_length=length)
         return Inputs(list(encoded["input_ids"]), encoded.get("token_type_ids"))
 
+    @phase(TOKENISE)
     def words(self, texts: Sequence[Sequence[str]], max_length: int) -> Inputs:
         """Texts of words each. A place is a word's first token; its item is the word's number.
 
@@ -161,6 +166,7 @@ class Tokenizer:
             places.append([first[word] for word in items[-1]])
         return Inputs(list(encoded["input_ids"]), None, places, items)
 
+    @phase(TOKENISE)
     def windows(self, questions: Sequence[str], contexts: Sequence[str], max_length: int) -> Inputs:
         """Each question with every part of its context, parts overlapping by a third of the length;
         of a question, what a third holds. Places: the first token, which stands for no answer, and
@@ -191,6 +197,7 @@ class Tokenizer:
         offsets = read["offset_mapping"]
         return text if len(offsets) <= tokens else text[: offsets[tokens - 1][1]]
 
+    @phase(TOKENISE)
     def truncated(self, *columns: Sequence[str], max_length: int) -> int:
         """How many of the texts, or pairs of texts, are longer than what is read of them."""
         length = min(max_length, self._longest)

@@ -15,6 +15,7 @@ from stages.models.encoder import longest_input as longest_encoder
 from stages.models.finite import first_wrong
 from stages.models.probe import Probe
 from stages.models.tuned import apply_adapter, has_adapter, load_heads
+from stages.phases import phase
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class CausalModel:
     tokenizer: CausalTokenizer
 
 
+@phase("load")
 def load(
     manifest: dict[str, Any], base: Path, tuned: Path | None = None, **how: Any
 ) -> EncoderModel | CausalModel:

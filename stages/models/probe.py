@@ -10,6 +10,8 @@ from scipy.optimize import minimize
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from stages.phases import phase
+
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
@@ -67,6 +69,7 @@ class Sample:
             return True
         return len({label for row in self.labels for label in row.tolist()} - {UNKNOWN}) > 1
 
+    @phase("probe")
     def fit(self, outputs: int) -> Probe:
         """Raises ValueError where it is not `varied`."""
         if self.head == "span":

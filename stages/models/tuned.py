@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from stages.errors import UserError, one_line
 from stages.models.probe import Probe
+from stages.phases import phase
 from stages.storage import read_json, write_json
 
 ADAPTER = "adapter_config.json"
@@ -20,6 +21,7 @@ HEADS = "heads.safetensors"
 MANIFEST = "base.json"
 
 
+@phase("save")
 def save_tuned(
     folder: Path, body: Any, heads: Mapping[str, Probe], manifest: Mapping[str, Any]
 ) -> None:

@@ -14,6 +14,7 @@ from stages.models.loading import CausalModel, EncoderModel
 from stages.models.memory import keep_freed_memory
 from stages.models.packed import pack
 from stages.models.placing import device_map, placed
+from stages.phases import phase
 from stages.progress import bar
 from stages.provenance import provenance
 from stages.scoring.causal_case import CausalCaseScorer
@@ -72,6 +73,7 @@ def score_variant(
     return pd.concat([ask(scorer, splits, asking)[0] for splits in asked], ignore_index=True)
 
 
+@phase("score")
 def ask(
     scorer: EncoderScorer | CausalCaseScorer, splits: TaskSplits, asking: Asking
 ) -> tuple[pd.DataFrame, int]:

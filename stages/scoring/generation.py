@@ -15,6 +15,7 @@ from stages.models.causal import head_logits, longest_input
 from stages.models.encoder import TokenIds
 from stages.models.finite import first_wrong, not_finite
 from stages.models.sharing import dealt
+from stages.phases import phase
 from stages.progress import patient
 from stages.scoring.caches import read_beginning, sees_all, tokens_of
 from stages.scoring.prompts import advance, read_prompts
@@ -39,6 +40,7 @@ def never(_: TokenIds) -> bool:
 
 
 @torch.inference_mode()
+@phase("write")
 def generate(
     model: PreTrainedModel,
     prompts: Sequence[TokenIds],

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from stages.errors import UserError
+from stages.phases import phase
 from stages.storage import atomic_file, read_json, sha256_file, write_json
 
 
@@ -30,6 +31,7 @@ class Checkpoint:
     def snapshot(self, step: int) -> "Checkpoint":
         return Checkpoint(self._fingerprint, self._seed, step)
 
+    @phase("checkpoint")
     def save(self, state: dict[str, Any]) -> None:
         with atomic_file(self._path) as temporary:
             # A stream, since torch hides what the system says of a path.

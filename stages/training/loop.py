@@ -17,6 +17,7 @@ from torch.distributed.fsdp import register_fsdp_forward_method
 from stages.config.runs import RunConfig
 from stages.errors import UserError
 from stages.models.finite import first_wrong, first_wrong_output
+from stages.phases import phase
 from stages.progress import bar
 from stages.training import order, tracking
 from stages.training.checkpoint import Checkpoint
@@ -225,6 +226,7 @@ def _wrong_gradient(
     return first_wrong((name, one.grad) for name, one in named if one.grad is not None)
 
 
+@phase("validate")
 def _validate(
     subject: Subject,
     objective: Objective,

@@ -6,6 +6,7 @@ As in Qi et al. 2023 (arXiv 2310.03693), the other way round: there, so few undo
 import torch
 
 from stages.models.loading import CausalModel, EncoderModel
+from stages.phases import phase
 from stages.progress import patient
 from stages.tasks.examples import Examples
 from stages.training import causal, encoder
@@ -14,6 +15,7 @@ from stages.training.trainee import Rows, Trainee
 EXAMPLES, STEPS, RATE = 10, 10, 1e-4
 
 
+@phase("relearn")
 def relearn(loaded: EncoderModel | CausalModel, train: Examples) -> None:
     """Train `loaded` in place: STEPS of AdamW at a constant RATE, in fp32, without dropout, each on
     the first EXAMPLES of `train` in order of their ids, by the task's own loss.

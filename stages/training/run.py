@@ -13,6 +13,7 @@ from stages.errors import UserError
 from stages.models.device import device, dtype
 from stages.models.memory import keep_freed_memory
 from stages.models.tuned import save_tuned
+from stages.phases import phase
 from stages.tasks.examples import Examples
 from stages.training import order, tracking
 from stages.training.checkpoint import Checkpoint
@@ -49,7 +50,8 @@ def train_seed(
             method.after_step(subject, step)
 
     resumable = all(method.resumable for method in methods)
-    history, best = train(subject, objective, checkpoint, after_step, resumable)
+    with phase("train"):
+        history, best = train(subject, objective, checkpoint, after_step, resumable)
     if accelerator.is_main_process:
         save_tuned(out, subject.body, subject.heads(), recipe.manifest)
         for step in recipe.config.snapshots:
@@ -60,6 +62,7 @@ def train_seed(
     return history, best
 
 
+@phase("compose")
 def compose(subject: Subject, methods: Sequence[Method]) -> Objective:
     """What is minimised: the targets, and what each method adds to them.
 

@@ -1,0 +1,141 @@
+"""`python -m stages.plan`: memory, disk and time of each stage, before anything runs.
+
+Reckoned from params.yaml by stages/planning/; what cannot fit is refused, with the key to change.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from stages import errors, phases
+from stages.check import check
+from stages.config.cases import CaseConfig, read_cases
+from stages.config.compare import read_compare
+from stages.config.evaluation import read_evaluation
+from stages.config.models import read_model
+from stages.config.runs import read_runs
+from stages.config.tasks import read_tasks
+from stages.config.variants import read_all_variants
+from stages.errors import UserError
+from stages.planning.checked import beside, refitted
+from stages.planning.machine import GB, here, published
+from stages.planning.planned import Plan, Planned
+from stages.planning.shape import Shape, of_manifest, on_paper
+from stages.planning.texts import Texts, bound, counted
+from stages.planning.work import Case, Recipe
+from stages.storage import read_json
+
+
+def _case(name: str, config: CaseConfig, parameters: float | None) -> Case:
+    manifest, folder, shape = Path(f"models/base/{name}.json"), None, None
+    if manifest.exists():
+        shape, folder = of_manifest(read_json(manifest))
+    if parameters:
+        shape = on_paper(parameters, read_model(config.model).kind != "encoder")
+    if shape is None:
+        raise UserError(
+            f"{manifest}: not there, so the size of {config.model} is not known: run `dvc repro "
+            "prepare`, or give --parameters 7e9"
+        )
+    return Case(name, config, shape, dict(_texts(name, config, folder)))
+
+
+def _texts(case: str, config: CaseConfig, folder: Path | None) -> Iterator[tuple[str, Texts]]:
+    for role, names in (("target", config.targets), ("retain", config.retain)):
+        for name, task in read_tasks(names).items():
+            found = counted(case, role, name, folder) if folder else None
+            yield name, found or bound(task)
+
+
+def _chosen(names: Sequence[str], cases: dict[str, CaseConfig]) -> dict[str, CaseConfig]:
+    for name in names:
+        if name not in cases:
+            raise UserError(f"{name}: no case of params.yaml; there are {', '.join(cases)}")
+    return {name: config for name, config in cases.items() if not names or name in names}
+
+
+def _plan(asked: argparse.Namespace) -> Plan:
+    check()
+    configs = _chosen(asked.cases, read_cases())
+    machine = published(asked.device, asked.devices) if asked.device else here(asked.devices)
+    cases = {name: _case(name, config, asked.parameters) for name, config in configs.items()}
+    runs = {name: run for name, run in read_runs().items() if run.case in cases}
+    variants = read_all_variants(list(runs))
+    recipes = [Recipe(name, run, variants[name]) for name, run in runs.items()]
+    resamples = read_compare().resamples
+    return Plan(cases, recipes, read_evaluation(), resamples, machine, asked.sharded)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _size(shape: Shape) -> str:
+    return (
+        f"{shape.parameters:,} parameters, {shape.layers} layers of width {shape.width}, "
+        f"a vocabulary of {shape.vocabulary:,}"
+    )
+
+
+def _said(plan: Plan, stages: Sequence[Planned]) -> Iterator[str]:
+    machine = plan.machine
+    for case in plan.cases.values():
+        yield f"{case.name}: {_size(case.shape)}"
+        bounds = [name for name, texts in case.texts.items() if not texts.counted]
+        if bounds:
+            yield f"  not prepared, so each text counts as max_length: {', '.join(bounds)}"
+    of = "measured here" if machine.measured else "published peaks, of which 40 % are assumed"
+    split = "split over them" if plan.sharded else "copied to each"
+    many = f"; {machine.devices} of them, a run's weights {split}" if machine.devices > 1 else ""
+    yield f"{machine.name}, {machine.memory / GB:.1f} GB{many}; rates: {of}"
+    yield ""
+    yield f"{'stage':<42} {'memory GB':>10} {'disk GB':>8} {'time':>9}"
+    for one in stages:
+        fits = "" if one.memory <= machine.memory else "  does not fit"
+        figures = f"{one.memory / GB:>10.1f} {one.disk / GB:>8.2f} {_duration(one.total):>9}"
+        yield f"{one.stage:<42} {figures}{fits}"
+    memory, disk = max(one.memory for one in stages), sum(one.disk for one in stages)
+    total = _duration(sum(one.total for one in stages))
+    yield f"{'all, one after the other':<42} {memory / GB:>10.1f} {disk / GB:>8.2f} {total:>9}"
+    yield ""
+    yield "Not in it: what prepare has to fetch. A third of the retain tasks counts as relearned."
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see python -m stages.plan --help")
+
+
+def _arguments(given: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(prog="python -m stages.plan", description=__doc__)
+    parser.add_argument("cases", nargs="*", help="of params.yaml; all if none is given")
+    parser.add_argument("--parameters", type=float, help="of each model, such as 7e9, on paper")
+    parser.add_argument("--device", help="that is not here: a100, h100, h200, l4 or l40s")
+    parser.add_argument("--devices", type=int, default=1, help="that finetune runs on (1)")
+    parser.add_argument("--sharded", action="store_true", help="devices share the states (FSDP)")
+    parser.add_argument("--check", action="store_true", help="beside what stages took here")
+    asked = parser.parse_args(given)
+    if asked.devices < 1:
+        parser.error(f"--devices {asked.devices}: give 1 or more")
+    return asked
+
+
+def main(*given: str) -> None:
+    asked = _arguments(given)
+    plan = _plan(asked)
+    stages = list(plan.stages())
+    if asked.check:
+        timings = phases.kept()
+        print("\n".join([*beside(stages, timings), "", *refitted(stages, timings)]))
+        return
+    print("\n".join(_said(plan, stages)))
+    if refused := list(plan.refusals(stages)):
+        raise UserError("\n".join(refused))
+
+
+if __name__ == "__main__":
+    errors.run(main, *sys.argv[1:])

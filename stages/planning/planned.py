@@ -1,0 +1,167 @@
+"""Each stage of a pipeline with its memory, its disk and its time; and what cannot fit."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from stages.config.evaluation import EvaluationConfig
+from stages.planning import memory, work
+from stages.planning.machine import GB, Machine
+from stages.planning.memory import Memory
+from stages.planning.work import Case, Recipe, Work, adapts
+
+PROCESS = 10.0
+"""Seconds until a process works, imports and DVC's part included."""
+PREPARING = 5.0
+"""Seconds of prepare a case, where nothing has to be fetched."""
+MOVED = 300e6
+"""Bytes that are hashed, loaded or saved a second."""
+DRAWN = 4.4e6
+"""Examples that compare's resampling draws a second."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A stage. `model`: encoder or causal; "" where there is none. `run`: whose it is, of a stage
+    that runs have. `seconds`: by kind of work."""
+
+    stage: str
+    model: str
+    memory: float
+    disk: float
+    seconds: Mapping[str, float]
+    run: str = ""
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds.values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything of params.yaml that costs. `sharded`: weights, gradients and moments are split
+    over the devices (FSDP; ZeRO's third stage), rather than held by each."""
+
+    cases: Mapping[str, Case]
+    runs: Sequence[Recipe]
+    evaluation: EvaluationConfig
+    resamples: int
+    machine: Machine
+    sharded: bool = False
+
+    def stages(self) -> Iterator[Planned]:
+        for case in self.cases.values():
+            done = Work(processes=1)
+            told = Memory(0.0, process=memory.TABLES)
+            disk = memory.prepared_disk([case])
+            yield self._stage(f"prepare@{case.name}", case, done, told, disk, fixed=PREPARING)
+        asked = self.machine.precision(self.evaluation.precision)
+        noises = len(self.evaluation.noise.conditions)
+        for case in self.cases.values():
+            held = memory.baseline(case, self.evaluation, asked)
+            disk = memory.records_disk(case, noises + self.evaluation.noise_repeats, 1)
+            done = work.baseline(case, self.evaluation)
+            yield self._stage(f"pretrain-baseline-eval@{case.name}", case, done, held, disk)
+        for run in self.runs:
+            case = self.cases[run.config.case]
+            held = self.training(run)
+            disk = memory.finetune_disk(case, run)
+            done = work.finetune(case, run)
+            yield self._stage(f"finetune@{run.name}", case, done, held, disk, run)
+        for run in self.runs:
+            case = self.cases[run.config.case]
+            models = len(run.config.seeds) * (1 + len(run.variants))
+            held = memory.retention(case, self.evaluation, asked)
+            disk = memory.records_disk(case, noises, models)
+            done = work.retention(case, run, self.evaluation)
+            yield self._stage(f"retention-eval@{run.name}", case, done, held, disk, run)
+        done = work.compared(list(self.cases.values()), self.runs, self.resamples)
+        told = Memory(0.0, process=memory.TABLES)
+        yield self._stage("compare", None, done, told, 1e7)
+
+    def training(self, run: Recipe) -> Memory:
+        precision = self.machine.precision(run.config.precision)
+        return memory.finetune(self.cases[run.config.case], run, precision, self.machine.devices)
+
+    def _stage(
+        self,
+        name: str,
+        case: Case | None,
+        done: Work,
+        held: Memory,
+        disk: float,
+        run: Recipe | None = None,
+        fixed: float = 0.0,
+    ) -> Planned:
+        training = name.startswith("finetune")
+        # Other stages work on one device.
+        devices = self.machine.devices if training else 1
+        bytes_ = held.on_device(devices, self.sharded and training, self.machine.host)
+        if not held.states:
+            bytes_ = held.process
+        seconds = self._seconds(case, done, devices, run if training else None)
+        seconds["fixed"] = fixed + PROCESS * done["processes"]
+        model = case.model if case else ""
+        return Planned(name, model, bytes_, disk, seconds, run.name if run else "")
+
+    def _seconds(
+        self, case: Case | None, done: Work, devices: int, run: Recipe | None
+    ) -> dict[str, float]:
+        machine, found = self.machine, dict[str, float]()
+        if case:
+            asked = run.config.precision if run else self.evaluation.precision
+            precision = machine.precision(asked)
+            tokens = work.step_tokens(case, run.config) if run else self.evaluation.batch_tokens
+            rate = machine.products(precision, case.shape.width, round(tokens))
+            for kind in ("train", "adapt", "read", "write"):
+                found[kind] = done[kind] / rate / machine.share(kind, case.model) / devices
+            streamed = done["stream"] / machine.copies
+            found["write"] = max(found["write"], streamed)
+            found["update"] = done["update"] / machine.copies
+            # Probes are fitted by the host's processor, of which no data sheet of a device tells.
+            host = machine.products("fp32", case.shape.width, 512) if machine.host else 1e11
+            found["probe"] = done["probe"] / host / machine.share("probe", "encoder")
+        found["move"] = done["move"] / MOVED
+        found["tables"] = done["tables"] / DRAWN
+        return {kind: seconds for kind, seconds in found.items() if seconds}
+
+    def refusals(self, stages: Sequence[Planned]) -> Iterator[str]:
+        """A line for each run that cannot fit, and what to change in params.yaml."""
+        room, runs = self.machine.memory, {run.name: run for run in self.runs}
+        for stage in stages:
+            if stage.memory > room:
+                run = runs.get(stage.run)
+                has = f"{self.machine.name} has {room / GB:.1f}"
+                needs = f"{stage.stage} needs {stage.memory / GB:.1f} GB of memory, {has}"
+                yield f"{needs}: {self._remedy(stage, run)}"
+        wanted = sum(stage.disk for stage in stages)
+        if wanted > self.machine.disk:
+            largest = max(stages, key=lambda one: one.disk)
+            remedy = f"most of it is {largest.stage}'s"
+            if largest.run:
+                remedy += f": set runs.{largest.run}.methods: {{lora: {{r: 16}}}}, or fewer seeds"
+            free = self.machine.disk / GB
+            yield f"the disk: {wanted / GB:.1f} GB are needed, {free:.1f} are free; {remedy}"
+
+    def _remedy(self, stage: Planned, run: Recipe | None) -> str:
+        if run is None:
+            return "set evaluation.batch_tokens lower, or take a smaller model"
+        key = f"runs.{run.name}"
+        case = self.cases[run.config.case]
+        if not stage.stage.startswith("finetune"):
+            smaller = f"take a smaller model as cases.{case.name}.model"
+            return f"relearning trains all weights in fp32, on one device: {smaller}"
+        held = self.training(run)
+        devices = self.machine.devices
+        alone = held.states / (devices if self.sharded else 1)
+        alone += (held.kept + held.process) * self.machine.host
+        if alone > self.machine.memory:
+            if not adapts(run.config.methods):
+                return (
+                    f"weights, gradients and AdamW's moments alone take {alone / GB:.1f}: set "
+                    f"{key}.methods: {{lora: {{r: 16}}}}"
+                )
+            return f"its weights alone take {alone / GB:.1f}: take a smaller model, or --sharded"
+        each = f"{key}.batch_size below {run.config.batch_size}"
+        lengths = ", ".join(f"tasks.{name}.max_length" for name in case.config.targets)
+        lower = "" if run.config.precision != "fp32" else f", or {key}.precision: bf16"
+        return f"a batch takes {held.batch / GB:.1f} of it: set {each}, or a lower {lengths}{lower}"

@@ -1,0 +1,384 @@
+"""What a pipeline will take, told before it runs, held against reckoning by hand."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import tiny
+import tiny_causal
+import yaml
+
+from stages import phases
+from stages.config.cases import CaseConfig
+from stages.config.evaluation import EvaluationConfig
+from stages.config.runs import RunConfig
+from stages.errors import UserError
+from stages.models.loading import load
+from stages.planning import machine, memory, work
+from stages.planning.planned import PROCESS, Plan
+from stages.planning.shape import Shape, of_config, on_paper
+from stages.planning.texts import Texts, bound, mean_longest
+from stages.planning.work import Case, Recipe
+
+SHAPE = Shape(
+    parameters=1600, body=1000, layers=2, width=10, vocabulary=50, keys=5, ends=30, causal=True
+)
+TEXTS = Texts(
+    "language-modelling", {"train": 100, "validation": 20, "test": 40}, (7,), (7,), 6.0, {}, 0, True
+)
+ROWS = 4
+
+
+def config(**settings: object) -> RunConfig:
+    real = yaml.safe_load((tiny.ROOT / "params.yaml").read_text(encoding="utf-8"))
+    recipe = {**real["runs"]["gpt-full"], "case": "one", "batch_size": ROWS, "steps": 10}
+    looks = {"validate_every": 10, "validation_rows": 20, "checkpoint_every": 10}
+    return RunConfig.model_validate({**recipe, **looks, "seeds": [0], **settings})
+
+
+def evaluation(**settings: object) -> EvaluationConfig:
+    noise: dict[str, list[str]] = {"tasks": [], "conditions": []}
+    told = {"precision": "fp32", "batch_tokens": 64, "noise_repeats": 2, "noise": noise}
+    return EvaluationConfig.model_validate({**told, **settings})
+
+
+def case(shape: Shape = SHAPE) -> Case:
+    told = CaseConfig.model_validate({"model": "m", "targets": ["t"], "retain": ["a", "b"]})
+    return Case("one", told, shape, {"t": TEXTS, "a": TEXTS, "b": TEXTS})
+
+
+FLAT = machine.Machine(
+    name="flat",
+    devices=1,
+    memory=80e9,
+    disk=1e15,
+    copies=1e3,
+    products=lambda *_: 1e6,
+    share=lambda *_: 0.5,
+    precision=lambda asked: "fp32",
+    measured=False,
+)
+"""A machine of round figures."""
+
+
+def plan(shape: Shape = SHAPE, on: machine.Machine = FLAT, **settings: object) -> Plan:
+    run = Recipe("full", config(**settings), ())
+    return Plan({"one": case(shape)}, [run], evaluation(), 100, on)
+
+
+def test_a_token_forward() -> None:
+    # 3 x (2 x 1000 + 4 x 2 layers x 10 wide x 7 long), and 2 judged x 2 x 10 wide x 50 words
+    assert work.forward(SHAPE, 3, 7, 2) == 3 * 2560 + 2000
+    assert work.forward(replace(SHAPE, causal=False), 3, 7, 2) == 3 * 2560
+
+
+def test_full_fine_tuning_by_hand() -> None:
+    found = work.finetune(case(), Recipe("full", config(), ()))
+    step = ROWS * 7 * 2560 + ROWS * 6 * 2 * 10 * 50
+    assert found["train"] == 3 * 10 * step  # forward, and twice that back
+    assert found["update"] == 10 * 44 * 1600
+    row = 7 * 2560 + 6 * 2 * 10 * 50
+    assert found["read"] == 2 * (20 + 20) * row  # before the first and after the last step
+    assert found["write"] == found["probe"] == 0
+
+
+def test_lora_by_hand() -> None:
+    run = Recipe("lora", config(methods={"lora": {"r": 2}}), ())
+    found = work.finetune(case(), run)
+    assert work.trained(SHAPE, run.config.methods) == 2 * 30
+    assert found["train"] == 0
+    assert found["adapt"] == 2 * 10 * (ROWS * 7 * 2560 + ROWS * 6 * 2 * 10 * 50)
+    assert found["update"] == 10 * 44 * 60
+
+
+@pytest.mark.parametrize(
+    ("methods", "trains"),
+    [
+        ({}, 1600),
+        ({"freeze": {"layers": 1}}, 500),
+        ({"freeze": {"layers": 1, "embeddings": False}}, 500 + 600),
+        ({"block-expansion": {"blocks": 1}}, 500),
+        ({"adalora": {"init_r": 3}}, 90),
+    ],
+)
+def test_what_trains(methods: dict[str, object], trains: int) -> None:
+    assert work.trained(SHAPE, methods) == trains
+
+
+def test_seeds_and_folds_repeat_it() -> None:
+    once = work.finetune(case(), Recipe("full", config(), ()))
+    many = work.finetune(case(), Recipe("full", config(seeds=[0, 1], folds=4), ()))
+    assert many["train"] == 10 * once["train"]
+
+
+def test_what_costs_more() -> None:
+    """Each of these is dearer than what it is held against."""
+    costs = {
+        "plain": plan(),
+        "longer": plan(steps=20),
+        "wider": plan(batch_size=8),
+        "watched": plan(validate_every=1),
+        "teaching": plan(methods={"lwf": {"weight": 1.0}}),
+        "attacked": plan(methods={"fgm": {"epsilon": 1.0}}),
+    }
+    seconds = {
+        name: next(one.total for one in made.stages() if one.stage == "finetune@full")
+        for name, made in costs.items()
+    }
+    assert all(seconds[name] > seconds["plain"] for name in seconds if name != "plain")
+
+
+def test_time_by_hand() -> None:
+    stage = next(one for one in plan().stages() if one.stage == "finetune@full")
+    amounts = work.finetune(case(), Recipe("full", config(), ()))
+    assert stage.seconds["train"] == amounts["train"] / 1e6 / 0.5
+    assert stage.seconds["update"] == amounts["update"] / 1e3
+    assert stage.seconds["fixed"] == PROCESS
+    many = plan(on=replace(FLAT, devices=4))
+    fourth = next(one for one in many.stages() if one.stage == "finetune@full")
+    assert fourth.seconds["train"] == stage.seconds["train"] / 4
+
+
+@pytest.mark.parametrize("parameters", [7e9, 70e9])
+def test_states_of_large_models(parameters: float) -> None:
+    """As anybody reckons them: 16 bytes a weight of full fine-tuning with AdamW in fp32, 18 with
+    bf16's copies; with LoRA 4, or 6, and 16 of each of the adapter's."""
+    shape = on_paper(parameters, causal=True)
+    everything = shape.parameters
+    assert everything == parameters
+    assert memory.states(shape, everything, "fp32") == 16 * parameters
+    assert memory.states(shape, everything, "bf16") == 18 * parameters
+    adapter = work.trained(shape, {"lora": {"r": 16}})
+    assert memory.states(shape, adapter, "bf16") == 6 * parameters + 16 * adapter
+    assert adapter < parameters / 100
+    assert 0.9 * parameters < 12 * shape.layers * shape.width**2 < 1.1 * parameters
+
+
+def test_llama_2_from_its_settings(tmp_path: Path) -> None:
+    """7B's own config.json: 6,738,415,616 parameters (Touvron et al. 2023, arXiv 2307.09288)."""
+    settings = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_attention_heads": 32,
+        "num_hidden_layers": 32,
+        "num_key_value_heads": 32,
+        "vocab_size": 32000,
+        "tie_word_embeddings": False,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    shape = of_config(tmp_path, "causal")
+    assert shape.parameters == 6_738_415_616
+    assert shape.body == shape.parameters - 2 * 32000 * 4096
+    assert (shape.layers, shape.width, shape.keys) == (32, 4096, 4096)
+    # Of each layer q, k, v, o: 4 x (4096 + 4096); gate, up, down: 3 x (4096 + 11008).
+    assert shape.ends == 32 * (4 * 8192 + 3 * 15104)
+
+
+@pytest.mark.parametrize(("kind", "of"), [("encoder", tiny), ("causal", tiny_causal)])
+def test_a_shape_is_that_of_the_model(kind: str, of: SimpleNamespace, tmp_path: Path) -> None:
+    of.write_model(tmp_path)
+    manifest = {"kind": kind, "pooling": "mean"}
+    loaded = load(manifest, tmp_path)
+    body = loaded.encoder.body if kind == "encoder" else loaded.model  # type: ignore[union-attr]
+    shape = of_config(tmp_path, kind)
+    assert shape.parameters == sum(one.numel() for one in body.parameters())
+    assert (shape.layers, shape.width) == (2, 32)
+    assert 0 < shape.body < shape.parameters
+
+
+def test_what_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "nothing"}', encoding="utf-8")
+    with pytest.raises(UserError, match="no settings of a model"):
+        of_config(tmp_path, "causal")
+
+
+def test_padding() -> None:
+    assert mean_longest([5], 32) == 5
+    assert mean_longest([1, 9], 1) < mean_longest([1, 9], 4) <= 9
+
+
+def test_a_run_that_cannot_fit_names_what_to_change() -> None:
+    large = on_paper(70e9, causal=True)
+    h100 = replace(FLAT, name="h100", memory=80e9)
+    made = plan(large, h100)
+    said = "\n".join(made.refusals(list(made.stages())))
+    assert "finetune@full needs 1121." in said  # with what a batch takes
+    assert "h100 has 80.0: weights, gradients and AdamW's moments alone take 1120.0" in said
+    assert "set runs.full.methods: {lora: {r: 16}}" in said
+    lora = plan(large, h100, methods={"lora": {"r": 16}})
+    assert "its weights alone take" in "\n".join(lora.refusals(list(lora.stages())))
+
+
+def test_a_batch_that_cannot_fit() -> None:
+    wide = plan(on_paper(1e9, causal=True), batch_size=100_000)
+    said = [line for line in wide.refusals(list(wide.stages())) if line.startswith("finetune")]
+    assert len(said) == 1
+    assert "set runs.full.batch_size below 100000, or a lower tasks.t.max_length" in said[0]
+
+
+def test_states_that_are_split() -> None:
+    many = replace(FLAT, devices=16)
+    copied = plan(on_paper(7e9, causal=True), many)
+    split = replace(copied, sharded=True)
+    of = {
+        name: next(one.memory for one in made.stages() if one.stage == "finetune@full")
+        for name, made in (("copied", copied), ("split", split))
+    }
+    assert of["copied"] - of["split"] == pytest.approx(16 * 7e9 * 15 / 16)
+
+
+def test_a_full_disk_names_the_largest() -> None:
+    made = plan(on_paper(1e9, causal=True), replace(FLAT, disk=1e9))
+    (said,) = made.refusals(list(made.stages()))
+    assert "the disk: " in said and "runs.full.methods: {lora: {r: 16}}" in said
+
+
+def test_what_fits_is_not_refused() -> None:
+    made = plan()
+    assert list(made.refusals(list(made.stages()))) == []
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory, own: Path) -> Path:
+    """A tiny project as `dvc repro prepare` leaves it."""
+    folder = tmp_path_factory.mktemp("prepared")
+    shutil.copytree(own, folder / tiny.OWN)
+    tiny.write_params(folder, tiny.make_params(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        tiny.run_stage("prepare", tiny.CASE)
+    return folder
+
+
+Told = Callable[..., str]
+
+
+@pytest.fixture
+def told(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Told]:
+    """What the command prints, with the arguments given."""
+    monkeypatch.chdir(prepared)
+    monkeypatch.setattr(machine, "SECONDS", 0.01)
+
+    def said(*arguments: str) -> str:
+        capsys.readouterr()
+        tiny.run_stage("plan", *arguments)
+        return capsys.readouterr().out
+
+    with tiny.one_thread():
+        yield said
+
+
+def _stages(project: Path) -> set[str]:
+    text = (tiny.ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    return set(tiny.expand(text, tiny.read_params(project)))
+
+
+def test_every_stage_is_told(told: Told, prepared: Path) -> None:
+    lines = [line.split() for line in told().splitlines() if line]
+    table = {line[0]: line[1:] for line in lines}
+    assert _stages(prepared) <= set(table)
+    assert all(float(table[stage][0]) > 0 for stage in _stages(prepared))
+    assert "not prepared" not in told()
+
+
+def test_the_counted_texts_are_the_prepared_ones(told: Told, prepared: Path) -> None:
+    from stages.plan import _case
+
+    found = _case(tiny.CASE, _config(prepared), None).texts[tiny.TARGET]
+    assert found.rows == {"train": 80, "validation": 30, "test": 40}
+    assert set(found.read) == {10}  # eight words between [CLS] and [SEP]
+    assert found.counted
+
+
+def _config(project: Path) -> CaseConfig:
+    return CaseConfig.model_validate(tiny.read_params(project)["cases"][tiny.CASE])
+
+
+def test_on_paper(told: Told) -> None:
+    """A device that is not here, and models that are not there."""
+    with pytest.raises(UserError, match=r"finetune@full needs .* set runs\.full\.methods"):
+        told("--parameters", "70e9", "--device", "h100", "--devices", "8")
+    said = told("--parameters", "1e9", "--device", "h100", "--devices", "8", "--sharded")
+    assert "h100, 80.0 GB; 8 of them, a run's weights split over them" in said
+    assert "40 % are assumed" in said
+    assert "tiny: 1,000,000,000 parameters" in said
+
+
+def test_before_anything_is_prepared(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Told
+) -> None:
+    shutil.copy2(prepared / "params.yaml", tmp_path)
+    shutil.copytree(prepared / tiny.OWN, tmp_path / tiny.OWN)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="run `dvc repro prepare`, or give --parameters"):
+        told()
+    said = told("--parameters", "1e8", "--device", "h100")
+    assert "not prepared, so each text counts as max_length: color-qa" in said
+
+
+def test_mistakes(told: Told) -> None:
+    with pytest.raises(UserError, match=r"nobody: no case of params\.yaml; there are tiny"):
+        told("nobody")
+    with pytest.raises(UserError, match="--device h1000: give one of a100, "):
+        told("--device", "h1000")
+    with pytest.raises(UserError, match="too few"):
+        told("--parameters", "10")
+    with pytest.raises(UserError, match="--devices 0: give 1 or more; see"):
+        told("--devices", "0")
+    with pytest.raises(UserError, match="unrecognized arguments: --card; see"):
+        told("--card", "h100")
+
+
+def test_beside_what_stages_took(told: Told, prepared: Path) -> None:
+    """python -m stages.plan --check, of times that are made up."""
+    took = {"start": 4.0, "train": 100.0, "validate": 10.0, "other": 1.0}
+    folder = prepared / phases.FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    for address in ("finetune@full", "finetune@lora", "compare"):
+        said = {"stage": address, "began": 1.0, "group": 1, "seconds": took}
+        (folder / f"{address}.json").write_text(json.dumps(said), encoding="utf-8")
+    lines = [line.split() for line in told("--check").splitlines() if line]
+    table = {line[0]: line[1:] for line in lines}
+    planned, seconds, ratio = map(float, table["finetune@full"])
+    assert seconds == 115.0
+    assert ratio == pytest.approx(planned / seconds, abs=0.01)
+    assert float(table["all"][1]) == 3 * 115.0
+    shown = "\n".join(" ".join(line) for line in lines)
+    # Of this tiny model nearly nothing was planned, and so hardly a share would fit.
+    for key in (("train", "encoder"), ("adapt", "encoder")):
+        assert f"{key}: {machine.EFFICIENCY[key]:.2f} would be 0.00," in shown
+    assert "('train', 'causal')" not in shown
+    assert "a start took 4.0 s" in shown
+
+
+def test_bounds_are_what_params_allow() -> None:
+    from stages.config.tasks import TaskConfig
+
+    real = yaml.safe_load((tiny.ROOT / "params.yaml").read_text(encoding="utf-8"))["tasks"]
+    found = bound(TaskConfig.model_validate(real["instructions"]))
+    assert found.read == (256,)
+    assert found.written == {"validation": 24 * 24, "test": 150 * 24}
+    assert bound(TaskConfig.model_validate(real["news-retrieval"])).read == (2 * 96,)
+
+
+def test_the_commands_of_the_readme(tmp_path: Path, own: Path, environment: dict[str, str]) -> None:
+    project = tiny.with_make(tiny.make_project(tmp_path / "project", own, environment))
+    project.dvc("repro", "prepare")
+    done = project.call("make", "plan")
+    assert done.returncode == 0, done.stderr
+    assert _stages(project.path) <= set(done.stdout.split())
+    assert "not prepared" not in done.stdout
+    paper = "python -m stages.plan --parameters 7e9 --device h200 --devices 8 --sharded news-gpt"
+    done = project.call(*paper.replace("news-gpt", tiny.CASE).split())
+    assert done.returncode == 0, done.stderr
+    done = project.call(*paper.replace("news-gpt", tiny.CASE).replace("7e9", "70e9").split())
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and "does not fit" in done.stdout
