@@ -1,5 +1,6 @@
 """An encoder: texts to one vector each."""
 
+import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,17 @@ from stages.progress import patient
 
 TokenIds = list[int]
 UNLIMITED = 131_072
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
+OFFSET_POSITIONS = (
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "longformer",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+)
 
 
 class Encoder(nn.Module):
@@ -31,11 +42,14 @@ class Encoder(nn.Module):
         super().__init__()
         self.body = body
         self.pooling = pooling
+        self._segmented = _reads_segments(body)
 
     def states(self, input_ids: Tensor, attention_mask: Tensor, segments: Tensor | None) -> Tensor:
         """[batch, length] token ids, 0/1 mask and, of pairs, 0/1 segments -> the last states
-        [batch, length, hidden], in the body's dtype."""
-        given = {} if segments is None else {"token_type_ids": segments}
+        [batch, length, hidden], in the body's dtype. A body that does not tell segments apart is
+        given none."""
+        told = self._segmented and segments is not None
+        given = {"token_type_ids": segments} if told else {}
         hidden: Tensor = self.body(
             input_ids=input_ids, attention_mask=attention_mask, **given
         ).last_hidden_state
@@ -52,6 +66,14 @@ class Encoder(nn.Module):
         # Sums of hundreds of bf16 values lose digits; the mean is taken in fp32.
         total = (hidden * mask).sum(1, dtype=torch.float32)
         return (total / mask.sum(1, dtype=torch.float32)).to(hidden.dtype)
+
+
+def _reads_segments(body: nn.Module) -> bool:
+    """A tokenizer may tell of segments where the body has no embeddings for them (RoBERTa), or
+    takes none (MPNet)."""
+    taken = "token_type_ids" in inspect.signature(body.forward).parameters
+    kinds = getattr(getattr(body, "config", None), "type_vocab_size", 2)
+    return taken and kinds > 1
 
 
 def load_encoder(folder: Path, pooling: str) -> Encoder:
