@@ -138,21 +138,21 @@ class Tokenizer:
     """Texts to token ids, special tokens included, cut at the model's or the task's length."""
 
     def __init__(self, folder: Path, longest: int) -> None:
-        self._folder = folder
+        self.folder = folder
         self._tokenizer = load_tokenizer(folder)
         self._longest = longest
         self.pad_id = self._tokenizer.pad_token_id or 0
 
     def __call__(self, texts: Sequence[str], max_length: int) -> list[TokenIds]:
         length = min(max_length, self._longest)
-        with reading_tokenizer(self._folder):
+        with reading_tokenizer(self.folder):
             encoded = self._tokenizer(list(texts), truncation=True, max_length=length)
         return list(encoded["input_ids"])
 
     def pairs(self, texts: Sequence[str], others: Sequence[str], max_length: int) -> Inputs:
         """Two texts at a time, cut from the end of the longer one first."""
         length = min(max_length, self._longest)
-        with reading_tokenizer(self._folder):
+        with reading_tokenizer(self.folder):
             encoded = self._tokenizer(list(texts), list(others), truncation=True, max_length=length)
         return Inputs(list(encoded["input_ids"]), encoded.get("token_type_ids"))
 
@@ -162,7 +162,7 @@ class Tokenizer:
         A word that is cut off, or that the tokenizer has no token for, has no place.
         """
         length = min(max_length, self._longest)
-        with reading_tokenizer(self._folder):
+        with reading_tokenizer(self.folder):
             encoded = self._tokenizer(
                 list(map(list, texts)),
                 is_split_into_words=True,
@@ -183,7 +183,7 @@ class Tokenizer:
         those of the context. Items: where these begin and end in it, in characters.
         """
         length = min(max_length, self._longest)
-        with reading_tokenizer(self._folder):
+        with reading_tokenizer(self.folder):
             encoded = self._tokenizer(
                 [self._beginning(question, length // 3) for question in questions],
                 list(contexts),
