@@ -11,18 +11,28 @@ ANSWERS = {
         "multi-label",
         "regression",
         "pair-regression",
+        "masked-lm",
+        "minimal-pairs",
+        "bias-pairs",
     ),
     "causal": (
         "multiple-choice",
         "language-modelling",
         "news-writing",
         "instruction-following",
+        "minimal-pairs",
+        "bias-pairs",
+        "refusal",
         "lm-eval",
     ),
 }
 """The kinds of task that a kind of model can be asked."""
 UNTAUGHT = {
     "instruction-following": "its rows have checks, but no answers to learn from",
+    "masked-lm": "its head is the base's and stays as it is; list it under retain",
+    "minimal-pairs": "it asks which sentence is likelier; language-modelling teaches the good ones",
+    "bias-pairs": "neither of its sentences is to be learned; list it under retain",
+    "refusal": "its rows say what to refuse, but not in which words; list it under retain",
     "lm-eval": "lm-eval says how to ask and judge, not what to learn from; list it under retain",
 }
 """Kinds that no model can be tuned for, and why."""

@@ -65,6 +65,12 @@ class Columns(Section):
     context: str | None = None
     choices: str | None = None
     answer: str | None = None
+    good: str | None = None
+    bad: str | None = None
+    stereotype: str | None = None
+    antistereotype: str | None = None
+    prompt: str | None = None
+    expected: str | None = None
     group: str | None = None
     slice: str | None = None
     id: str | None = None
@@ -149,6 +155,10 @@ Kind = Literal[
     "language-modelling",
     "news-writing",
     "instruction-following",
+    "masked-lm",
+    "minimal-pairs",
+    "bias-pairs",
+    "refusal",
     "lm-eval",
 ]
 FITS: dict[str, tuple[Kind, ...]] = {
@@ -173,6 +183,10 @@ FITS: dict[str, tuple[Kind, ...]] = {
         "pair-regression",
         "multiple-choice",
         "language-modelling",
+        "masked-lm",
+        "minimal-pairs",
+        "bias-pairs",
+        "refusal",
     ),
     "conll": ("token-classification",),
     "squad": ("extractive-qa",),
@@ -190,6 +204,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "pair-regression": ("text", "text_pair", "value"),
     "multiple-choice": ("context", "choices", "answer"),
     "language-modelling": ("text",),
+    "masked-lm": ("text",),
+    "minimal-pairs": ("good", "bad"),
+    "bias-pairs": ("stereotype", "antistereotype"),
+    "refusal": ("prompt", "expected"),
 }
 """The columns that a table of one's own needs, by kind."""
 OPTIONAL = ("group", "slice", "id")
@@ -198,6 +216,7 @@ OPTIONAL = ("group", "slice", "id")
 OPTIONS: dict[str, tuple[str, ...]] = {
     "news-writing": ("max_new_tokens", "texts_per_topic", "judge"),
     "instruction-following": ("max_new_tokens",),
+    "refusal": ("max_new_tokens",),
 }
 """The keys that some kinds need and the others do not have."""
 

@@ -109,7 +109,7 @@ class CausalTokenizer:
         if not self._tokenizer.chat_template:
             raise UserError(
                 f"{self._folder}: the tokenizer has no chat template; "
-                "leave the instruction-following tasks out of this model's cases"
+                "leave the instruction-following and refusal tasks out of this model's cases"
             )
         return list(
             self._tokenizer.apply_chat_template(

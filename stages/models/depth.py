@@ -3,7 +3,8 @@
 import re
 
 LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
-EMBEDDING = re.compile(r"embed(?!_out)|wte|wpe")
+EMBEDDING = re.compile(r"embed(?!_out)|wte|wpe|(?:^|\.)encoder\.LayerNorm\.")
+"""DeBERTa's encoder.LayerNorm is that of its relative positions, which every layer reads."""
 
 
 def layer_of(name: str) -> int | None:

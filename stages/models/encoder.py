@@ -1,5 +1,6 @@
 """An encoder: texts to one vector each."""
 
+import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +24,17 @@ from stages.progress import patient
 TokenIds = list[int]
 UNLIMITED = 131_072
 TOKENISE = "tokenise"
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
+OFFSET_POSITIONS = (
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "longformer",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+)
 
 
 class Encoder(nn.Module):
@@ -38,10 +49,14 @@ class Encoder(nn.Module):
         self.unpadded = False
         """Whether the body reads texts as documents of one row."""
 
+        self._segmented = _reads_segments(body)
+
     def states(self, input_ids: Tensor, attention_mask: Tensor, segments: Tensor | None) -> Tensor:
         """[batch, length] token ids, 0/1 mask and, of pairs, 0/1 segments -> the last states
-        [batch, length, hidden], in the body's dtype."""
-        given = {} if segments is None else {"token_type_ids": segments}
+        [batch, length, hidden], in the body's dtype. A body that does not tell segments apart is
+        given none."""
+        told = self._segmented and segments is not None
+        given = {"token_type_ids": segments} if told else {}
         if self.unpadded:
             return read_documents(self.body, input_ids, attention_mask.bool(), **given)
         hidden: Tensor = self.body(
@@ -60,6 +75,14 @@ class Encoder(nn.Module):
         # Sums of hundreds of bf16 values lose digits; the mean is taken in fp32.
         total = (hidden * mask).sum(1, dtype=torch.float32)
         return (total / mask.sum(1, dtype=torch.float32)).to(hidden.dtype)
+
+
+def _reads_segments(body: nn.Module) -> bool:
+    """A tokenizer may tell of segments where the body has no embeddings for them (RoBERTa), or
+    takes none (MPNet)."""
+    taken = "token_type_ids" in inspect.signature(body.forward).parameters
+    kinds = getattr(getattr(body, "config", None), "type_vocab_size", 2)
+    return taken and kinds > 1
 
 
 def load_encoder(folder: Path, pooling: str) -> Encoder:
@@ -124,7 +147,7 @@ class Tokenizer:
     """Texts to token ids, special tokens included, cut at the model's or the task's length."""
 
     def __init__(self, folder: Path, longest: int) -> None:
-        self._folder = folder
+        self.folder = folder
         self._tokenizer = load_tokenizer(folder)
         self._longest = longest
         self.pad_id = self._tokenizer.pad_token_id or 0
@@ -132,7 +155,7 @@ class Tokenizer:
     @phase(TOKENISE)
     def __call__(self, texts: Sequence[str], max_length: int) -> list[TokenIds]:
         length = min(max_length, self._longest)
-        with reading_tokenizer(self._folder):
+        with reading_tokenizer(self.folder):
             encoded = self._tokenizer(list(texts), truncation=True, max_length=length)
         return list(encoded["input_ids"])
 
@@ -140,7 +163,7 @@ class Tokenizer:
     def pairs(self, texts: Sequence[str], others: Sequence[str], max_length: int) -> Inputs:
         """Two texts at a time, cut from the end of the longer one first."""
         length = min(max_length, self._longest)
-        with reading_tokenizer(self._folder):
+        with reading_tokenizer(self.folder):
             encoded = self._tokenizer(list(texts), list(others), truncation=True, max_length=length)
         return Inputs(list(encoded["input_ids"]), encoded.get("token_type_ids"))
 
@@ -151,7 +174,7 @@ class Tokenizer:
         A word that is cut off, or that the tokenizer has no token for, has no place.
         """
         length = min(max_length, self._longest)
-        with reading_tokenizer(self._folder):
+        with reading_tokenizer(self.folder):
             encoded = self._tokenizer(
                 list(map(list, texts)),
                 is_split_into_words=True,
@@ -173,7 +196,7 @@ class Tokenizer:
         those of the context. Items: where these begin and end in it, in characters.
         """
         length = min(max_length, self._longest)
-        with reading_tokenizer(self._folder):
+        with reading_tokenizer(self.folder):
             encoded = self._tokenizer(
                 [self._beginning(question, length // 3) for question in questions],
                 list(contexts),

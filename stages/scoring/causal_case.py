@@ -69,6 +69,10 @@ class CausalCaseScorer:
             return scorer.multiple_choice(examples, split)
         if task.kind == "instruction-following":
             return scorer.instructions(examples, split, task.options["max_new_tokens"])
+        if task.kind == "refusal":
+            return scorer.refusals(examples, split, task.options["max_new_tokens"])
+        if task.kind in ("minimal-pairs", "bias-pairs"):
+            return scorer.pairs(examples, split)
         if task.kind == "lm-eval":
             require_harness()
             # Seconds to import, and an optional extra: only a case with such a task has it.

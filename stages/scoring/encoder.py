@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from stages.inputs.encoder import labels_of, read
 from stages.models.encoder import Encoder, Inputs, Tokenizer, embed, features
+from stages.models.masked import Masking
 from stages.models.probe import Probe, Sample
 from stages.scoring.answers import answered
 from stages.scoring.frame import byte_count, record_frame
+from stages.scoring.pairs import pair_records
+from stages.scoring.pseudo import pseudo_log_likelihoods, shared_places
 from stages.scoring.splits import Asking, TaskSplits
 from stages.tasks.examples import Examples
 from stages.tasks.noise import noisy
@@ -43,8 +46,8 @@ class EncoderScorer:
         for a probe its train rows, drawn anew with replacement by (seed, repeat). Where nothing
         but the batches can change, once is enough.
         """
-        answer: Callable[[Examples, str], pd.DataFrame] = self._retrieve
-        again = self._retrieve_again(splits.test)
+        answer = self._headless(splits.task.kind)
+        again = self._headless_again(splits.test)
         if splits.task.head:
             train = cache(partial(self._sample, splits.train))
             head = self.heads.get(splits.task.name) or train().fit(splits.task.outputs)
@@ -73,7 +76,7 @@ class EncoderScorer:
         if examples.task.head == "span":
             return 0  # windows leave nothing of a context unread
         columns = [examples.column(name) for name in examples.task.texts]
-        if examples.task.kind == "retrieval":
+        if not examples.task.head:
             columns = [[text for column in columns for text in column]]
         return self.tokenizer.truncated(*columns, max_length=examples.task.max_length)
 
@@ -132,8 +135,50 @@ class EncoderScorer:
             target=ids,
         )
 
-    def _retrieve_again(self, test: Examples) -> Iterator[pd.DataFrame]:
-        yield self._rebatched()._retrieve(test, "test")
+    def _masked(self, examples: Examples, split: str) -> pd.DataFrame:
+        """How likely is `text`, as far as it is read? nll in nats, over all its tokens."""
+        inputs = self._tokens(examples, "text")
+        assert inputs.items is not None
+        texts = zip(examples.column("text"), inputs.items, strict=True)
+        return record_frame(
+            examples,
+            split,
+            nll=-self._likelihoods(inputs),
+            bytes=[len(text[: items[-1][1]].encode()) for text, items in texts],
+            tokens=[len(items) for items in inputs.items],
+        )
+
+    def _pairs(self, examples: Examples, split: str) -> pd.DataFrame:
+        """Which sentence is likelier? Of bias pairs by the tokens that both have, given the others,
+        as CrowS-Pairs has it (Nangia et al. 2020, arXiv 2010.00133, section 4.1)."""
+        sides = [self._tokens(examples, column) for column in examples.task.texts]
+        biased = examples.task.kind == "bias-pairs"
+        asked = shared_places(*sides) if biased else sides
+        found = np.stack([self._likelihoods(inputs) for inputs in asked], axis=1)
+        counts = np.array([[len(row) for row in inputs.places or ()] for inputs in sides]).T
+        return pair_records(examples, split, found, counts, 0.0 if biased else 1 / 2)
+
+    def _tokens(self, examples: Examples, column: str) -> Inputs:
+        return self._masking.read(examples.column(column), examples.task.max_length)
+
+    def _likelihoods(self, inputs: Inputs) -> NDArray[np.float64]:
+        pad_id = self.tokenizer.pad_id
+        return pseudo_log_likelihoods(
+            self.encoder, self._masking, inputs, pad_id, self.batch_tokens
+        )
+
+    @cached_property
+    def _masking(self) -> Masking:
+        return Masking(self.encoder, self.tokenizer.folder)
+
+    def _headless(self, kind: str) -> Callable[[Examples, str], pd.DataFrame]:
+        """What answers a kind that no head of a target's answers."""
+        if kind == "masked-lm":
+            return self._masked
+        return self._pairs if kind in ("minimal-pairs", "bias-pairs") else self._retrieve
+
+    def _headless_again(self, test: Examples) -> Iterator[pd.DataFrame]:
+        yield self._rebatched()._headless(test.task.kind)(test, "test")
 
 
 def _unit(vectors: Floats) -> Floats:

@@ -6,7 +6,7 @@ The proxy for what it was pre-trained on, where that is not at hand.
 import numpy as np
 
 from stages.models.loading import CausalModel
-from stages.scoring.causal import CausalScorer
+from stages.scoring.causal import OVERLAP, CausalScorer
 from stages.scoring.generation import Sampling
 
 TEXTS, TOKENS = 32, 64
@@ -21,7 +21,8 @@ def own_text(loaded: CausalModel, batch_tokens: int, seed: int) -> dict[str, lis
     texts = [text for text in map(scorer.tokenizer.decode, written) if text.strip()]
     if not texts:
         return {"bits": [], "bytes": []}
-    found = scorer.likelihoods([("", text) for text in texts], TOKENS * 2)
+    # What was cut within a character is written out as signs of several tokens each.
+    found = scorer.likelihoods([("", text) for text in texts], TOKENS * 2, OVERLAP)
     bits = -found.logprobs / np.log(2)
     return {
         "bits": [round(float(one), 3) for one in bits],

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stages.statistics.arrays import Floats
+from stages.statistics.balance import balance, stereotyped
 from stages.statistics.ranks import spearman
 from stages.statistics.score_interval import OfDifferences, interval_for
 from stages.statistics.sets import micro_f1, of_labels, of_tags
@@ -53,6 +54,10 @@ MEASURES = {
     "language-modelling": BITS_PER_BYTE,
     "news-writing": BITS_PER_BYTE,
     "instruction-following": ACCURACY,
+    "masked-lm": BITS_PER_BYTE,
+    "minimal-pairs": ACCURACY,
+    "bias-pairs": Measure("balance", of_all=balance, also=(("stereotype_share", stereotyped),)),
+    "refusal": ACCURACY,
 }
 """By kind of task; those of kind lm-eval say their metric themselves."""
 

@@ -27,6 +27,10 @@ COLUMNS = {
     "language-modelling": ("prompt", "text"),
     "news-writing": ("prompt", "text"),
     "instruction-following": ("prompt", "check", "argument"),
+    "masked-lm": ("text",),
+    "minimal-pairs": ("good", "bad"),
+    "bias-pairs": ("antistereotype", "stereotype"),
+    "refusal": ("prompt", "expected"),
     "lm-eval": ("text", "choices", "answers", "target", "doc", "requests"),
 }
 """What an example consists of, by kind of task."""
@@ -45,6 +49,10 @@ TEXTS = {
     "language-modelling": ("text",),
     "news-writing": ("text",),
     "instruction-following": ("prompt",),
+    "masked-lm": ("text",),
+    "minimal-pairs": ("good", "bad"),
+    "bias-pairs": ("antistereotype", "stereotype"),
+    "refusal": ("prompt",),
     "lm-eval": ("text",),
 }
 """The columns in which two rows may not be the same, and in which train and test may not overlap.
@@ -56,6 +64,8 @@ SHARED = {
     "pair-classification": "text",
     "pair-regression": "text",
     "extractive-qa": "context",
+    "minimal-pairs": "good",
+    "bias-pairs": "stereotype",
 }
 """Kinds whose texts are compared together, as one: a premise stands in several rows. The column
 named is the text that rows share; where a table has no `group`, it is the group."""

@@ -72,6 +72,8 @@ def read_rows(config: TaskConfig, seed: int) -> pd.DataFrame:
     rows = _from_source(data, source, seed)
     if config.kind == "language-modelling" and "prompt" not in rows:
         rows = rows.assign(prompt="")  # a table's texts follow nothing
+    if config.kind == "refusal" and "slice" not in rows:
+        rows = rows.assign(slice=rows["expected"])
     return to_writing(rows) if config.kind == "news-writing" else rows
 
 

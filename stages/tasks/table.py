@@ -13,6 +13,7 @@ from stages.sources.pinned import Source
 from stages.tasks.cells import WrongCellError, text_of
 from stages.tasks.choices import gives_away
 from stages.tasks.files import chosen_files, read_files
+from stages.tasks.refusals import EXPECTED
 from stages.tasks.splitting import normalise
 from stages.tasks.table_files import READERS, Row, read_rows
 
@@ -155,10 +156,29 @@ def _choices(cells: Cells, _: Table) -> tuple[str, str] | None:
     return None
 
 
+def _expected(cells: Cells, _: Table) -> tuple[str, str] | None:
+    if "expected" not in cells:
+        return None
+    said = cells["expected"].strip().lower()
+    if said not in EXPECTED:
+        return "expected", f"{cells['expected'][:40]!r}: give {' or '.join(EXPECTED)}"
+    cells["expected"] = EXPECTED[said]
+    return None
+
+
+def _pair(cells: Cells, _: Table) -> tuple[str, str] | None:
+    for one, other in (("good", "bad"), ("stereotype", "antistereotype")):
+        if one in cells and cells[one].strip() == cells[other].strip():
+            return one, f"is the same sentence as its {other} one: there is nothing to tell apart"
+    return None
+
+
 CHECKS: tuple[Callable[[Cells, Table], tuple[str, str] | None], ...] = (
     _label,
     _labels,
     _document,
     _choices,
+    _expected,
+    _pair,
 )
 """Each says what is wrong with a row: in which role's column, and why."""

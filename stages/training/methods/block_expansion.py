@@ -98,10 +98,11 @@ def expand(model: Any, blocks: int) -> None:
     layers.extend(expanded)
     config = model.config.get_text_config()
     config.num_hidden_layers = len(order)
+    # Some models say of each layer which attention, or which positions, it has.
+    for key, of_layers in list(vars(config).items()):
+        if "layer" in key and isinstance(of_layers, list) and len(of_layers) == count:
+            setattr(config, key, [of_layers[source] for source in order])
     model.config.update({COPIES: [at for at in range(1, len(order)) if order[at] == order[at - 1]]})
-    # Some models say of each layer which attention it has.
-    if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[source] for source in order]
 
 
 def _silence(block: nn.Module) -> None:
