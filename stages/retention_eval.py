@@ -45,7 +45,7 @@ def _relearned(
     """Rows of the drift table: what each retain task that was lost measures after `relearn`."""
     for splits in read_splits(case):
         task = splits.task
-        measure = measure_for(task.kind, task.options.get("metric"))
+        measure = measure_for(task.kind, task.options.get("metric"), task.options.get("negative"))
         if splits.role == "target" or task.kind in UNTAUGHT:
             continue
         if not has_lost(before, after, task.name, measure):

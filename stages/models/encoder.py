@@ -73,6 +73,7 @@ class Inputs:
     `segments`: of each row, 0 at the tokens of a pair's first text and 1 at those of its second;
     None where there are no pairs, or the model does not tell them apart. `places`: of each row, the
     tokens that are judged by their own states; None where a row is judged by its pooled states.
+    `joined`: whether the states of its places are judged side by side, as one.
     `items`: of each row, what its places stand for. `owners`: the example of each row; None where
     every example is one row.
     """
@@ -82,6 +83,7 @@ class Inputs:
     places: list[list[int]] | None = None
     items: list[list[Any]] | None = None
     owners: list[int] | None = None
+    joined: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -180,9 +182,28 @@ class Tokenizer:
         segments = encoded.get("token_type_ids")
         return Inputs(list(encoded["input_ids"]), segments, places, items, owners)
 
-    def _beginning(self, text: str, tokens: int) -> str:
+    def at(self, texts: Sequence[str], signs: Sequence[Sequence[int]], max_length: int) -> Inputs:
+        """Places: the tokens of these characters, side by side; of one not read the first token."""
+        length = min(max_length, self._longest)
+        with reading_tokenizer(self._folder):
+            encoded = self._tokenizer(list(texts), truncation=True, max_length=length)
+        places = [
+            [encoded.char_to_token(row, place) or 0 for place in of_row]
+            for row, of_row in enumerate(signs)
+        ]
+        return Inputs(list(encoded["input_ids"]), None, places, joined=True)
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Where each token of a whole text begins and ends, in characters."""
         read = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        offsets = read["offset_mapping"]
+        return list(read["offset_mapping"])
+
+    def room(self, max_length: int) -> int:
+        """Tokens of a text that are read, special ones aside."""
+        return min(max_length, self._longest) - int(self._tokenizer.num_special_tokens_to_add())
+
+    def _beginning(self, text: str, tokens: int) -> str:
+        offsets = self.offsets(text)
         return text if len(offsets) <= tokens else text[: offsets[tokens - 1][1]]
 
     def truncated(self, *columns: Sequence[str], max_length: int) -> int:
@@ -275,4 +296,5 @@ def features(
     if inputs.places is None:
         return list(embed(encoder, inputs, pad_id, batch_tokens)[:, None])
     found = dict(place_states(encoder, inputs, pad_id, batch_tokens))
-    return [found[row] for row in range(len(inputs))]
+    states = [found[row] for row in range(len(inputs))]
+    return [of_row.reshape(1, -1) for of_row in states] if inputs.joined else states

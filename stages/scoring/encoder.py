@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.inputs.encoder import labels_of, read
+from stages.inputs.encoder import labels_of, read, truncated
 from stages.models.encoder import Encoder, Inputs, Tokenizer, embed, features
 from stages.models.probe import Probe, Sample
 from stages.scoring.answers import answered
@@ -60,7 +60,7 @@ class EncoderScorer:
                 records.assign(condition="rescored", seed=repeat)
                 for repeat, records in enumerate(again)
             ]
-        return pd.concat(parts, ignore_index=True), self._truncated(splits.test)
+        return pd.concat(parts, ignore_index=True), truncated(splits.test, self.tokenizer)
 
     def probe(self, splits: TaskSplits) -> Probe:
         """What answers a task with a head for which none was trained."""
@@ -68,14 +68,6 @@ class EncoderScorer:
 
     def _rebatched(self) -> "EncoderScorer":
         return replace(self, batch_tokens=max(1, self.batch_tokens // 2), known={})
-
-    def _truncated(self, examples: Examples) -> int:
-        if examples.task.head == "span":
-            return 0  # windows leave nothing of a context unread
-        columns = [examples.column(name) for name in examples.task.texts]
-        if examples.task.kind == "retrieval":
-            columns = [[text for column in columns for text in column]]
-        return self.tokenizer.truncated(*columns, max_length=examples.task.max_length)
 
     def _sample(self, examples: Examples) -> Sample:
         inputs = read(examples, self.tokenizer)

@@ -13,6 +13,7 @@ from stages.sources.pinned import Source
 from stages.tasks.cells import WrongCellError, text_of
 from stages.tasks.choices import gives_away
 from stages.tasks.files import chosen_files, read_files
+from stages.tasks.relation import unmarked
 from stages.tasks.splitting import normalise
 from stages.tasks.table_files import READERS, Row, read_rows
 
@@ -155,10 +156,22 @@ def _choices(cells: Cells, _: Table) -> tuple[str, str] | None:
     return None
 
 
+def _marked(cells: Cells, _: Table) -> tuple[str, str] | None:
+    if "marked" not in cells:
+        return None
+    found = unmarked(cells["marked"])
+    if found is None:
+        return "marked", "needs <e1>…</e1> and <e2>…</e2> around two entities, once each and apart"
+    del cells["marked"]
+    cells.update(found)
+    return None
+
+
 CHECKS: tuple[Callable[[Cells, Table], tuple[str, str] | None], ...] = (
     _label,
     _labels,
     _document,
     _choices,
+    _marked,
 )
 """Each says what is wrong with a row: in which role's column, and why."""
