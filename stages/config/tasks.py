@@ -106,7 +106,7 @@ class Conll(Files):
 
 
 class Squad(Files):
-    """SQuAD's JSON, version 1.1 or 2.0."""
+    """SQuAD's JSON, version 1.1 or 2.0, or its rows in parquet."""
 
     reader: Literal["squad"]
 
