@@ -39,7 +39,10 @@ class SelfTraining(Method):
         if not fit.run.teacher.startswith(TUNED):
             return "needs a teacher: set the run's teacher to models/tuned/<run>"
         name = fit.run.teacher.removeprefix(TUNED)
-        teacher = read_run(name)
+        try:
+            teacher = read_run(name)
+        except UserError:
+            return None  # that it is none is said elsewhere
         if (teacher.case, teacher.draw) != (fit.run.case, fit.run.draw):
             return f"its teacher {name} has learned other rows: give both one case and one draw"
         if missing := sorted(set(fit.run.seeds) - set(teacher.seeds)):
