@@ -14,6 +14,7 @@ plan: .venv/installed
 	@$(BIN)/python -m stages.plan $(CASE)
 
 # CASE: its name. DATA: a csv, jsonl or parquet file. MODEL: a name of params.yaml, or a folder.
+# Either may be a file of params/ that has its entry.
 # COLUMNS: <role>:<column>,… where the columns have other names than text, label …
 new: .venv/installed
 	@$(BIN)/python -m stages.new "$(CASE)" "$(DATA)" "$(MODEL)" "$(COLUMNS)"

@@ -20,6 +20,7 @@ from stages.phases import phase, recorded
 from stages.provenance import provenance
 from stages.records import write_table
 from stages.storage import atomic_directory, fingerprint, read_json, sha256_file
+from stages.tasks.draw import drawn, drawn_alike
 from stages.tasks.examples import read_role
 from stages.tasks.folds import held_out
 from stages.training.checkpoint import Checkpoint
@@ -70,6 +71,33 @@ def _without(recipe: Recipe, seed: int, fold: int) -> Recipe:
     return replace(recipe, train=train, config=recipe.config.model_copy(update={"snapshots": ()}))
 
 
+def _few(recipe: Recipe, seed: int) -> Recipe:
+    """The recipe with the rows that `seed` draws, where the run has a draw."""
+    draw = recipe.config.draw
+    if draw is None:
+        return recipe
+    try:
+        parts = [drawn(train, draw, seed) for train in recipe.train]
+    except UserError as error:
+        raise UserError(f"runs.{recipe.name}.{error}") from None
+    validation = [drawn_alike(rows, draw, seed) for rows in recipe.validation]
+    train, unlabelled = map(list, zip(*parts, strict=True))
+    return replace(recipe, train=train, validation=validation, unlabelled=unlabelled)
+
+
+def _drawn(few: Recipe) -> dict[str, Any]:
+    """Rows of the draw by target; nothing without one."""
+    if few.config.draw is None:
+        return {}
+    pairs = zip(few.train, few.validation, strict=True)
+    return {
+        "draw": {
+            train.task.name: {"train": len(train), "validation": len(validation)}
+            for train, validation in pairs
+        }
+    }
+
+
 @recorded("finetune")
 def main(run: str) -> None:
     join()
@@ -81,16 +109,18 @@ def main(run: str) -> None:
     recipe = _recipe(run, config, manifest)
     check_fit(recipe, methods)
     fingerprint_ = _fingerprint(run, config, made_with)
-    curves, best_steps = [], {}
+    curves, best_steps, notes = [], {}, {}
     out = Path(f"models/tuned/{run}")
     with atomic_directory(out) if processes.is_first() else nullcontext(out) as folder:
         for seed in config.seeds:
-            history, best = train_seed(
-                recipe, methods, seed, Checkpoint(fingerprint_, seed), folder / f"seed-{seed}"
+            few = _few(recipe, seed)
+            trained = train_seed(
+                few, methods, seed, Checkpoint(fingerprint_, seed), folder / f"seed-{seed}"
             )
-            curves.append(pd.DataFrame(history).assign(seed=seed))
-            best_steps[str(seed)] = best
-            if best == 0:
+            curves.append(pd.DataFrame(trained.history).assign(seed=seed))
+            best_steps[str(seed)] = trained.best_step
+            notes[str(seed)] = trained.notes | _drawn(few)
+            if trained.best_step == 0:
                 print(f"{run}, seed {seed}: no step was better on validation than the start")
             for fold in range(config.folds or 0):
                 resumed = Checkpoint(fingerprint_, seed, fold=fold)
@@ -101,6 +131,8 @@ def main(run: str) -> None:
     table = pa.Table.from_pandas(pd.concat(curves, ignore_index=True), preserve_index=False)
     seen = sorted({task for method in methods for task in method.sees()})
     about = {"run": run, "best_step": best_steps, "seen": seen, "provenance": made_with}
+    if any(notes.values()):
+        about["notes"] = notes
     write_table(Path(f"metrics/training/{config.case}/{run}.parquet"), table, about)
     Checkpoint(fingerprint_, 0).remove_all()
 

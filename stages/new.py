@@ -2,8 +2,8 @@
 
 `make new CASE=tickets DATA=data/raw/tickets.jsonl MODEL=minilm COLUMNS=text:body,label:team`
 
-The model is a name of params.yaml or a folder. What is written is checked as `make run` does it;
-where that fails, params.yaml stays as it was.
+The model is a name of params.yaml or a folder; of both, a file of params/ stands for the entry in
+it. What is written is checked as `make run` does it; where that fails, params.yaml stays as it was.
 """
 
 import json
@@ -18,7 +18,7 @@ from stages import errors
 from stages.check import check
 from stages.config.inserting import edit, insert
 from stages.config.kinds import ANSWERS
-from stages.config.reading import NAME, PARAMS, load, suggestion
+from stages.config.reading import NAME, PARAMS, load, parsed, suggestion
 from stages.config.tasks import COLUMNS
 from stages.errors import UserError
 from stages.storage import read_json, sha256_path
@@ -28,6 +28,7 @@ from stages.tasks.table_files import READERS, read_rows
 TEST, VALIDATION = 1000, 300
 """Rows at most; a quarter and an eighth of a smaller table."""
 FEWEST = 80
+PRESETS, YAML = Path("params"), ".yaml"
 LENGTH = 128
 
 
@@ -46,9 +47,36 @@ class Data:
     rows: int
 
 
+@dataclass(frozen=True)
+class Target:
+    name: str
+    told: str
+    block: str
+
+
+def _preset(given: str, what: str, section: str) -> tuple[str, Mapping[str, Any], str]:
+    """Name, entry and text of the one entry that a file of params/ has under `section`."""
+    path = Path(given)
+    if not path.is_file():
+        known = sorted(one.as_posix() for one in PRESETS.glob(f"*{YAML}"))
+        raise UserError(f"{what}={given}: no such file{suggestion(given, known)}")
+    text = path.read_text(encoding="utf-8")
+    try:
+        entries = parsed(text).get(section)
+    except UserError as error:
+        raise UserError(str(error).replace(f"{PARAMS}: ", f"{what}={given}: ")) from None
+    named = list(entries.items()) if isinstance(entries, dict) else []
+    if len(named) != 1 or not isinstance(named[0][1], dict) or "kind" not in named[0][1]:
+        raise UserError(f"{what}={given}: has no single entry under {section}, with a kind")
+    return *named[0], f"\n{text}".partition(f"\n{section}:\n")[2]
+
+
 def _model(given: str, known: Mapping[str, Any]) -> Model:
     if given in known:
         return Model(given, known[given]["kind"])
+    if given.endswith(YAML):
+        name, entry, block = _preset(given, "MODEL", "models")
+        return Model(name, entry["kind"], "" if known.get(name) == entry else block)
     folder = Path(given)
     if not (folder / "config.json").is_file():
         raise UserError(
@@ -56,8 +84,6 @@ def _model(given: str, known: Mapping[str, Any]) -> Model:
             "folder with a config.json"
         )
     name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")[:60]
-    if name in known:
-        raise UserError(f"MODEL={given}: {PARAMS} has another model of the name {name}")
     settings = read_json(folder / "config.json")
     causal = any("CausalLM" in str(one) for one in settings.get("architectures") or [])
     lines = [f'source: "file:{folder.as_posix()}"', f"sha256: {sha256_path(folder)}"]
@@ -93,6 +119,23 @@ def _data(given: str, kind: str, chosen: str) -> Data:
     raise UserError(f"DATA={given}: {reasons}; say COLUMNS=<role>:<column>,…, see the README")
 
 
+def _target(case: str, given: str, kind: str, columns: str) -> Target:
+    """`kind`: of the model."""
+    if given.endswith(YAML):
+        if columns:
+            raise UserError(f"COLUMNS={columns}: {given} names its columns: leave COLUMNS out")
+        name, entry, block = _preset(given, "DATA", "tasks")
+        if entry["kind"] not in ANSWERS[kind]:
+            fits = ", ".join(ANSWERS[kind])
+            reason = f"a model of kind {kind} fits {fits}"
+            raise UserError(f"DATA={given}: is {entry['kind']}; {reason}")
+        return Target(name, f"{entry['kind']}, {given}", block)
+    data = _data(given, kind, columns)
+    if data.rows < FEWEST:
+        raise UserError(f"DATA={given}: {data.rows} rows; at least {FEWEST} make three splits")
+    return Target(case, f"{data.kind}, {data.rows} rows", _task(case, given, data))
+
+
 def _task(case: str, path: str, data: Data) -> str:
     test, validation = min(TEST, data.rows // 4), min(VALIDATION, data.rows // 8)
     columns = ", ".join(f"{role}: {json.dumps(name)}" for role, name in data.columns.items())
@@ -116,8 +159,8 @@ def _task(case: str, path: str, data: Data) -> str:
     )
 
 
-def _case(case: str, model: str, retain: list[str]) -> str:
-    lines = [f"model: {model}", f"targets: [{case}]", "# What must not be lost: two or more."]
+def _case(case: str, target: str, model: str, retain: list[str]) -> str:
+    lines = [f"model: {model}", f"targets: [{target}]", "# What must not be lost: two or more."]
     return _block(case, [*lines, f"retain: [{', '.join(retain)}]"])
 
 
@@ -151,19 +194,19 @@ def main(case: str = "", table: str = "", model: str = "", columns: str = "") ->
         raise UserError(f"CASE={case}: a name is lower-case letters, digits and hyphens")
     check()
     params = load()
-    taken = {"cases": case, "tasks": case, "runs": f"{case}-full"}
+    chosen = _model(model, params["models"])
+    if chosen.block and chosen.name in params["models"]:
+        raise UserError(f"MODEL={model}: {PARAMS} has another model of the name {chosen.name}")
+    target = _target(case, table, chosen.kind, columns)
+    taken = {"cases": case, "tasks": target.name, "runs": f"{case}-full"}
     if section := next((part for part, name in taken.items() if name in params[part]), None):
         raise UserError(f"CASE={case}: {PARAMS} has {section}.{taken[section]} already")
-    chosen = _model(model, params["models"])
-    data = _data(table, chosen.kind, columns)
-    if data.rows < FEWEST:
-        raise UserError(f"DATA={table}: {data.rows} rows; at least {FEWEST} make three splits")
     like, recipe = _alike(params, chosen.kind)
     retain = params["cases"][recipe["case"]]["retain"]
     blocks = [
         ("models", chosen.block),
-        ("tasks", _task(case, table, data)),
-        ("cases", _case(case, chosen.name, retain)),
+        ("tasks", target.block),
+        ("cases", _case(case, target.name, chosen.name, retain)),
         ("runs", _run(case, like, recipe)),
         ("variants", f"  {case}-full: []"),
     ]
@@ -174,7 +217,7 @@ def main(case: str = "", table: str = "", model: str = "", columns: str = "") ->
         return text
 
     edit(with_blocks, check)
-    print(f"{PARAMS}: case {case}, run {case}-full ({data.kind}, {data.rows} rows); now `make run`")
+    print(f"{PARAMS}: case {case}, run {case}-full ({target.told}); now `make run`")
 
 
 if __name__ == "__main__":

@@ -58,6 +58,13 @@ def _task(name: str, config: TaskConfig, split: Split) -> Task:
         option: getattr(config, option) for option in OPTIONS.get(config.kind, ())
     }
     options |= options_of_train(name, split.rows["train"])
+    if config.negative is not None:
+        if config.negative not in labels:
+            raise errors.UserError(
+                f"tasks.{name}.negative = {config.negative!r}: is none of the {len(labels)} labels "
+                f"of its train rows: {', '.join(labels[:10])}"
+            )
+        options["negative"] = config.negative
     if config.judge:
         options["judge"] = make_manifest(read_model(config.judge))
     return Task(name, config.kind, config.max_length, tuple(labels), options | split.options)

@@ -51,7 +51,7 @@ def _relearned(
         return
     for splits in read_splits(case):
         task = splits.task
-        measure = measure_for(task.kind, task.options.get("metric"))
+        measure = measure_for(task.kind, task.options.get("metric"), task.options.get("negative"))
         if splits.role == "target" or task.kind in UNTAUGHT:
             continue
         if not has_lost(before, after, task.name, measure):

@@ -21,6 +21,7 @@ from stages.training.methods.augment import AUGMENTED, REFUSED
 
 MEASURES = {
     "pair-classification": "accuracy",
+    "relation": "micro_f1",
     "token-classification": "entity_f1",
     "extractive-qa": "token_f1",
     "multi-label": "micro_f1",

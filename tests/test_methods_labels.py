@@ -154,7 +154,8 @@ def test_targets_without_labels_are_refused(methods: dict[str, Any]) -> None:
     (reason,) = toy.misfit(methods, target="retrieval")
     assert reason == (
         "works on labels, and target has none; "
-        "what would fit: targets of the kinds classification, linear-probe, pair-classification"
+        "what would fit: targets of the kinds classification, linear-probe, "
+        "pair-classification, relation"
     )
     headless = {"head": None, "head_learning_rate": None}
     refused = toy.misfit(methods, "causal", "language-modelling", **headless)

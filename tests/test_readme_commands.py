@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,6 +133,9 @@ def test_a_case_of_ones_own(project: tiny.Project) -> None:
     )
     assert "run tickets-full (classification, 160 rows)" in said
     assert run(project, "python -m stages.check") == "params.yaml: sound\n"
+    shutil.copytree(tiny.ROOT / "params", project.path / "params", dirs_exist_ok=True)
+    said = run(project, "make new CASE=sentiment DATA=params/sst2.yaml MODEL=minilm")
+    assert "run sentiment-full (classification, params/sst2.yaml)" in said
 
 
 def test_branches(project: tiny.Project) -> None:

@@ -48,6 +48,27 @@ def _pairs(draw: random.Random) -> list[dict[str, Any]]:
     return rows
 
 
+def _relations(draw: random.Random) -> list[dict[str, Any]]:
+    """What holds between two entities is told by the first word of each, and not by the others."""
+    rows = []
+    for number in range(COUNT):
+        label, (head, tail) = (
+            ("cause", ("glad", "sad")),
+            ("part", ("sad", "glad")),
+            ("none", ("round", "round")),
+        )[number % 3]
+        told = [f"{word}{draw.randrange(6)}" for word in (head, tail)]
+        parts = [
+            f"<e{at}>{word} {draw.choice(tiny.NAMES)}</e{at}>" for at, word in enumerate(told, 1)
+        ]
+        filler = draw.sample(tiny.FILLER, 4)
+        if draw.random() < 0.5:
+            parts.reverse()  # the tail may come first
+        sentence = [filler[0], parts[0], *filler[1:3], parts[1], filler[3]]
+        rows.append({"sentence": " ".join(sentence), "relation": label})
+    return rows
+
+
 def _sentences(draw: random.Random) -> str:
     """Two of eight words are an entity, whose type its words tell."""
     lines = ["-DOCSTART- -X- O", ""]
@@ -108,6 +129,7 @@ def _lines(rows: list[dict[str, Any]]) -> str:
 
 TABLES: dict[str, Callable[[random.Random], str]] = {
     "pairs.jsonl": lambda draw: _lines(_pairs(draw)),
+    "relations.jsonl": lambda draw: _lines(_relations(draw)),
     "sentences.conll": _sentences,
     "topics.jsonl": lambda draw: _lines(_topics(draw)),
     "values.jsonl": lambda draw: _lines(_values(draw)),
@@ -118,9 +140,11 @@ COLUMNS = {
     "regression": {"text": "other", "value": "score"},
     "pair-regression": {"text": "text", "text_pair": "other", "value": "score"},
     "pair-classification": {"text": "premise", "text_pair": "hypothesis", "label": "label"},
+    "relation": {"marked": "sentence", "label": "relation"},
 }
 DATA = {
     "pair-classification": ("pairs.jsonl", "table"),
+    "relation": ("relations.jsonl", "table"),
     "token-classification": ("sentences.conll", "conll"),
     "extractive-qa": ("questions.json", "squad"),
     "multi-label": ("topics.jsonl", "table"),
@@ -146,6 +170,7 @@ def make(folder: Path, own: Path, target: str) -> None:
         if kind in COLUMNS:
             data["columns"] = COLUMNS[kind]
         params["tasks"][kind] = {"kind": kind, "data": data, **SIZES}
+    params["tasks"]["relation"]["negative"] = "none"
     others = [kind for kind in DATA if kind != target]
     retain = [*others, *tiny.RETAIN[: max(2, 3 - len(others))]]
     params["cases"] = {CASE: {"model": "bert", "targets": [target], "retain": retain}}

@@ -6,6 +6,7 @@ ANSWERS = {
         "linear-probe",
         "retrieval",
         "pair-classification",
+        "relation",
         "token-classification",
         "extractive-qa",
         "multi-label",
@@ -40,6 +41,7 @@ HEADS = {
     "classification": "classes",
     "linear-probe": "classes",
     "pair-classification": "classes",
+    "relation": "entities",
     "token-classification": "words",
     "extractive-qa": "span",
     "multi-label": "labels",
@@ -48,13 +50,14 @@ HEADS = {
 }
 """Kinds that an encoder answers by a linear head, a trained one or a probe; and what that gives.
 
-classes: a softmax over labels, of each text. words: the same of each word. span:
+classes: a softmax over labels, of each text. entities: the same, from the states of two entities in
+it. words: the same of each word. span:
 a softmax over tokens, for an answer's first one and one for its last. labels: a sigmoid for each
 label, of each text. value: a number, of each text.
 """
 WITH_HEAD = tuple(HEADS)
 """Kinds of target that a head is trained for."""
-LABELLED = ("classification", "linear-probe", "pair-classification")
+LABELLED = ("classification", "linear-probe", "pair-classification", "relation")
 """Kinds whose examples have one label each."""
 AVERAGED = (*LABELLED, "multiple-choice")
 """Kinds whose records have probabilities that the models of an ensemble can be averaged by."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from stages.config.kinds import ANSWERS, AVERAGED, UNTAUGHT, WITH_HEAD
+from stages.config.kinds import ANSWERS, AVERAGED, LABELLED, UNTAUGHT, WITH_HEAD
 from stages.config.reading import NAME, mistake, suggestion
 from stages.config.runs import RunConfig
 from stages.config.sweep import sweep_mistakes
@@ -73,6 +73,7 @@ def _of_runs(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterat
             kinds = [sound["tasks"][task].kind for task in targets if task in sound["tasks"]]
             if len(kinds) == len(targets):
                 yield from _of_head(f"runs.{name}.head", run.head, kinds)
+                yield from _of_draw(f"runs.{name}.draw", run, kinds)
         yield from _of_teacher(f"runs.{name}.teacher", name, run, params["runs"])
 
 
@@ -82,6 +83,20 @@ def _of_head(key: str, head: str | None, kinds: list[str]) -> Iterator[str]:
         yield mistake(key, None, f"a {labelled[0]} target needs a head: probe or random")
     if not labelled and head is not None:
         yield mistake(key, head, f"a {kinds[0]} target has no head: leave it out")
+
+
+def _of_draw(key: str, run: RunConfig, kinds: list[str]) -> Iterator[str]:
+    if run.draw is None:
+        return
+    rows, per_label = run.draw.rows, run.draw.per_label
+    others = [kind for kind in kinds if kind not in LABELLED]
+    if per_label is not None and others:
+        yield mistake(
+            f"{key}.per_label", per_label, f"a row of a {others[0]} target has no label: give rows"
+        )
+    if rows is not None and rows < run.batch_size and "retrieval" in kinds:
+        reason = f"a retrieval target's rows are told apart within a batch of {run.batch_size}"
+        yield mistake(f"{key}.rows", rows, f"{reason}: give a smaller batch_size")
 
 
 def _of_teacher(key: str, name: str, run: RunConfig, runs: Iterable[str]) -> Iterator[str]:

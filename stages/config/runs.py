@@ -36,6 +36,19 @@ class Plateau(Section):
     patience: Annotated[int, Field(ge=1)]
 
 
+class Draw(Section):
+    """Of a target's train rows: `rows` in all, or `per_label` of each label."""
+
+    rows: Annotated[int, Field(ge=2)] | None = None
+    per_label: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.rows is None) == (self.per_label is None):
+            raise ValueError(f"rows = {self.rows}: give rows or per_label, one of the two")
+        return self
+
+
 class RunConfig(Section):
     case: Name
     pool: Literal["target", "retain/train"]
@@ -66,6 +79,8 @@ class RunConfig(Section):
     checkpoint_every: Annotated[int, Field(ge=1)]
     snapshots: Annotated[tuple[Step, ...], Field(strict=False)] = ()
     seeds: Seeds
+    draw: Draw | None = None
+    """Few train rows, drawn anew by each seed; all of them where it is None."""
     folds: Annotated[int, Field(ge=2, le=20)] | None = None
     """Of cross-validation: models more, each trained without a fold of the target's train rows."""
 
@@ -103,6 +118,11 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _folds_are_unseen(self) -> Self:
+        if self.folds and self.draw:
+            raise ValueError(
+                f"folds = {self.folds}: of all train rows, and the run has a draw of them: leave "
+                "one of the two out"
+            )
         if self.folds and self.teacher.startswith("models/tuned/"):
             raise ValueError(
                 f"folds = {self.folds}: {self.teacher} has learned the rows that a fold holds out: "

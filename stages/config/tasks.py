@@ -57,6 +57,8 @@ class Made(Section):
 class Columns(Section):
     text: str | None = None
     text_pair: str | None = None
+    marked: str | None = None
+    """A text with `<e1>head</e1>` and `<e2>tail</e2>` in it."""
     label: str | None = None
     labels: str | None = None
     value: str | None = None
@@ -110,7 +112,7 @@ class Conll(Files):
 
 
 class Squad(Files):
-    """SQuAD's JSON, version 1.1 or 2.0."""
+    """SQuAD's JSON, version 1.1 or 2.0, or its rows in parquet."""
 
     reader: Literal["squad"]
 
@@ -146,6 +148,7 @@ Kind = Literal[
     "linear-probe",
     "retrieval",
     "pair-classification",
+    "relation",
     "token-classification",
     "extractive-qa",
     "multi-label",
@@ -178,6 +181,7 @@ FITS: dict[str, tuple[Kind, ...]] = {
         "linear-probe",
         "retrieval",
         "pair-classification",
+        "relation",
         "multi-label",
         "regression",
         "pair-regression",
@@ -199,6 +203,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "linear-probe": ("text", "label"),
     "retrieval": ("query", "document"),
     "pair-classification": ("text", "text_pair", "label"),
+    "relation": ("marked", "label"),
     "multi-label": ("text", "labels"),
     "regression": ("text", "value"),
     "pair-regression": ("text", "text_pair", "value"),
@@ -246,6 +251,8 @@ class TaskConfig(Section):
     max_new_tokens: Annotated[int, Field(ge=1, le=8192)] | None = None
     texts_per_topic: Annotated[int, Field(ge=3, le=10_000)] | None = None
     judge: Name | None = None
+    negative: str | None = None
+    """The label of a relation task that stands for none."""
 
     @model_validator(mode="after")
     def _rows_fit_kind(self) -> Self:
@@ -278,6 +285,15 @@ class TaskConfig(Section):
                 raise ValueError(f"{option}: missing: a {self.kind} task needs it")
             if option not in needed and value is not None:
                 raise ValueError(f"{option} = {value!r}: does not apply to a {self.kind} task")
+        return self
+
+    @model_validator(mode="after")
+    def _negative_is_a_label(self) -> Self:
+        labels = getattr(self.data, "labels", None)
+        if self.negative is not None and self.kind != "relation":
+            raise ValueError(f"negative = {self.negative!r}: does not apply to a {self.kind} task")
+        if self.negative is not None and labels and self.negative not in labels:
+            raise ValueError(f"negative = {self.negative!r}: is none of data.labels")
         return self
 
 

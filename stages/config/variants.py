@@ -69,6 +69,9 @@ def misfits(run: str, variants: Sequence[Variant], config: RunConfig) -> Iterato
         if variant.kind == "step" and variant.number not in config.snapshots:
             saved = list(config.snapshots)
             yield mistake(key, variant.name, f"runs.{run}.snapshots is {saved}: add the step there")
+        if variant.kind == "wise" and 0 < variant.number < 1 and config.draw and config.head:
+            reason = f"mixes in a probe of all train rows, of which runs.{run}.draw takes few"
+            yield mistake(key, variant.name, f"{reason}: leave it out, or take lines-<alpha>")
         if variant.kind == "soup" and len(config.seeds) < 2:
             yield mistake(key, variant.name, f"runs.{run}.seeds has one seed: give two or more")
 

@@ -1,7 +1,7 @@
 """A run's diagnosis, as metrics/diagnosis.json has it: why it lost, and what to try."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,9 @@ class Given:
 
 def diagnose(given: Given, settings: Settings) -> dict[str, Any]:
     """`verdict`: cause and evidence, surest first; `advice`; and the figures."""
+    if given.config.draw:
+        # Records of train rows are of the whole split: this run was trained on few of them.
+        given = replace(given, records=given.records[given.records["split"] != "train"])
     measures = {task: about.measure for task, about in given.tasks.items()}
     moved = movement(given.drift, given.base, given.records, measures, settings.confidence)
     errors = _errors(given, settings)
@@ -71,6 +74,14 @@ def diagnose(given: Given, settings: Settings) -> dict[str, Any]:
 
 def _targets(given: Given) -> list[str]:
     return [task for task, about in given.tasks.items() if about.role == "target"]
+
+
+def _train_rows(given: Given, target: str) -> int:
+    there: int = given.card["tasks"][target]["rows"]["train"]
+    if given.config.draw is None:
+        return there
+    rows, per_label = given.config.draw.rows, given.config.draw.per_label
+    return min(there, rows or (per_label or 1) * len(given.tasks[target].labels))
 
 
 def _seeds(given: Given) -> list[int]:
@@ -106,7 +117,7 @@ def _evidence(
         run=given.run,
         config=given.config,
         causal=given.card["model"]["kind"] == "causal",
-        train_rows=sum(given.card["tasks"][task]["rows"]["train"] for task in _targets(given)),
+        train_rows=sum(_train_rows(given, task) for task in _targets(given)),
         target=target,
         gained=change.is_real(settings.confidence) and change.interval.value > 0,
         lost=lost,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from stages.inputs.relation import marked, read_entities
 from stages.models.encoder import Inputs, Tokenizer
 from stages.models.probe import UNKNOWN
 from stages.tasks.examples import Examples
@@ -14,6 +15,8 @@ def read(examples: Examples, tokenizer: Tokenizer) -> Inputs:
     task, (text, *other) = examples.task, map(examples.column, examples.task.texts)
     if task.head == "words":
         return tokenizer.words(list(examples.rows["tokens"]), task.max_length)
+    if task.head == "entities":
+        return read_entities(examples, tokenizer)
     if task.head == "span":
         return tokenizer.windows(text, other[0], task.max_length)
     if other:
@@ -21,12 +24,25 @@ def read(examples: Examples, tokenizer: Tokenizer) -> Inputs:
     return Inputs(tokenizer(text, task.max_length))
 
 
+def truncated(examples: Examples, tokenizer: Tokenizer) -> int:
+    """How many texts, or pairs of texts, are longer than what is read of them."""
+    task = examples.task
+    if task.head == "span":
+        return 0  # windows leave nothing of a context unread
+    columns = [examples.column(name) for name in task.texts]
+    if task.head == "entities":
+        columns = [[text for text, _ in marked(examples)]]
+    elif task.kind == "retrieval":
+        columns = [[text for column in columns for text in column]]
+    return tokenizer.truncated(*columns, max_length=task.max_length)
+
+
 def labels_of(examples: Examples, inputs: Inputs) -> list[Any]:
     """Of each row, by what the head gives.
 
-    classes: the index of its label. words: that of each place's tag, or UNKNOWN. span: the places
-    of the first answer's first and last token; 0 and 0 where the window does not hold it. labels: 1
-    or 0 for each. value: in spreads of the train split from its mean.
+    classes, entities: the index of its label. words: that of each place's tag, or UNKNOWN. span:
+    the places of the first answer's first and last token; 0 and 0 where the window does not hold
+    it. labels: 1 or 0 for each. value: in spreads of the train split from its mean.
     """
     if examples.task.head == "words":
         return _tags(examples, inputs)

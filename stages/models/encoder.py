@@ -55,8 +55,7 @@ class Encoder(nn.Module):
         """[batch, length] token ids, 0/1 mask and, of pairs, 0/1 segments -> the last states
         [batch, length, hidden], in the body's dtype. A body that does not tell segments apart is
         given none."""
-        told = self._segmented and segments is not None
-        given = {"token_type_ids": segments} if told else {}
+        given = {"token_type_ids": segments} if segments is not None and self._segmented else {}
         if self.unpadded:
             return read_documents(self.body, input_ids, attention_mask.bool(), **given)
         hidden: Tensor = self.body(
@@ -104,6 +103,7 @@ class Inputs:
     `segments`: of each row, 0 at the tokens of a pair's first text and 1 at those of its second;
     None where there are no pairs, or the model does not tell them apart. `places`: of each row, the
     tokens that are judged by their own states; None where a row is judged by its pooled states.
+    `joined`: whether the states of its places are judged side by side, as one.
     `items`: of each row, what its places stand for. `owners`: the example of each row; None where
     every example is one row.
     """
@@ -113,6 +113,7 @@ class Inputs:
     places: list[list[int]] | None = None
     items: list[list[Any]] | None = None
     owners: list[int] | None = None
+    joined: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -215,9 +216,28 @@ class Tokenizer:
         segments = encoded.get("token_type_ids")
         return Inputs(list(encoded["input_ids"]), segments, places, items, owners)
 
-    def _beginning(self, text: str, tokens: int) -> str:
+    def at(self, texts: Sequence[str], signs: Sequence[Sequence[int]], max_length: int) -> Inputs:
+        """Places: the tokens of these characters, side by side; of one not read the first token."""
+        length = min(max_length, self._longest)
+        with reading_tokenizer(self.folder):
+            encoded = self._tokenizer(list(texts), truncation=True, max_length=length)
+        places = [
+            [encoded.char_to_token(row, place) or 0 for place in of_row]
+            for row, of_row in enumerate(signs)
+        ]
+        return Inputs(list(encoded["input_ids"]), None, places, joined=True)
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Where each token of a whole text begins and ends, in characters."""
         read = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        offsets = read["offset_mapping"]
+        return list(read["offset_mapping"])
+
+    def room(self, max_length: int) -> int:
+        """Tokens of a text that are read, special ones aside."""
+        return min(max_length, self._longest) - int(self._tokenizer.num_special_tokens_to_add())
+
+    def _beginning(self, text: str, tokens: int) -> str:
+        offsets = self.offsets(text)
         return text if len(offsets) <= tokens else text[: offsets[tokens - 1][1]]
 
     @phase(TOKENISE)
@@ -322,4 +342,5 @@ def features(
     if inputs.places is None:
         return list(embed(encoder, inputs, pad_id, batch_tokens)[:, None])
     found = dict(place_states(encoder, inputs, pad_id, batch_tokens))
-    return [found[row] for row in range(len(inputs))]
+    states = [found[row] for row in range(len(inputs))]
+    return [of_row.reshape(1, -1) for of_row in states] if inputs.joined else states

@@ -20,7 +20,7 @@ from stages.report.pins import DataRow, Pinned, data_rows, pinned
 from stages.report.plane import Plane, plane
 from stages.report.plots import curve_rows
 from stages.report.ranking import ranking
-from stages.report.training import Kept, kept
+from stages.report.training import Kept, kept, noted
 from stages.report.transitions import Flips, flips
 from stages.report.units import BITS, WRITING, Unit, ends_of, measure_of, unit_of
 from stages.statistics.frontier import Frontier
@@ -70,6 +70,7 @@ class RunReport:
     written: tuple[Written, ...]
     curves: Chart
     training: tuple[Kept, ...]
+    noted: tuple[str, ...]
     folds: tuple[str, ...]
 
 
@@ -192,6 +193,7 @@ def _run(
         written=tuple(text for asked in examples for text in written(asked, base, records)),
         curves=chart(curve_rows(measured.name, name, ran.training.rows)),
         training=tuple(kept(ran.training)),
+        noted=tuple(noted(ran.training)),
         folds=tuple(told(ran.folds, measured.case.tasks)),
     )
 

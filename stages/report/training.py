@@ -16,6 +16,22 @@ class Kept:
     last_validation_loss: float
 
 
+def noted(training: Told) -> Iterator[str]:
+    """A sentence a seed and target on what it was trained on, where that is not the train split."""
+    for seed, notes in training.about.get("notes", {}).items():
+        for task, rows in notes.get("draw", {}).items():
+            yield (
+                f"seed {seed} is a draw of its own: {rows['train']} train rows of {task}, and "
+                f"{rows['validation']} of validation to choose the step by"
+            )
+        for task, found in notes.get("self-training", {}).items():
+            yield (
+                f"seed {seed}: of {found['unlabelled']} unlabelled rows of {task} the teacher was "
+                f"sure of {found['kept']}, and right about {found['right']} of them "
+                f"({found['right'] / found['kept']:.1%})"
+            )
+
+
 def kept(training: Told) -> Iterator[Kept]:
     """One a seed."""
     for seed, curve in training.rows.groupby("seed"):

@@ -47,7 +47,7 @@ def flips(examples: Examples, base: pd.DataFrame, run: pd.DataFrame) -> Flips | 
     after is that of the lowest such seed.
     """
     task = examples.task
-    if measure_for(task.kind, task.options.get("metric")).of_text:
+    if measure_for(task.kind, task.options.get("metric"), task.options.get("negative")).of_text:
         return None
     before, after = (rows_of(records, task.name) for records in (base, run))
     known = examples.rows.set_index("example_id")

@@ -43,7 +43,8 @@ def answered(
 
 
 def labelled_records(examples: Examples, split: str, probabilities: Floats) -> pd.DataFrame:
-    """Records from class probabilities [n, labels]; chance is the commonest label's share."""
+    """Records from class probabilities [n, labels]; chance is what the best answer that is the same
+    for all comes to: the commonest label's share, or its F1 beside a label that stands for none."""
     targets = np.asarray(examples.targets())
     labels = np.asarray(examples.task.labels)
     predictions = probabilities.argmax(axis=1)
@@ -53,12 +54,20 @@ def labelled_records(examples: Examples, split: str, probabilities: Floats) -> p
         split,
         bytes=byte_count(examples, examples.task.texts),
         score=(predictions == targets).astype(float),
-        chance=float(np.bincount(targets).max() / len(targets)),
+        chance=_chance(labels[targets], examples.task.options.get("negative")),
         nll=-np.log(np.maximum(of_target, TINY)),
         probabilities=list(probabilities.astype(np.float32)),
         prediction=labels[predictions],
         target=labels[targets],
     )
+
+
+def _chance(targets: NDArray[np.str_], negative: str | None) -> float:
+    names, counts = np.unique(targets, return_counts=True)
+    if negative is None:
+        return float(counts.max() / len(targets))
+    found = counts[names != negative]
+    return float(2 * found.max(initial=0) / (found.sum() + len(targets)))
 
 
 def tagged_records(

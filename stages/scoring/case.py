@@ -57,6 +57,8 @@ def score_case(
             "truncated": truncated,
             "metric": splits.task.options.get("metric"),
         }
+        if negative := splits.task.options.get("negative"):
+            tasks[splits.task.name]["negative"] = negative
     made_with = provenance(inputs, **describe(where, used))
     about = {"case": case, "tasks": tasks, "provenance": made_with}
     return pd.concat(records, ignore_index=True), about

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.inputs.encoder import labels_of, read
+from stages.inputs.encoder import labels_of, read, truncated
 from stages.models.encoder import Encoder, Inputs, Tokenizer, embed, features
 from stages.models.masked import Masking
 from stages.models.probe import Probe, Sample
@@ -63,7 +63,7 @@ class EncoderScorer:
                 records.assign(condition="rescored", seed=repeat)
                 for repeat, records in enumerate(again)
             ]
-        return pd.concat(parts, ignore_index=True), self._truncated(splits.test)
+        return pd.concat(parts, ignore_index=True), truncated(splits.test, self.tokenizer)
 
     def probe(self, splits: TaskSplits) -> Probe:
         """What answers a task with a head for which none was trained."""

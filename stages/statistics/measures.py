@@ -11,7 +11,7 @@ from stages.statistics.arrays import Floats
 from stages.statistics.balance import balance, stereotyped
 from stages.statistics.ranks import spearman
 from stages.statistics.score_interval import OfDifferences, interval_for
-from stages.statistics.sets import micro_f1, of_labels, of_tags
+from stages.statistics.sets import micro_f1, of_label, of_labels, of_tags
 from stages.statistics.squad import exact_matches
 
 
@@ -45,6 +45,7 @@ MEASURES = {
     "linear-probe": ACCURACY,
     "retrieval": Measure("hit_at_1"),
     "pair-classification": ACCURACY,
+    "relation": ACCURACY,
     "token-classification": Measure("entity_f1", of_all=partial(micro_f1, items=of_tags)),
     "multi-label": Measure("micro_f1", of_all=partial(micro_f1, items=of_labels)),
     "regression": SPEARMAN,
@@ -62,8 +63,13 @@ MEASURES = {
 """By kind of task; those of kind lm-eval say their metric themselves."""
 
 
-def measure_for(kind: str, metric: str | None) -> Measure:
-    """`metric`: what a task of kind lm-eval is scored by, bits_per_byte where it is text."""
+def measure_for(kind: str, metric: str | None = None, negative: str | None = None) -> Measure:
+    """`metric`: what a task of kind lm-eval is scored by, bits_per_byte where it is text.
+    `negative`: the label of a relation task that stands for none; F1 is then over the others, as
+    TACRED has it (Zhang et al. 2017, section 4)."""
+    if negative is not None:
+        items = partial(of_label, negative=negative)
+        return Measure("micro_f1", of_all=partial(micro_f1, items=items))
     if metric is None:
         return MEASURES[kind]
     return BITS_PER_BYTE if metric == BITS_PER_BYTE.name else Measure(metric)

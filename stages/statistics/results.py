@@ -27,10 +27,12 @@ class About:
     truncated: int
     metric: str | None = None
     """Of a task of kind lm-eval."""
+    negative: str | None = None
+    """Of a relation task, the label that stands for none."""
 
     @property
     def measure(self) -> Measure:
-        return measure_for(self.kind, self.metric)
+        return measure_for(self.kind, self.metric, self.negative)
 
 
 @dataclass(frozen=True)

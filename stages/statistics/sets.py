@@ -42,6 +42,11 @@ def of_labels(text: str) -> set[Hashable]:
     return set(json.loads(text))
 
 
+def of_label(text: str, negative: str) -> set[Hashable]:
+    """The one label, unless it is the one that stands for none."""
+    return set() if text == negative else {text}
+
+
 def f1(target: set[Hashable], prediction: set[Hashable]) -> float:
     """2 |both| / (|target| + |prediction|); of one example, 1 where both are empty."""
     size = len(target) + len(prediction)

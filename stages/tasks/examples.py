@@ -18,6 +18,7 @@ COLUMNS = {
     "linear-probe": ("text", "label"),
     "retrieval": ("query", "document"),
     "pair-classification": ("text", "text_pair", "label"),
+    "relation": ("text", "head", "tail", "starts", "label"),
     "token-classification": ("text", "tokens", "tags"),
     "extractive-qa": ("question", "context", "answers", "starts"),
     "multi-label": ("text", "labels"),
@@ -40,6 +41,7 @@ TEXTS = {
     "linear-probe": ("text",),
     "retrieval": ("query", "document"),
     "pair-classification": ("text", "text_pair"),
+    "relation": ("text", "head", "tail"),
     "token-classification": ("text",),
     "extractive-qa": ("question", "context"),
     "multi-label": ("text",),
@@ -62,6 +64,7 @@ Documents of lm-eval are told apart as a whole: see stages/tasks/lm_eval_rows.py
 
 SHARED = {
     "pair-classification": "text",
+    "relation": "text",
     "pair-regression": "text",
     "extractive-qa": "context",
     "minimal-pairs": "good",

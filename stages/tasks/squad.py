@@ -1,4 +1,5 @@
-"""SQuAD's JSON, version 1.1 or 2.0: questions on paragraphs, answered by a piece of them.
+"""SQuAD's JSON, version 1.1 or 2.0, or parquet as the hub has it: questions on paragraphs, answered
+by a piece of them.
 
 Rajpurkar et al. 2016 (arXiv 1606.05250) and 2018 (arXiv 1806.03822).
 """
@@ -7,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from stages.config.tasks import Squad
 from stages.sources.pinned import Source
@@ -22,21 +25,38 @@ def read_squad(source: Source, config: Squad) -> pd.DataFrame:
     Raises UserError with the file and the question's number where it is no such JSON, or an answer
     is not where it is said to be.
     """
-    return read_files(source, config, lambda name: _rows(source.read(name)))
+    return read_files(source, config, lambda name: _rows(name, source.read(name)))
 
 
-def _rows(content: bytes) -> list[dict[str, Any]]:
-    told = parsed(decoded(content), 1)
+def _rows(name: str, content: bytes) -> list[dict[str, Any]]:
+    if name.endswith(".parquet"):
+        questions = _of_table(content)
+    else:
+        questions = _questions(parsed(decoded(content), 1))
     rows: list[dict[str, Any]] = []
     try:
-        for context, question in _questions(told):
+        for context, question in questions:
             rows.append(_row(len(rows) + 1, context, question))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         reason = f"is not what SQuAD has ({type(error).__name__}: {error})"
         raise WrongCellError(len(rows) + 1, None, reason) from None
     if not rows:
         raise WrongCellError(0, None, "has no questions")
     return rows
+
+
+def _of_table(content: bytes) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Of rows with question, context and answers, whose texts and starts are two lists."""
+    try:
+        table = pq.read_table(pa.BufferReader(content), columns=["question", "context", "answers"])
+        rows = table.to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise WrongCellError(0, None, f"is not Parquet as SQuAD has it: {reason}") from None
+    for row in rows:
+        told = zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True)
+        answers = [{"text": text, "answer_start": start} for text, start in told]
+        yield row["context"], {"question": row["question"], "answers": answers}
 
 
 def _questions(told: Any) -> Iterator[tuple[Any, dict[str, Any]]]:

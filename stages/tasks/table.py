@@ -14,6 +14,7 @@ from stages.tasks.cells import WrongCellError, text_of
 from stages.tasks.choices import gives_away
 from stages.tasks.files import chosen_files, read_files
 from stages.tasks.refusals import EXPECTED
+from stages.tasks.relation import unmarked
 from stages.tasks.splitting import normalise
 from stages.tasks.table_files import READERS, Row, read_rows
 
@@ -173,6 +174,17 @@ def _pair(cells: Cells, _: Table) -> tuple[str, str] | None:
     return None
 
 
+def _marked(cells: Cells, _: Table) -> tuple[str, str] | None:
+    if "marked" not in cells:
+        return None
+    found = unmarked(cells["marked"])
+    if found is None:
+        return "marked", "needs <e1>…</e1> and <e2>…</e2> around two entities, once each and apart"
+    del cells["marked"]
+    cells.update(found)
+    return None
+
+
 CHECKS: tuple[Callable[[Cells, Table], tuple[str, str] | None], ...] = (
     _label,
     _labels,
@@ -180,5 +192,6 @@ CHECKS: tuple[Callable[[Cells, Table], tuple[str, str] | None], ...] = (
     _choices,
     _expected,
     _pair,
+    _marked,
 )
 """Each says what is wrong with a row: in which role's column, and why."""

@@ -53,13 +53,13 @@ class EncoderTrainee(Trainee):
         super().__init__()
         self.encoder = encoder
         self.pad_id = pad_id
-        width = encoder.body.config.hidden_size
+        width = encoder.body.config.hidden_size * (2 if task.head == "entities" else 1)
         self.head = nn.Linear(width, task.outputs) if task.outputs else None
         self.in_batch = not task.outputs
 
     def forward(self, rows: Rows, indices: Sequence[int]) -> Output:
         assert isinstance(rows, EncoderRows)
-        if rows.texts[0].places is not None:
+        if rows.texts[0].places is not None and not rows.texts[0].joined:
             return self._of_places(rows, indices)
         vectors = [self._encode(text, indices) for text in rows.texts]
         pooled = torch.stack(vectors, dim=1).flatten(0, 1)
@@ -102,8 +102,14 @@ class EncoderTrainee(Trainee):
         return None if self.head is None else self.head(features).float()
 
     def _encode(self, inputs: Inputs, indices: Sequence[int]) -> Tensor:
-        vectors: Tensor = self.encoder(*inputs.batch(indices, self.pad_id, self.device))
-        return vectors
+        """[rows, hidden], pooled; or the states of each row's places side by side."""
+        given = inputs.batch(indices, self.pad_id, self.device)
+        if inputs.places is None:
+            pooled: Tensor = self.encoder(*given)
+            return pooled
+        places = torch.tensor([inputs.places[i] for i in indices], device=self.device)
+        rows = torch.arange(len(indices), device=self.device)[:, None]
+        return self.encoder.states(*given)[rows, places].flatten(1)
 
     @torch.no_grad()
     def start_from_probe(self, rows: EncoderRows) -> None:

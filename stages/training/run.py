@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -23,11 +24,18 @@ from stages.training.objective import Objective
 from stages.training.subject import Recipe, Subject
 
 
+class Trained(NamedTuple):
+    """The curves, the step that was kept, and what the methods noted."""
+
+    history: History
+    best_step: int
+    notes: dict[str, Any]
+
+
 def train_seed(
     recipe: Recipe, methods: Sequence[Method], seed: int, checkpoint: Checkpoint, out: Path
-) -> tuple[History, int]:
-    """Train, write the tuned weights into `out`, and those of each snapshot into a folder of it;
-    return the curves and the step that was kept."""
+) -> Trained:
+    """Train, write the tuned weights into `out`, and those of each snapshot into a folder of it."""
     keep_freed_memory()
     where = device()
     mixed = "bf16" if dtype(recipe.config.precision, where) == torch.bfloat16 else "no"
@@ -59,7 +67,7 @@ def train_seed(
             save_tuned(out / f"step-{step}", subject.body, subject.heads(), recipe.manifest)
     tracking.finish(accelerator)
     accelerator.free_memory()
-    return history, best
+    return Trained(history, best, subject.notes)
 
 
 @phase("compose")

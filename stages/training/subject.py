@@ -25,7 +25,8 @@ from stages.training.trainee import Rows, Trainee
 class Recipe:
     """A run's settings, and what they are applied to.
 
-    `train` and `validation`: of each target. `retain`: the train split of each retain task, by
+    `train` and `validation`: of each target. `unlabelled`: of each, the train rows that a draw left
+    out; empty where the run has none. `retain`: the train split of each retain task, by
     name, where the run's pool has them.
     """
 
@@ -36,13 +37,15 @@ class Recipe:
     train: list[Examples]
     validation: list[Examples]
     retain: dict[str, Examples] = field(default_factory=dict)
+    unlabelled: list[Examples] = field(default_factory=list)
 
 
 class Subject:
     """What the methods of a run work on.
 
     `targets`: a stream each, drawn from alike, and `validation`: the rows of each by which
-    training is judged. Both are there once `learn_targets` was called.
+    training is judged. Both are there once `learn_targets` was called. `notes`: what methods found
+    out on the way, by their names, for the report.
     """
 
     def __init__(self, recipe: Recipe, seed: int, accelerator: Accelerator) -> None:
@@ -54,6 +57,7 @@ class Subject:
         self.loaded = load(recipe.manifest, recipe.base, **quantised)
         self.targets: list[Stream] = []
         self.validation: list[Rows] = []
+        self.notes: dict[str, Any] = {}
         self._causal: list[CausalTrainee] = []
         if isinstance(self.loaded, EncoderModel):
             self.loaded.encoder.to(self.device)

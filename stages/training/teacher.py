@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -93,14 +95,29 @@ def divergence(taught: Tensor, learned: Tensor, temperature: float) -> Tensor:
     return kl * temperature**2
 
 
-def load_teacher(folder: Path, subject: Subject, examples: Examples) -> tuple[Trainee, Rows]:
-    """The tuned model of another run, its first seed, and a target's rows as it reads them.
+@torch.no_grad()
+def probabilities(subject: Subject, trainee: Trainee, rows: Rows) -> NDArray[np.float32]:
+    """Of each row [rows, classes], by a trainee with a head of classes."""
+    found = _features(subject, trainee, rows, range(len(rows)))
+    logits = trainee.classify(
+        torch.cat([found[row] for row in range(len(rows))]).to(subject.device)
+    )
+    assert logits is not None
+    return np.asarray(logits.softmax(-1).cpu())
+
+
+def load_teacher(
+    folder: Path, subject: Subject, examples: Examples, seed: int | None = None
+) -> tuple[Trainee, Rows]:
+    """The tuned model of another run, of `seed` or of its first one, and a target's rows as it
+    reads them.
 
     Raises UserError where what it says of them cannot be compared with what the student says.
     """
     seeds = sorted(folder.glob("seed-*"), key=lambda path: int(path.name.split("-")[1]))
-    manifest = read_json(seeds[0] / MANIFEST)
-    loaded = load(manifest, materialise(manifest), seeds[0])
+    tuned = seeds[0] if seed is None else folder / f"seed-{seed}"
+    manifest = read_json(tuned / MANIFEST)
+    loaded = load(manifest, materialise(manifest), tuned)
     task, where = examples.task, subject.device
     if not isinstance(loaded, EncoderModel):
         rows = causal.tokenise(examples, loaded.tokenizer)

@@ -35,6 +35,7 @@ REFUSED = {
     "regression": "how far an edit moves its value is not known",
     "pair-regression": "how far an edit moves its value is not known",
     "extractive-qa": "its answer stands at a place of its context",
+    "relation": "its entities stand at places of its text",
     "token-classification": "its tags belong to its words as they are",
     "retrieval": "two rows of one document would be each other's negatives",
     "language-modelling": "its text is what is learned, and so would the edits be",

@@ -24,6 +24,7 @@ from stages.training.methods.method import Fit, Method
 from stages.training.methods.norms import L1, L2
 from stages.training.methods.replay import Replay
 from stages.training.methods.self_replay import SelfReplay
+from stages.training.methods.self_training import SelfTraining
 from stages.training.methods.supervised_contrastive import SupervisedContrastive
 
 
