@@ -141,7 +141,7 @@ def test_the_fsdp_configuration_is_one_of_accelerate() -> None:
 @pytest.fixture
 def group() -> Iterator[None]:
     """A group of this process alone."""
-    store = distributed.HashStore()
+    store = distributed.HashStore()  # type: ignore[attr-defined]
     distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     yield
     distributed.destroy_process_group()
@@ -200,8 +200,8 @@ def test_a_model_in_parts_answers_as_a_whole_one(
         assert bool(away) == bool(asked and "disk" in asked)
         examples = small.examples(small.TALES if kind == "causal" else small.LABELLED, 0, 12)
         if kind == "causal":
-            asked = zip(examples.column("prompt"), examples.column("text"), strict=True)
-            answers.append(scorer._scorer(1).likelihoods(list(asked), 64).logprobs)
+            pairs = zip(examples.column("prompt"), examples.column("text"), strict=True)
+            answers.append(scorer._scorer(1).likelihoods(list(pairs), 64).logprobs)
         else:
             answers.append(scorer._sample(examples).fit(4).weight)
     torch.testing.assert_close(torch.tensor(answers[1]), torch.tensor(answers[0]))

@@ -99,6 +99,7 @@ def divergence(taught: Tensor, learned: Tensor, temperature: float) -> Tensor:
 def probabilities(subject: Subject, trainee: Trainee, rows: Rows) -> NDArray[np.float32]:
     """Of each row [rows, classes], by a trainee with a head of classes."""
     found = _features(subject, trainee, rows, range(len(rows)))
+    assert isinstance(trainee, encoder.EncoderTrainee)
     logits = trainee.classify(
         torch.cat([found[row] for row in range(len(rows))]).to(subject.device)
     )
