@@ -6,6 +6,7 @@ from typing import Any
 from stages.config.kinds import ANSWERS, AVERAGED, UNTAUGHT, WITH_HEAD
 from stages.config.reading import NAME, mistake, suggestion
 from stages.config.runs import RunConfig
+from stages.config.sequences import learned, sequence_mistakes
 from stages.config.sweep import sweep_mistakes
 from stages.config.variants import misfits
 
@@ -69,10 +70,12 @@ def _of_runs(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterat
             yield _unknown(f"runs.{name}.case", run.case, "cases", params["cases"])
             continue
         if run.case in sound["cases"]:
-            targets = sound["cases"][run.case].targets
+            case = sound["cases"][run.case]
+            targets = learned(run, case)
             kinds = [sound["tasks"][task].kind for task in targets if task in sound["tasks"]]
-            if len(kinds) == len(targets):
+            if targets and len(kinds) == len(targets):
                 yield from _of_head(f"runs.{name}.head", run.head, kinds)
+            yield from sequence_mistakes(name, sound["runs"], case)
         yield from _of_teacher(f"runs.{name}.teacher", name, run, params["runs"])
 
 

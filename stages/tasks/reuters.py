@@ -1,5 +1,5 @@
-"""Reuters-21578 R8, ModApte split: what is this newswire about? Its texts are in lower case, without
-figures and signs (Cardoso-Cachopo 2007, "Improving Methods for Single-label Text Categorization")."""
+"""Reuters-21578 R8, ModApte split: what is this newswire about? Of its texts lower-case letters are
+left (Cardoso-Cachopo 2007, "Improving Methods for Single-label Text Categorization")."""
 
 import pandas as pd
 
