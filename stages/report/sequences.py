@@ -36,6 +36,7 @@ DEFINED = {
     ),
 }
 """How the measures of stages/statistics/sequence.py are called, and what they are."""
+MEASURED = ("measure", "value", "unit", "seed spread", "what it is")
 
 
 def sequence_called(run: str) -> str:

@@ -81,10 +81,9 @@ def follow(
     draws: int,
     seed: int,
 ) -> SequenceResult:
-    """`base`, `runs`: records, which pair, of the steps in order, two or more; only the seeds of
-    the last count. `tasks`: all of the case. Intervals are over examples, seeds averaged."""
-    last = list(runs.values())[-1]
-    seeds = sorted(set(last["seed"]))
+    """`base`, `runs`: records, which pair, of the steps in order, two or more; the seeds that all
+    of them have count. `tasks`: all of the case. Intervals are over examples, seeds averaged."""
+    seeds = sorted(set.intersection(*(set(records["seed"]) for records in runs.values())))
     order = [*learned, *(task for task in tasks if task not in learned)]
     models = [base, *(records[records["seed"].isin(seeds)] for records in runs.values())]
     tables = {task: [_of_seeds(one, task, tasks[task]) for one in models] for task in order}
