@@ -48,10 +48,12 @@ def sequence(project: Path, **second: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def learned(walked: tiny.Walk, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def learned(own: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in which the first step is done; to be copied."""
     folder = tmp_path_factory.mktemp("learned") / "project"
-    shutil.copytree(walked.path, folder)
+    shutil.copytree(own, folder / tiny.OWN)
+    tiny.write_params(folder, tiny.make_params(folder))
+    tiny.edit_params(folder, evaluation__noise__conditions=[], evaluation__noise_repeats=2)
     sequence(folder)
     with pytest.MonkeyPatch.context() as patch, tiny.one_thread():
         patch.chdir(folder)
