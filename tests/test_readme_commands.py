@@ -40,6 +40,7 @@ RUN_BY = {
     "make improve CASE=medical-bert ROUNDS=2": "test_improve.py::test_by_make",
     "make sweep CASE=medical-bert": "test_sweep.py::test_by_make",
     "make study": "test_study.py::test_through_dvc",
+    "make study STUDY=sequence": "test_study.py::test_through_dvc",
     "python -m stages.report.study": "test_study.py::test_through_dvc",
     "dvc exp run -S runs.bert-full.learning_rate=5e-5": (
         "test_pipeline.py::test_an_edit_of_a_learning_rate_reruns_its_run"

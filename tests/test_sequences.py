@@ -263,7 +263,9 @@ def test_ewc_accumulates(own: Path, tmp_path: Path) -> None:
         save_file(step.left[LEFT], folder / "seed-0" / LEFT)
         step = subject_at(folder, [task], model)
         own_part = information(step)
-        assert torch.cat([one.flatten() for one in own_part.values()]).mean() == pytest.approx(1)
+        assert torch.cat([one.flatten() for one in own_part.values()]).mean().item() == (
+            pytest.approx(1)
+        )
         total = {name: one + total[name] for name, one in own_part.items()}
     penalty = toy.objective(step).penalties["ewc"]
     assert alike(step.left[LEFT], total)
@@ -278,7 +280,7 @@ def test_ewc_accumulates(own: Path, tmp_path: Path) -> None:
         for name, one in step.body.named_parameters()
     )
     assert penalty().item() == pytest.approx(expected, rel=1e-4)
-    mean = torch.cat([one.flatten() for one in total.values()]).mean()
+    mean = torch.cat([one.flatten() for one in total.values()]).mean().item()
     assert mean == pytest.approx(3, rel=1e-4)
 
 
@@ -308,6 +310,21 @@ def test_lwf_and_l2_sp_stay_near_the_step_before(begun: Path, own: Path) -> None
     moved = objective(0, 0)
     assert moved["l2-sp"].item() > 0
     assert moved["lwf"].item() > 1e-3
+
+
+def test_a_sweep_is_of_the_last_run(begun: Path) -> None:
+    params = tiny.read_params(begun)
+    params["sweep"] = {tiny.CASE: {"run": "second", "values": {"steps": [10]}}}
+    tiny.write_params(begun, params)
+    tiny.run_stage("check")
+    params["sweep"][tiny.CASE]["run"] = "first"
+    tiny.write_params(begun, params)
+    with pytest.raises(UserError) as refused:
+        tiny.run_stage("check")
+    assert str(refused.value) == (
+        "params.yaml: sweep.tiny.run = 'first': has not learned shape-topics: give the last run of "
+        "a sequence"
+    )
 
 
 def mistakes(project: Path, change: dict[str, Any]) -> list[str]:

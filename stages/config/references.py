@@ -6,7 +6,7 @@ from typing import Any
 from stages.config.kinds import ANSWERS, AVERAGED, UNTAUGHT, WITH_HEAD
 from stages.config.reading import NAME, mistake, suggestion
 from stages.config.runs import RunConfig
-from stages.config.sequences import learned, sequence_mistakes
+from stages.config.sequences import earlier, learned, sequence_mistakes
 from stages.config.sweep import sweep_mistakes
 from stages.config.variants import misfits
 
@@ -149,3 +149,10 @@ def _of_sweep(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Itera
     for case, config in sound["sweep"].items():
         if config.run in sound["runs"] or config.run not in params["runs"]:
             yield from sweep_mistakes(params, case, config)
+        run = sound["runs"].get(config.run)
+        if run and run.case == case and case in sound["cases"]:
+            known = {*learned(run, sound["cases"][case])}
+            known |= {*earlier(sound["runs"], config.run, sound["cases"][case])}
+            if left := set(sound["cases"][case].targets) - known:
+                reason = f"has not learned {min(left)}: give the last run of a sequence"
+                yield mistake(f"sweep.{case}.run", config.run, reason)
