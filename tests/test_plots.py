@@ -23,7 +23,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "sequences": [
         {"case": "tiny", "sequence": "second", "task": task, "step": step, "change": 0.1}
         for task in TASKS
-        for step in ("0 base", "1 first")
+        for step in ("base", "first (step 1)")
     ],
     "curves": [{**RUN, "curve": "seed 0, train", "step": step} for step in range(3)],
 }

@@ -155,7 +155,10 @@ def test_the_sequence_is_told(begun: Path) -> None:
     assert len(plotted) == 3 * 4
     assert {
         (row["step"], row["score"]) for row in plotted if row["task"] == f"{FIRST} (step 1)"
-    } == {(step, r[FIRST][at]) for at, step in enumerate(("0 base", "1 first", "2 second"))}
+    } == {
+        (step, r[FIRST][at])
+        for at, step in enumerate(("base", "first (step 1)", "second (step 2)"))
+    }
     page = (begun / "metrics/report.md").read_text(encoding="utf-8")
     assert "### The sequence that ends with second" in page
     assert f"{FIRST} (earlier target)" in page.replace("\\", "")

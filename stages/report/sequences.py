@@ -74,11 +74,12 @@ def sequence_rows(
     for run, one in found.items():
         for task, figures in one.figures.items():
             sign = -1 if tasks[task].of_text else 1
-            for step, figure in enumerate(figures):
+            names = ["base", *(f"{name} (step {at})" for at, name in enumerate(one.steps, 1))]
+            for name, figure in zip(names, figures, strict=True):
                 yield {
                     "case": case,
                     "sequence": run,
-                    "step": f"{step} {('base', *one.steps)[step]}",
+                    "step": name,
                     "task": f"{task} ({_standing(one, task)})",
                     "measure": tasks[task].name,
                     "score": _rounded(figure),
