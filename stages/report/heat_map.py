@@ -62,7 +62,7 @@ def heat_map(found: SequenceResult, tasks: Mapping[str, Measure]) -> HeatMap:
         for at, (task, changes) in enumerate(better.items())
         for step, change in enumerate(changes)
     )
-    names = rows_of(found)
+    names = row_names(found)
     return HeatMap(
         width=LEFT + len(better) * CELL_WIDTH + 2,
         height=TOP + len(names) * CELL_HEIGHT + 2,
@@ -80,7 +80,7 @@ def heat_map(found: SequenceResult, tasks: Mapping[str, Measure]) -> HeatMap:
     )
 
 
-def rows_of(found: SequenceResult) -> tuple[str, ...]:
+def row_names(found: SequenceResult) -> tuple[str, ...]:
     """Names of the rows of R."""
     return ("base", *(f"{step} {name}" for step, name in enumerate(found.steps, start=1)))
 

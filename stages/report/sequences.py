@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stages.report.heat_map import HeatMap, heat_map, rows_of
+from stages.report.heat_map import HeatMap, heat_map, row_names
 from stages.report.lines import OF_RUN
 from stages.report.units import BITS, Ends, Unit, unit_of
 from stages.statistics.intervals import Interval
@@ -93,7 +93,6 @@ class SequenceReport:
     between seeds, and what it is; empty where `undefined` says why."""
 
     name: str
-    steps: tuple[str, ...]
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     measures: tuple[tuple[str, str, str, str, str], ...]
@@ -106,12 +105,11 @@ def sequence_report(found: SequenceResult, tasks: Mapping[str, Measure]) -> Sequ
     columns = tuple(f"{task} ({_standing(found, task)}), {units[task].name}" for task in units)
     rows = tuple(
         (name, *(units[task].level(row[step]) for task, row in found.figures.items()))
-        for step, name in enumerate(rows_of(found))
+        for step, name in enumerate(row_names(found))
     )
     reason = found.measures.reason if isinstance(found.measures, Undefined) else ""
     return SequenceReport(
         name=found.steps[-1],
-        steps=found.steps,
         head=("after", *columns),
         rows=rows,
         measures=tuple(_measures(found, units)),
@@ -131,16 +129,12 @@ def _measures(
     if isinstance(found.measures, Undefined):
         return
     unit = units[next(iter(found.learned))]
-    step = unit.step
     for name, one in found.measures.items():
         called, what = DEFINED[name]
         level = name == "average_accuracy"
         shown = unit.level_between(_ends(one)) if level else unit.change_between(_ends(one))
         spread = unit.level(found.spread[name]) if name in found.spread else "-"
-        if level and unit is not BITS:
-            yield called, shown, "%", spread, what
-        else:
-            yield called, shown, step, spread, what
+        yield called, shown, "%" if level and unit is not BITS else unit.step, spread, what
 
 
 def _ends(one: Interval) -> Ends:
