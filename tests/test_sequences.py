@@ -127,14 +127,15 @@ def test_the_sequence_is_told(begun: Path) -> None:
     assert told["forward_transfer"]["value"] == pytest.approx(r[SECOND][1] - r[SECOND][0])
     assert told["forgetting"]["value"] == pytest.approx(r[FIRST][1] - r[FIRST][2])
     assert told["average_accuracy"]["value"] == pytest.approx((r[FIRST][2] + r[SECOND][2]) / 2)
-    print(r)
     assert told["forgetting"]["value"] > 0.1
     for name in MEASURES:
         assert retention["second"][name] == told[name]["value"]
         assert name not in retention["first"]
 
-    gains = {run: (set(one["gain"]), set(one["drop"])) for run, one in retention.items()}
-    assert gains == {
+    assert {
+        run: tuple(set(retention[run][side]) for side in ("gain", "drop"))
+        for run in ("first", "second")
+    } == {
         "first": ({FIRST}, {SECOND, *RETAIN}),
         "second": ({SECOND}, {FIRST, *RETAIN}),
     }
@@ -224,7 +225,6 @@ def test_replay_draws_what_an_earlier_step_learned(begun: Path) -> None:
         == (scores["second"][FIRST]["drop"])
     )
     r = scores["sequence@second"]["R"]
-    print(r)
     assert r[FIRST][2] > r[FIRST][1] - 0.1
 
 
