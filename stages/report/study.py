@@ -146,12 +146,12 @@ def _cells(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell(one) for one in row) + " |" for row in lines)
 
 
-def _draw(name: str, template: Path, **given: Any) -> None:
+def _draw(file: str, template: Path, **given: Any) -> None:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=True
     )
     drawing = environment.from_string(template.read_text(encoding="utf-8"))
-    with atomic_file(FOLDER / name) as temporary:
+    with atomic_file(FOLDER / file) as temporary:
         temporary.write_text(drawing.render(**given), encoding="utf-8")
 
 
