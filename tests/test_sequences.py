@@ -193,7 +193,7 @@ def in_a_study(project: Path, r: dict[str, list[float]], measures: dict[str, flo
     assert "### The sequence that ends with second\n\n![tasks by steps](second.svg)" in page
     row = " | ".join(f"{100 * figures[1]:.1f}" for figures in r.values())
     assert f"| 1 first | {row} |" in page
-    assert f"| forgetting | {100 * measures['forgetting']:+.1f} [" in page
+    assert f"| forgetting | {100 * measures['forgetting']:+.1f} \\[" in page
     drawing = (report.FOLDER / "second.svg").read_text(encoding="utf-8")
     assert drawing.count('stroke="#000"') == 2
 
