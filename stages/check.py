@@ -7,14 +7,13 @@ from stages import errors
 from stages.config.cases import UNSEEN
 from stages.config.reading import PARAMS, load, mistake, parse
 from stages.config.runs import RunConfig
+from stages.config.sequences import earlier, learned
 from stages.config.sweep import changed
 from stages.config.variants import MIXED
 from stages.config.whole import read_whole
 from stages.errors import UserError
 from stages.training.methods.method import Fit, Method
 from stages.training.methods.table import chosen, misfits
-
-ROLES = ("targets", "retain")
 
 
 def _of_run(
@@ -27,7 +26,9 @@ def _of_run(
     model = sound["models"].get(case.model)
     if not model:
         return
-    kinds = {role: {task: tasks[task].kind for task in getattr(case, role)} for role in ROLES}
+    known = earlier(sound["runs"] | {name: run}, name, case)
+    asked = {"targets": learned(run, case), "retain": case.retain, "earlier": known}
+    kinds = {role: {task: tasks[task].kind for task in names} for role, names in asked.items()}
     yield from misfits(name, methods, Fit(run, model.kind, **kinds))
 
 
@@ -54,6 +55,17 @@ def _unmixed(
             if variant.kind in MIXED:
                 told = f"the run has {method.name}, and {reason}: leave it out"
                 yield mistake(f"variants.{name}", variant.name, told)
+
+
+def _unmerged(
+    methods: Mapping[str, Sequence[Method]], sound: dict[str, dict[str, Any]]
+) -> Iterator[str]:
+    """A step does not start from a model that is more than its weights."""
+    for name, run in sound["runs"].items():
+        for method in methods.get(run.before, ()):
+            if reason := method.unmerged():
+                told = f"{run.before} has {method.name}, and {reason}: start from another run"
+                yield mistake(f"runs.{name}.teacher", run.teacher, told)
 
 
 def _unseen(
@@ -89,6 +101,7 @@ def check() -> None:
         else:
             mistakes.extend(_of_run(name, run, methods[name], sound))
             mistakes.extend(_unmixed(name, methods[name], sound))
+    mistakes.extend(_unmerged(methods, sound))
     mistakes.extend(_unseen(methods, sound))
     if not mistakes:
         mistakes.extend(_swept(sound))

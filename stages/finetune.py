@@ -21,12 +21,13 @@ from stages.provenance import provenance
 from stages.records import write_table
 from stages.storage import atomic_directory, fingerprint, read_json, sha256_file
 from stages.tasks.draw import drawn, drawn_alike
-from stages.tasks.examples import read_role
+from stages.tasks.examples import Examples, read_role
 from stages.tasks.folds import held_out
 from stages.training.checkpoint import Checkpoint
 from stages.training.methods.method import Fit, Method
 from stages.training.methods.table import chosen, misfits
 from stages.training.run import train_seed
+from stages.training.sequence import learned_before, write_learned
 from stages.training.subject import Recipe
 
 REPLAYING = "retain/train"
@@ -49,17 +50,35 @@ def _fingerprint(run: str, config: RunConfig, made_with: dict[str, Any]) -> str:
 
 def _recipe(run: str, config: RunConfig, manifest: dict[str, Any]) -> Recipe:
     case = config.case
-    train, validation = (read_role(case, "target", split) for split in ("train", "validation"))
-    replayed = read_role(case, "retain", "train") if config.pool == REPLAYING else []
-    retain = {examples.task.name: examples for examples in replayed}
-    return Recipe(run, config, manifest, materialise(manifest), train, validation, retain)
+    train, validation = (_by_name(case, "target", split) for split in ("train", "validation"))
+    learns = list(train) if config.learns is None else sorted(config.learns)
+    if unknown := [task for task in learns if task not in train]:
+        raise UserError(f"runs.{run}.learns: {unknown[0]} is no target of {case}")
+    return Recipe(
+        name=run,
+        config=config,
+        manifest=manifest,
+        base=materialise(manifest),
+        train=[train[task] for task in learns],
+        validation=[validation[task] for task in learns],
+        retain=_by_name(case, "retain", "train") if config.pool == REPLAYING else {},
+        earlier={task: train[task] for task in learned_before(run, config, train)},
+        start=Path(config.teacher) if config.before else None,
+    )
+
+
+def _by_name(case: str, role: str, split: str) -> dict[str, Examples]:
+    return {examples.task.name: examples for examples in read_role(case, role, split)}
 
 
 def check_fit(recipe: Recipe, methods: Sequence[Method]) -> None:
     """As `stages.check` does it for the whole file, for who calls `dvc repro` without it."""
     targets = {examples.task.name: examples.task.kind for examples in recipe.train}
-    retain = {name: examples.task.kind for name, examples in recipe.retain.items()}
-    fit = Fit(recipe.config, recipe.manifest["kind"], targets, retain)
+    retain, earlier = (
+        {name: examples.task.kind for name, examples in there.items()}
+        for there in (recipe.retain, recipe.earlier)
+    )
+    fit = Fit(recipe.config, recipe.manifest["kind"], targets, retain, earlier)
     if mistakes := list(misfits(recipe.name, methods, fit)):
         raise UserError("\n".join(mistakes))
 
@@ -112,6 +131,9 @@ def main(run: str) -> None:
     curves, best_steps, notes = [], {}, {}
     out = Path(f"models/tuned/{run}")
     with atomic_directory(out) if processes.is_first() else nullcontext(out) as folder:
+        if config.is_step and processes.is_first():
+            own = [examples.task.name for examples in recipe.train]
+            write_learned(folder, [*recipe.earlier, *own])
         for seed in config.seeds:
             few = _few(recipe, seed)
             trained = train_seed(

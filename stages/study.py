@@ -18,7 +18,7 @@ import yaml
 
 from stages import errors
 from stages.config.reading import PARAMS
-from stages.config.study import StudyRun, chosen, laid_over, read_study, runs_of
+from stages.config.study import StudyRun, chosen, laid_over, named, read_study, runs_of
 from stages.errors import UserError
 from stages.experiments import call
 from stages.records import read_records, read_table
@@ -67,7 +67,7 @@ def _stages(name: str, run: StudyRun) -> list[str]:
     return [
         f"prepare@{run.case}",
         f"pretrain-baseline-eval@{run.case}",
-        f"finetune@{name}",
+        *(f"finetune@{named(step, run.seed)}" for step in run.steps),
         f"retention-eval@{name}",
     ]
 
@@ -90,18 +90,26 @@ def _keep(
     """Writes metrics/study/<case>.parquet, of the runs that are done."""
     base, about = read_records(folder / f"metrics/records/{case}/base.parquet")
     parts, methods, seen = [compact(base, BASE)], {}, set[str]()
+    targets = [task for task, told in about["tasks"].items() if told["role"] == "target"]
+    learned, sequences = dict[str, list[str]](), dict[str, list[str]]()
     for name, run in runs.items():
         if run.case != case or name not in done:
             continue
         records, _ = read_records(folder / f"metrics/records/{case}/{name}.parquet")
         _, training = read_table(folder / f"metrics/training/{case}/{name}.parquet")
         parts.append(compact(records, run.recipe))
-        methods[run.recipe] = run.method
         seen |= set(training["seen"])
+        learned[run.recipe] = run.settings.get("learns", targets)
+        if {task for step in run.steps for task in learned.get(step, ())} >= set(targets):
+            methods[run.recipe] = run.method  # what has not learned them all is no attempt at them
+            if len(run.steps) > 1:
+                sequences[run.recipe] = list(run.steps)
     told = {
         "case": case,
         "tasks": about["tasks"],
         "methods": methods,
+        "sequences": sequences,
+        "learned": learned,
         "seen": sorted(seen),
         "settings": {
             key: params["seed"] if key == "seed" else params["compare"][key] for key in DRAWN_WITH
@@ -109,7 +117,7 @@ def _keep(
         "git": call("git", "rev-parse", "--short=12", "HEAD").strip(),
     }
     path = write_compact(case, pd.concat(parts, ignore_index=True), told)
-    print(f"{path}: {len(methods)} recipes, {path.stat().st_size / 1e6:.2f} MB")
+    print(f"{path}: {len(learned)} recipes, {path.stat().st_size / 1e6:.2f} MB")
 
 
 def main(name: str = "", cases: str = "", seeds: str = "") -> None:

@@ -384,7 +384,7 @@ def test_a_good_slug(name: str) -> None:
     assert name in read_runs()
 
 
-@pytest.mark.parametrize("name", ["base", "frontier"])
+@pytest.mark.parametrize("name", ["base", "frontier", "sequence"])
 def test_reserved_run_names(name: str) -> None:
     found = params()
     found["runs"][name] = found["runs"]["bert-full"]

@@ -62,7 +62,7 @@ def _ids() -> tuple[Tensor, Tensor]:
 
 def _gradients(body: nn.Module, hidden: Tensor, of: Tensor) -> dict[str, Tensor]:
     body.zero_grad()
-    (hidden * of).sum().backward()
+    torch.autograd.backward((hidden * of).sum())
     named = body.named_parameters()
     return {name: one.grad.clone() for name, one in named if one.grad is not None}
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from stages.errors import UserError
 from stages.sources.archive import Archive
 from stages.sources.pinned import Source
-from stages.tasks import bundled, capitals, humaneval, icd10, newsgroups, trivia, vader
+from stages.tasks import bundled, capitals, humaneval, icd10, newsgroups, reuters, trivia, vader
 from stages.tasks.bbc import FOLDER as ARTICLES
 from stages.tasks.bbc import read_bbc
 
@@ -69,6 +69,10 @@ READERS: dict[str, tuple[Callable[[Source], pd.DataFrame], dict[str, bytes]]] = 
     "newsgroups": (
         newsgroups.read_newsgroups,
         dict.fromkeys(newsgroups.FILES.values(), b"h\nh\nh\na.b\ttext\n"),
+    ),
+    "reuters": (
+        reuters.read_reuters,
+        dict.fromkeys(reuters.FILES.values(), b"h\nh\nh\nearn\tprofits rose\n"),
     ),
     "icd10": (lambda source: icd10.read_icd10(source, 3, 0), {"x.xml": XML.encode()}),
     "vader": (
@@ -137,6 +141,7 @@ FOLDED = "conversations:\n- &a [x, y]\n- &b [*a, *a]\n- [*b, *b]\n"
 WRONG = {
     "icd10": ("x.xml", b"<r>", "ParseError"),
     "newsgroups": (newsgroups.FILES["test"], b"\xff", "UnicodeDecodeError"),
+    "reuters": (reuters.FILES["train"], b"\xff", "UnicodeDecodeError"),
     "vader": (
         vader.ARCHIVE,
         tarred({"hutto_ICWSM_2014/tweets_GroundTruth.txt": b"1\tnan\tfine\r\n"}),

@@ -20,10 +20,15 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "changes": [{**RUN, **ENDS, "task": task, "measure": of} for task, of in TASKS.items()],
     "scores": [{**RUN, **ENDS, "task": task, "measure": of} for task, of in TASKS.items()],
     "frontier": [{**RUN, **POINT, "method": "full", "model": "full"}],
+    "sequences": [
+        {"case": "tiny", "sequence": "second", "task": task, "step": step, "change": 0.1}
+        for task in TASKS
+        for step in ("base", "first (step 1)")
+    ],
     "curves": [{**RUN, "curve": "seed 0, train", "step": step} for step in range(3)],
 }
 MEASURED = {"changes": ["change"], "scores": ["score"], "frontier": ["gain", "drop"]}
-MEASURED["curves"] = ["loss"]
+MEASURED |= {"curves": ["loss"], "sequences": ["score"]}
 TO_ZERO = {"changes": ["x"], "bits": ["x"], "frontier": ["x", "y"]}
 ALIKE = ("changes", "bits", "scores")
 

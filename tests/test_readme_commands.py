@@ -48,6 +48,7 @@ RUN_BY = {
     "python -m stages.plan --check": "test_plan.py::test_beside_what_stages_took",
     "python -m stages.phases": "test_phases.py::test_every_stage_of_a_pipeline",
     "make study": "test_study.py::test_through_dvc",
+    "make study STUDY=sequence": "test_study.py::test_through_dvc",
     "python -m stages.report.study": "test_study.py::test_through_dvc",
     "dvc exp run -S runs.bert-full.learning_rate=5e-5": (
         "test_pipeline.py::test_an_edit_of_a_learning_rate_reruns_its_run"

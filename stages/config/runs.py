@@ -4,7 +4,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from stages.config.reading import NAME, Name, Section, check_name, load, lookup, parse, section
+from stages.config.reading import (
+    NAME,
+    Name,
+    Names,
+    Section,
+    check_name,
+    load,
+    lookup,
+    parse,
+    section,
+)
 
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -16,7 +26,8 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
 
 
 TEACHER = rf"^(models/base/{NAME.pattern}\.json|models/tuned/{NAME.pattern})$"
-"""The base manifest, or the folder of a run whose tuned model is distilled."""
+"""The base manifest, or the folder of a run whose tuned model is distilled or begun with."""
+TUNED = "models/tuned/"
 
 WHOLE = ("ewc", "freeze", "l1", "l2", "l2-sp")
 """Methods that reckon with the base's weights, or choose among them."""
@@ -53,6 +64,10 @@ class RunConfig(Section):
     case: Name
     pool: Literal["target", "retain/train"]
     teacher: Annotated[str, StringConstraints(pattern=TEACHER)]
+    starts: Literal["base", "teacher"] = "base"
+    """teacher: a step of a sequence, which goes on from the tuned model of an earlier run."""
+    learns: Names | None = None
+    """Of the case's targets; None: all."""
     methods: dict[str, Any]
     """By name; stages/training/methods/ knows what they are."""
     head: Literal["probe", "random"] | None = None
@@ -83,6 +98,39 @@ class RunConfig(Section):
     """Few train rows, drawn anew by each seed; all of them where it is None."""
     folds: Annotated[int, Field(ge=2, le=20)] | None = None
     """Of cross-validation: models more, each trained without a fold of the target's train rows."""
+
+    @property
+    def before(self) -> str | None:
+        """The run that it starts from; None where it starts from the base."""
+        return self.teacher.removeprefix(TUNED) if self.starts == "teacher" else None
+
+    @property
+    def is_step(self) -> bool:
+        """Whether it starts from another run, or leaves targets for others to learn."""
+        return self.starts == "teacher" or self.learns is not None
+
+    @model_validator(mode="after")
+    def _start_is_a_run(self) -> Self:
+        if self.starts == "teacher" and not self.teacher.startswith(TUNED):
+            raise ValueError(
+                f"starts = 'teacher': teacher is {self.teacher}: give models/tuned/<run>, the step "
+                "before"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _learns_something(self) -> Self:
+        if self.learns is not None:
+            if not self.learns:
+                raise ValueError("learns = []: give one target or more, or leave it out for all")
+            if len(set(self.learns)) < len(self.learns):
+                raise ValueError(f"learns = {list(self.learns)}: a target stands there twice")
+            if self.folds:
+                raise ValueError(
+                    f"folds = {self.folds}: every target of the case is asked of a fold's model, "
+                    "and this run does not learn them all: leave folds or learns out"
+                )
+        return self
 
     @model_validator(mode="after")
     def _head_is_whole(self) -> Self:
@@ -123,7 +171,7 @@ class RunConfig(Section):
                 f"folds = {self.folds}: of all train rows, and the run has a draw of them: leave "
                 "one of the two out"
             )
-        if self.folds and self.teacher.startswith("models/tuned/"):
+        if self.folds and self.teacher.startswith(TUNED):
             raise ValueError(
                 f"folds = {self.folds}: {self.teacher} has learned the rows that a fold holds out: "
                 "leave folds out"

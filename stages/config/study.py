@@ -1,13 +1,22 @@
 """studies/<name>.yaml: a comparison of methods, laid over params.yaml."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from stages.config.reading import PARAMS, Name, Section, load, parse, parsed, suggestion
+from stages.config.reading import (
+    PARAMS,
+    Name,
+    Names,
+    Section,
+    load,
+    parse,
+    parsed,
+    suggestion,
+)
 from stages.config.runs import Rate, Seeds
 from stages.errors import UserError
 
@@ -16,17 +25,32 @@ Rates = Annotated[tuple[Rate, ...], Field(strict=False, min_length=1)]
 
 
 class MethodConfig(Section):
-    """`recipe`: laid over that of the case."""
+    """`recipe`: laid over that of the case. `steps`: of a sequence, laid over both, one a step."""
 
     recipe: dict[str, Any] = Field(default_factory=dict)
+    steps: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] | None = None
     learning_rates: Rates | None = None
     variants: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
 
 class CaseConfig(Section):
+    """`sequence`: the targets that each step learns; None where there are no steps."""
+
     recipe: dict[str, Any]
+    sequence: Annotated[tuple[Names, ...], Field(strict=False, min_length=2)] | None = None
     learning_rates: Rates
     methods: Annotated[dict[Name, MethodConfig], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _steps_are_whole(self) -> Self:
+        wanted = len(self.sequence or ())
+        for name, method in self.methods.items():
+            if method.steps is not None and len(method.steps) != wanted:
+                raise ValueError(
+                    f"methods.{name}.steps = {len(method.steps)} recipes: the sequence has "
+                    f"{wanted} steps: give one for each"
+                )
+        return self
 
 
 class StudyConfig(Section):
@@ -36,7 +60,9 @@ class StudyConfig(Section):
 
 
 class StudyRun(NamedTuple):
-    """A run of the study. `recipe`: its name without the seed: the seeds of one are averaged."""
+    """A run of the study. `recipe`: its name without the seed: the seeds of one are averaged.
+    `steps`: the recipes of its sequence up to it, it last; it alone where it starts from the base.
+    """
 
     case: str
     method: str
@@ -44,6 +70,7 @@ class StudyRun(NamedTuple):
     seed: int
     settings: dict[str, Any]
     variants: tuple[str, ...]
+    steps: tuple[str, ...]
 
 
 def read_study(name: str) -> StudyConfig:
@@ -63,27 +90,49 @@ def read_study(name: str) -> StudyConfig:
 
 
 def runs_of(study: StudyConfig) -> dict[str, StudyRun]:
-    """Every run by its name, case by case and, in each, all of a seed before the next."""
+    """Every run by its name, case by case and, in each, all of a seed before the next; the steps of
+    a sequence in order."""
     return {
-        f"{recipe}-s{seed}": StudyRun(case, method, recipe, seed, settings, told.variants)
+        named(run.recipe, seed): run
         for case, of_case in study.cases.items()
         for seed in study.seeds
         for method, told in of_case.methods.items()
         for rate in told.learning_rates or of_case.learning_rates
-        for recipe in [f"{case}-{method}-{_slug(rate)}"]
-        for settings in [
-            {
-                "case": case,
-                "pool": "target",
-                "teacher": f"models/base/{case}.json",
-                "methods": {},
-                **of_case.recipe,
-                **told.recipe,
-                "learning_rate": rate,
-                "seeds": [seed],
-            }
-        ]
+        for run in _steps(case, of_case, method, rate, seed)
     }
+
+
+def named(recipe: str, seed: int) -> str:
+    return f"{recipe}-s{seed}"
+
+
+def _steps(
+    case: str, of_case: CaseConfig, method: str, rate: float, seed: int
+) -> Iterator[StudyRun]:
+    """One run; of a sequence one a step, each from the one before."""
+    told, whole = of_case.methods[method], f"{case}-{method}-{_slug(rate)}"
+    shared = {
+        "case": case,
+        "pool": "target",
+        "teacher": f"models/base/{case}.json",
+        "methods": {},
+        **of_case.recipe,
+        **told.recipe,
+        "learning_rate": rate,
+        "seeds": [seed],
+    }
+    if of_case.sequence is None:
+        yield StudyRun(case, method, whole, seed, shared, told.variants, (whole,))
+        return
+    way: tuple[str, ...] = ()
+    for number, learns in enumerate(of_case.sequence, start=1):
+        own = told.steps[number - 1] if told.steps else {}
+        begun: dict[str, Any] = {"learns": list(learns)}
+        if way:
+            begun |= {"teacher": f"models/tuned/{named(way[-1], seed)}", "starts": "teacher"}
+        recipe = f"{whole}-{number}"
+        way = (*way, recipe)
+        yield StudyRun(case, method, recipe, seed, {**shared, **own, **begun}, told.variants, way)
 
 
 def _slug(rate: float) -> str:

@@ -23,6 +23,10 @@ class Newsgroups(Pin):
     reader: Literal["newsgroups"]
 
 
+class Reuters(Pin):
+    reader: Literal["reuters"]
+
+
 class Vader(Pin):
     reader: Literal["vader"]
     corpus: Literal["movie", "amazon", "nyt", "tweets"]
@@ -168,6 +172,7 @@ FITS: dict[str, tuple[Kind, ...]] = {
     "icd10": ("classification", "linear-probe"),
     "bbc": ("retrieval", "news-writing"),
     "newsgroups": ("classification", "linear-probe"),
+    "reuters": ("classification", "linear-probe"),
     "vader": ("classification", "linear-probe"),
     "geonames": ("multiple-choice",),
     "cldr": ("multiple-choice",),
@@ -232,6 +237,7 @@ class TaskConfig(Section):
         Icd10
         | Bbc
         | Newsgroups
+        | Reuters
         | Vader
         | Geonames
         | Cldr

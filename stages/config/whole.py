@@ -23,7 +23,7 @@ NAMED: dict[str, type[Section]] = {
     "runs": RunConfig,
 }
 SINGLE: dict[str, type[Section]] = {"evaluation": EvaluationConfig, "compare": CompareConfig}
-RESERVED = ("base", "ensemble", "frontier")
+RESERVED = ("base", "ensemble", "frontier", "sequence")
 
 
 def _collect(mistakes: list[str], check: Callable[..., Any], *arguments: Any) -> Any:

@@ -86,7 +86,7 @@ def _replayable(found: Evidence) -> list[str]:
     left = len(found.lost) + len(found.kept) - len(found.seen_in_case) - UNSEEN
     kept: list[str] = []
     for one in found.lost:
-        if one.kind in UNTAUGHT or one.task in found.seen:
+        if one.kind in UNTAUGHT or one.task in (*found.seen, *found.later):
             continue
         if one.task not in found.seen_in_case:
             if left < 1:

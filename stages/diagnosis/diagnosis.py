@@ -24,7 +24,7 @@ DECIMALS = 4
 @dataclass(frozen=True)
 class Given:
     """What a diagnosis is made from. `shift` and `card` are the case's, `training` and `drift` with
-    what their files say of them."""
+    what their files say of them. `later`: targets that neither the run nor one before learned."""
 
     run: str
     config: RunConfig
@@ -35,6 +35,7 @@ class Given:
     best_steps: Mapping[str, int]
     seen: tuple[str, ...]
     seen_in_case: tuple[str, ...]
+    later: tuple[str, ...]
     drift: pd.DataFrame
     shift: Mapping[str, Any]
     card: Mapping[str, Any]
@@ -125,6 +126,7 @@ def _evidence(
         within_noise=within_noise,
         seen=given.seen,
         seen_in_case=given.seen_in_case,
+        later=given.later,
         errors=tuple(errors),
         curves=curves(given.training, given.best_steps),
         moved=moved,

@@ -65,7 +65,7 @@ class Evidence:
     seen: tuple[str, ...]
     """Retain tasks whose train rows the run used."""
     seen_in_case: tuple[str, ...]
-    """Those that any run of the case used, this one included."""
+    """Those that any run of the case used, this one included, and targets of its other runs."""
     errors: tuple[Error, ...]
     curves: tuple[Curve, ...]
     moved: Mapping[str, Any]
@@ -76,6 +76,8 @@ class Evidence:
     """Of a target with labels, by split."""
     by_label: tuple[tuple[str, int, float], ...]
     """Of a target with labels: label, answers to its test examples over seeds, accuracy after."""
+    later: tuple[str, ...] = ()
+    """Targets that are not learned yet, which are no old ones to replay."""
 
     @property
     def epochs(self) -> float:

@@ -12,10 +12,11 @@ def answer(lines: Sequence[Line], noise_drop: float | None) -> str:
     lost = [line for line in retain if line.tone == "worse"]
     won = [line for line in retain if line.tone == "better"]
     rest = [line for line in retain if line.tone == "unclear"]
+    what = "other" if any("target" in line.told for line in retain) else "retain"
     if lost:
-        parts.append(f"a real loss on {len(lost)} of {len(retain)} retain tasks: {_listed(lost)}")
+        parts.append(f"a real loss on {len(lost)} of {len(retain)} {what} tasks: {_listed(lost)}")
     else:
-        parts.append(f"no real loss on {len(retain)} retain tasks")
+        parts.append(f"no real loss on {len(retain)} {what} tasks")
     if won:
         parts.append(f"a real gain on {_listed(won)}")
     if lost and rest:

@@ -20,6 +20,7 @@ from stages.report.pins import DataRow, Pinned, data_rows, pinned
 from stages.report.plane import Plane, plane
 from stages.report.plots import curve_rows
 from stages.report.ranking import ranking
+from stages.report.sequences import SequenceReport, sequence_report
 from stages.report.training import Kept, kept, noted
 from stages.report.transitions import Flips, flips
 from stages.report.units import BITS, WRITING, Unit, ends_of, measure_of, unit_of
@@ -86,6 +87,7 @@ class CaseReport:
     frontier: Table | None
     plane: Plane | None
     ensembles: tuple[Derived, str] | None
+    sequences: tuple[SequenceReport, ...]
     runs: tuple[RunReport, ...]
     writing: tuple[Row, ...]
     noisy: tuple[Row, ...]
@@ -144,6 +146,9 @@ def case_report(
         frontier=compared,
         plane=plane(plot_rows(measured.name, frontier), of_text) if compared else None,
         ensembles=ensembled(measured, scores),
+        sequences=tuple(
+            sequence_report(one, measured.measures) for one in measured.sequences.values()
+        ),
         runs=tuple(
             _run(
                 measured,
@@ -187,7 +192,7 @@ def _run(
         summary=summary(judged, gate["verdict"]),
         gate=judged,
         diagnosis=diagnosed(diagnosis, {line.task: line.unit for line in of_run}),
-        variants=derived(name, ran, scores, measured.seen),
+        variants=derived(name, ran, scores, measured.used),
         lines=tuple(of_run),
         flips=tuple(found for found in turned if found),
         written=tuple(text for asked in examples for text in written(asked, base, records)),

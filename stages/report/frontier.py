@@ -61,6 +61,8 @@ def _attempts(
 ) -> Iterator[Attempt]:
     base = measured.base.rows
     for run, ran in measured.runs.items():
+        if ran.later:
+            continue  # it cannot have gained on them: its sequence's last run is the attempt
         method = method_of(runs[run])
         yield attempt(run, method, base, ran.records.rows, weighed)
         for name, variant in ran.variants.items():

@@ -52,7 +52,7 @@ def gate_of(measured: Measured) -> dict[str, Any]:
     """The case's part of gate.json: by run, its verdict, its tasks, and what makes it doubtful."""
     return {
         run: _of_run(
-            measured.case.tasks, ran, unlike(measured.base.provenance, ran.records.provenance, run)
+            ran.case.tasks, ran, unlike(measured.base.provenance, ran.records.provenance, run)
         )
         for run, ran in measured.runs.items()
     }

@@ -55,7 +55,9 @@ class Line:
     def label(self) -> str:
         if self.is_target:
             return f"{self.task} (target)"
-        return f"{self.task} (seen)" if self.seen else self.task
+        standing = [f"{self.told['target']} target"] if "target" in self.told else []
+        standing += ["seen"] if self.seen else []
+        return f"{self.task} ({', '.join(standing)})" if standing else self.task
 
     def cells(self) -> tuple[str, ...]:
         """In the order of COLUMNS."""

@@ -8,7 +8,9 @@ import pandas as pd
 
 from stages.statistics.comparison import Case
 from stages.statistics.folds import Validated
+from stages.statistics.measures import Measure
 from stages.statistics.results import RunResult
+from stages.statistics.sequence import SequenceResult
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,17 @@ class OfVariant:
 
 @dataclass(frozen=True)
 class Ran:
-    """What a run left behind, and what became of it."""
+    """What a run left behind, and what became of it.
 
+    `case`: the base, to be compared with a run that learns what this one does. `earlier`, `later`:
+    the case's other targets, learned by the steps before it, and not. `begun_with`: what these
+    steps have seen.
+    """
+
+    case: Case
+    earlier: tuple[str, ...]
+    later: tuple[str, ...]
+    begun_with: tuple[str, ...]
     records: Told
     training: Told
     drift: pd.DataFrame
@@ -49,9 +60,9 @@ class Ran:
 
     @property
     def seen(self) -> list[str]:
-        """The retain tasks whose train split the run's methods used."""
-        seen: list[str] = self.training.about["seen"]
-        return seen
+        """The retain tasks and earlier targets whose train split was used by methods of the run, or
+        of the steps before."""
+        return sorted({*self.training.about["seen"], *self.begun_with})
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,7 @@ class Ensemble:
 class Measured:
     """A case: its base, its runs by name, the card of its data and model, and how far its target's
     data is from what it is to keep. `prompted`: records of the base with a few-shot prompt, which
-    `base` leaves out."""
+    `base` leaves out. `sequences`: by their last run."""
 
     name: str
     case: Case
@@ -84,8 +95,35 @@ class Measured:
     shift: Mapping[str, Any]
     runs: Mapping[str, Ran]
     ensembles: Mapping[str, Ensemble]
+    sequences: Mapping[str, SequenceResult]
 
     @property
     def seen(self) -> tuple[str, ...]:
-        """The retain tasks that any of the runs has seen."""
+        """The retain tasks and earlier targets that any of the runs has seen."""
         return tuple(sorted({task for ran in self.runs.values() for task in ran.seen}))
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        return {task: about.measure for task, about in self.case.tasks.items()}
+
+    def seen_beside(self, run: str) -> tuple[str, ...]:
+        """Of what `run` may lose, what is not unseen by all: targets of other runs are learned."""
+        ran = self.runs[run]
+        known = {*self.seen, *ran.earlier, *ran.later}
+        return tuple(sorted(task for task in known if ran.case.tasks[task].role == "retain"))
+
+    def shift_of(self, run: str) -> Mapping[str, Any]:
+        """Without the targets where the run learns but some: the shift is from all their texts."""
+        ran = self.runs[run]
+        if not (ran.earlier or ran.later):
+            return self.shift
+        told = self.shift["comparisons"]
+        targets = {task for task, about in self.case.tasks.items() if about.role == "target"}
+        kept = {name: one for name, one in told.items() if name not in targets}
+        return {**self.shift, "comparisons": kept}
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """What no two runs are ranked by: what any has seen, and the targets."""
+        targets = {task for task, about in self.case.tasks.items() if about.role == "target"}
+        return tuple(sorted(targets | set(self.seen)))

@@ -7,6 +7,7 @@ from stages.report.ensembles import called
 from stages.report.folds import figures
 from stages.report.lines import OF_RUN
 from stages.report.measured import Measured, Ran
+from stages.report.sequences import sequence_called, sequence_headline, sequence_told
 from stages.statistics.comparison import Case
 from stages.statistics.intervals import Interval
 from stages.statistics.results import BaseResult, Change, RunResult, SliceChange, TaskScores
@@ -18,10 +19,12 @@ def headlines(measured: Measured, frontier: Mapping[str, float]) -> dict[str, An
     """The case's part of retention.json: by run, by variant as <run>@<variant>, by ensemble as
     ensemble@<name>, and each method's drop on the `frontier`, where there is one."""
     found: dict[str, Any] = {
-        model: headline(measured.case, result, ran.seen)
+        model: headline(ran.case, result, ran.seen)
         for name, ran in measured.runs.items()
         for model, result in results(name, ran)
     }
+    for name, followed in measured.sequences.items():
+        found[name] |= sequence_headline(followed)
     for name, one in measured.ensembles.items():
         told = headline(one.case, one.result, one.seen)
         # A target of text has no gain here, and an empty mapping is no number.
@@ -62,7 +65,7 @@ def scores_of(measured: Measured, confidence: float) -> dict[str, Any]:
     found = {
         "base": everything(case, case.base, confidence),
         **{
-            model: _of_run(case, result, ran.seen, confidence)
+            model: _of_run(ran.case, result, ran.seen, confidence)
             for run, ran in measured.runs.items()
             for model, result in results(run, ran)
         },
@@ -74,6 +77,12 @@ def scores_of(measured: Measured, confidence: float) -> dict[str, Any]:
     for run, ran in measured.runs.items():
         for task, validated in ran.folds.items():
             found[run][task]["gain"]["folds"] = figures(validated)
+        for model, _ in results(run, ran):
+            for standing in ("earlier", "later"):
+                for task in getattr(ran, standing):
+                    found[model][task]["drop"]["target"] = standing
+    for run, followed in measured.sequences.items():
+        found[sequence_called(run)] = sequence_told(followed)
     return found
 
 
@@ -81,11 +90,9 @@ def _of_run(
     case: Case, result: RunResult, seen: Sequence[str], confidence: float
 ) -> dict[str, dict[str, Any]]:
     found = everything(case, result, confidence)
-    for of_task in found.values():
+    for task, of_task in found.items():
         if "drop" in of_task:
-            of_task["drop"]["seen"] = False
-    for task in seen:
-        found[task]["drop"]["seen"] = True
+            of_task["drop"]["seen"] = task in seen
     return found
 
 

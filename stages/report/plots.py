@@ -7,6 +7,7 @@ import pandas as pd
 
 from stages.report.frontier import plot_rows
 from stages.report.measured import Measured
+from stages.report.sequences import sequence_rows
 from stages.statistics.comparison import Case
 from stages.statistics.frontier import Frontier
 from stages.statistics.paired import Undefined
@@ -19,12 +20,14 @@ def plots(
     measured: Sequence[Measured], frontiers: Mapping[str, Frontier | Undefined]
 ) -> dict[str, Rows]:
     """By the name of their file in metrics/plots/. `frontiers`: by case."""
-    found: dict[str, Rows] = {"changes": [], "scores": [], "curves": [], "frontier": []}
+    names = ("changes", "scores", "curves", "frontier", "sequences")
+    found: dict[str, Rows] = {name: [] for name in names}
     for one in measured:
         found["frontier"] += plot_rows(one.name, frontiers[one.name])
         found["scores"] += score_rows(one.name, one.case, "base", one.case.base)
+        found["sequences"] += sequence_rows(one.name, one.sequences, one.measures)
         for name, ran in one.runs.items():
-            found["changes"] += change_rows(one.name, one.case, name, ran.result)
+            found["changes"] += change_rows(one.name, ran.case, name, ran.result)
             found["scores"] += score_rows(one.name, one.case, name, ran.result)
             found["curves"] += curve_rows(one.name, name, ran.training.rows)
     return found

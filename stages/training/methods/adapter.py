@@ -64,10 +64,18 @@ class Adapter(Method):
                 "a causal model is read through caches and trees that know no virtual tokens; "
                 "lora, or adapter with peft_type IA3, would fit"
             )
+        if self.peft_type in PROMPTS and fit.run.before:
+            return (
+                "a step of a sequence is kept as whole weights, and virtual tokens are no change "
+                "of them; lora, or adapter with peft_type IA3, would fit"
+            )
         return misfit_of_adapter(self.name, fit)
 
     def grows(self) -> str | None:
         return "virtual tokens are no change of weights" if self.peft_type in PROMPTS else None
+
+    def unmerged(self) -> str | None:
+        return self.grows()
 
     def adapt(self, subject: Subject) -> None:
         """Freeze the body and put the adapter around it."""

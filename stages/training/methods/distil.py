@@ -28,6 +28,11 @@ class Distil(Method):
     def misfit(self, fit: Fit) -> str | None:
         if not fit.run.teacher.startswith("models/tuned/"):
             return "needs a teacher: set the run's teacher to models/tuned/<run>"
+        if fit.run.before:
+            return (
+                f"{fit.run.before}, where the run starts, knows nothing of what it learns; lwf, "
+                "which stays near the start, would fit"
+            )
         if "retrieval" in fit.targets.values():
             return "a retrieval target has no labels to be unsure of; classification would fit"
         others = [kind for kind in fit.targets.values() if HEADS.get(kind) in NO_CLASSES]

@@ -1,12 +1,19 @@
 """Elastic weight consolidation (Kirkpatrick et al. 2017, arXiv 1612.00796): weights that old
-tasks are sensitive to are held, the others may move."""
+tasks are sensitive to are held, the others may move.
+
+Over the steps of a sequence it is the online form (Schwarz et al. 2018, arXiv 1805.06370, section
+4; Huszar 2017, arXiv 1712.03847), without decay: one penalty, around the weights that the step
+starts from, with the sum of the information that each step took.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from stages.config.reading import Names
@@ -21,12 +28,17 @@ from stages.training.objective import Penalty
 from stages.training.subject import Subject
 from stages.training.trainee import Rows, Trainee
 
+LEFT = "ewc.safetensors"
+"""What a step of a sequence leaves beside its model: the F that it held its weights by."""
+
 
 class Ewc(Method):
     """strength/2 * sum F (w - w0)^2 over the body (equation 3).
 
-    F: diagonal Fisher information of `tasks`, all alike, at the base weights, on at most `rows`
-    train rows of each, none twice; scaled to a mean of 1 over all weights of the body.
+    w0: the weights that the run starts from. F: diagonal Fisher information of `tasks`, all alike,
+    at w0, on at most `rows` train rows of each, none twice; scaled to a mean of 1 over all weights
+    of the body. To it a step of a sequence adds what the step before held its own weights by, if
+    that had ewc: so each step names the tasks that are new to it, such as the last one's targets.
     """
 
     name: ClassVar[str] = "ewc"
@@ -44,6 +56,11 @@ class Ewc(Method):
         """Raises UserError where the information of a task is not finite, or is nowhere."""
         displacement = Displacement(subject)
         information = self._information(subject)
+        if subject.start:
+            for name, held in self._before(subject, subject.start / LEFT).items():
+                information[name] += held
+        if subject.config.is_step:
+            subject.left[LEFT] = {name: held.cpu() for name, held in information.items()}
 
         def penalty() -> Tensor:
             held = [
@@ -58,7 +75,7 @@ class Ewc(Method):
         weights = dict(subject.body.named_parameters())
         total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
         for task in sorted(self.tasks):
-            stream = subject.learn(subject.recipe.retain[task], 1.0, "probe")
+            stream = subject.learn(subject.recipe.old[task], 1.0, "probe")
             count = min(self.rows, len(stream.rows))
             chosen = [int(row) for row in order.draw(len(stream.rows), subject.seed, 0, count)]
             batches = bar(
@@ -79,6 +96,18 @@ class Ewc(Method):
         if mean == 0:
             raise self._mistake(subject, "no weight has any Fisher information")
         return {name: part.div_(mean) for name, part in total.items()}
+
+    def _before(self, subject: Subject, path: Path) -> dict[str, Tensor]:
+        """What the step before left; nothing where it had no ewc."""
+        if not path.exists():
+            return {}
+        found = load_file(path, device=str(subject.device))
+        weights = dict(subject.body.named_parameters())
+        if {name: held.shape for name, held in found.items()} != {
+            name: weight.shape for name, weight in weights.items()
+        }:
+            raise UserError(f"{path}: of other weights than the model's; run `dvc repro`")
+        return found
 
     def _mistake(self, subject: Subject, what: str) -> UserError:
         return UserError(

@@ -1,5 +1,5 @@
-"""Learning without forgetting: stay near what the base says of the target's inputs (Li and Hoiem
-2016, arXiv 1606.09282)."""
+"""Learning without forgetting: stay near what the base, or the step before, says of the target's
+inputs (Li and Hoiem 2016, arXiv 1606.09282)."""
 
 from typing import Annotated, ClassVar
 

@@ -1,7 +1,7 @@
 """What a method is: its settings, and what it does to a run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from stages.config.reading import Section
@@ -14,7 +14,8 @@ from stages.training.subject import Subject
 
 @dataclass(frozen=True)
 class Fit:
-    """What a method is to fit: the model's kind, and the kind of each target and retain task.
+    """What a method is to fit: the model's kind, and the kind of each target that the run learns,
+    of each retain task, and of each target that `earlier` steps of its sequence have learned.
 
     `retain` is empty where the run's pool has none.
     """
@@ -23,6 +24,7 @@ class Fit:
     model: str
     targets: Mapping[str, str]
     retain: Mapping[str, str]
+    earlier: Mapping[str, str] = field(default_factory=dict)
 
 
 class Method(Section):
@@ -43,11 +45,15 @@ class Method(Section):
         return None
 
     def sees(self) -> tuple[str, ...]:
-        """The retain tasks whose train split it uses. They are no longer unseen."""
+        """The retain tasks and earlier targets whose train split it uses: no longer unseen."""
         return ()
 
     def grows(self) -> str | None:
         """Why the tuned model has weights that its base lacks; None where it has none."""
+        return None
+
+    def unmerged(self) -> str | None:
+        """Why a step of a sequence cannot start from the tuned model; None where it can."""
         return None
 
     def rewrite(self, examples: Examples, seed: int) -> Examples:
@@ -55,7 +61,7 @@ class Method(Section):
         return examples
 
     def streams(self, subject: Subject) -> list[Stream]:
-        """More to learn from, beside the targets. The model is still the base."""
+        """More to learn from, beside the targets. The model is still what the run starts from."""
         return []
 
     def resample(self, stream: Stream) -> Stream:
@@ -63,11 +69,12 @@ class Method(Section):
         return stream
 
     def term(self, subject: Subject) -> Term | None:
-        """What is added to the loss of a target's batch. The model is still the base."""
+        """What is added to the loss of a target's batch. The model is still what the run starts
+        from."""
         return None
 
     def penalty(self, subject: Subject) -> Penalty | None:
-        """What is added to a step from the weights. The model is still the base."""
+        """What is added to a step from the weights. The model is still what the run starts from."""
         return None
 
     def shape(self, subject: Subject) -> None:

@@ -1,5 +1,5 @@
-"""Replay: rows of retain tasks among those of the target (Robins 1995; Ibrahim et al. 2024,
-arXiv 2403.08763, section 4)."""
+"""Replay: rows of retain tasks, or of earlier targets, among those of the target (Robins 1995;
+Ibrahim et al. 2024, arXiv 2403.08763, section 4)."""
 
 from dataclasses import replace
 from typing import Annotated, ClassVar
@@ -17,7 +17,8 @@ from stages.training.subject import Subject
 class Replay(Method):
     """`fraction` r: the share of replayed rows among all rows, r/(1-r) new ones a target row.
 
-    Each retain task is learned by its own loss, and all of `tasks` alike.
+    Each of `tasks` is learned by its own loss, and all alike. The head of an earlier target goes on
+    learning.
     """
 
     name: ClassVar[str] = "replay"
@@ -38,7 +39,7 @@ class Replay(Method):
 
     def _stream(self, subject: Subject, task: str, share: float) -> Stream:
         config = subject.config
-        stream = subject.learn(subject.recipe.retain[task], share, "probe")
+        stream = subject.learn(subject.recipe.old[task], share, "probe")
         if stream.trainee.in_batch:
             # A row alone has no negatives to be told from.
             stream = replace(stream, chunk=config.batch_size)
