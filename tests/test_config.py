@@ -227,6 +227,12 @@ WRONG: list[tuple[str, Any, str, str]] = [
     (f"{RUN}.head", GONE, f"{RUN}.head_learning_rate = 0.001", "goes with head"),
     ("models.minilm.pooling", GONE, "models.minilm.pooling", "missing"),
     ("models.smollm2.pooling", "cls", "models.smollm2.pooling = 'cls'", "encoder only"),
+    (
+        f"{CASE}.targets",
+        ["instructions"],
+        f"{CASE}.targets = 'instructions'",
+        "minilm is of kind encoder, which fits classification",
+    ),
     # duplicate names
     (f"{RUN}.seeds", [0, 1, 0], f"{RUN}.seeds = [0, 1, 0]", "duplicate"),
     (
@@ -444,6 +450,40 @@ def test_a_bad_table(kind: str, columns: Any, files: Any, said: str) -> None:
     found = mistakes()
     assert any(said in line for line in found), found
     assert all("tasks.own." in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"metric": None}, "metric: missing: a completion task needs it"),
+        ({"max_new_tokens": None}, "max_new_tokens: missing: a completion task needs it"),
+        ({"metric": "bleurt"}, "metric = 'bleurt': give 'exact-match', 'f1', 'rouge-l', 'chrf' or"),
+        ({"max_new_tokens": 64}, "max_new_tokens = 64: of max_length = 64 tokens some are to be"),
+        ({"kind": "language-modelling"}, "data.columns.text: missing"),
+        ({"judge": "minilm"}, "judge = 'minilm': does not apply to a completion task"),
+        ({}, ""),
+        ({"stop_at_newline": True}, ""),
+    ],
+)
+def test_a_completion_task(changes: dict[str, Any], said: str) -> None:
+    task = {
+        "kind": "completion",
+        "data": {**TABLE, "columns": {"prompt": "p", "completion": "c"}},
+        **{"max_length": 64, "train": 10, "validation": 10, "test": 10},
+        **{"max_new_tokens": 8, "metric": "f1"},
+    }
+    change(**{"tasks.own": task | changes})
+    found = mistakes()
+    assert len(found) == bool(said)
+    assert all(line.startswith("params.yaml: tasks.own.") and said in line for line in found), found
+
+
+def test_what_only_some_kinds_have() -> None:
+    for key, value in {"metric": "f1", "stop_at_newline": True}.items():
+        change(**{f"tasks.trivia.{key}": value})
+        assert f"tasks.trivia.{key} = {value!r}: does not apply to a multiple-choice task" in (
+            the_mistake()
+        )
 
 
 @pytest.mark.parametrize(

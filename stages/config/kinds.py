@@ -17,6 +17,7 @@ ANSWERS = {
         "language-modelling",
         "news-writing",
         "instruction-following",
+        "completion",
         "lm-eval",
     ),
 }

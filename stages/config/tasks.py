@@ -7,6 +7,8 @@ from pydantic import Field, StringConstraints, model_validator
 from stages.config.pin import Pin
 from stages.config.reading import Name, Section, section
 
+Metric = Literal["exact-match", "f1", "rouge-l", "chrf", "bleu"]
+"""What a written answer is held against its references by, see stages/statistics/references.py."""
 Rows = Annotated[int, Field(ge=10, le=10_000_000)]
 
 
@@ -65,6 +67,8 @@ class Columns(Section):
     context: str | None = None
     choices: str | None = None
     answer: str | None = None
+    prompt: str | None = None
+    completion: str | None = None
     group: str | None = None
     slice: str | None = None
     id: str | None = None
@@ -149,6 +153,7 @@ Kind = Literal[
     "language-modelling",
     "news-writing",
     "instruction-following",
+    "completion",
     "lm-eval",
 ]
 FITS: dict[str, tuple[Kind, ...]] = {
@@ -173,6 +178,7 @@ FITS: dict[str, tuple[Kind, ...]] = {
         "pair-regression",
         "multiple-choice",
         "language-modelling",
+        "completion",
     ),
     "conll": ("token-classification",),
     "squad": ("extractive-qa",),
@@ -190,6 +196,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "pair-regression": ("text", "text_pair", "value"),
     "multiple-choice": ("context", "choices", "answer"),
     "language-modelling": ("text",),
+    "completion": ("prompt", "completion"),
 }
 """The columns that a table of one's own needs, by kind."""
 OPTIONAL = ("group", "slice", "id")
@@ -198,8 +205,13 @@ OPTIONAL = ("group", "slice", "id")
 OPTIONS: dict[str, tuple[str, ...]] = {
     "news-writing": ("max_new_tokens", "texts_per_topic", "judge"),
     "instruction-following": ("max_new_tokens",),
+    "completion": ("max_new_tokens", "metric"),
 }
 """The keys that some kinds need and the others do not have."""
+ALLOWED: dict[str, tuple[str, ...]] = {"completion": ("stop_at_newline",)}
+"""The keys that some kinds may have besides."""
+CHOSEN = ("max_new_tokens", "texts_per_topic", "judge", "metric", "stop_at_newline")
+"""All of these keys."""
 
 
 class TaskConfig(Section):
@@ -227,6 +239,8 @@ class TaskConfig(Section):
     max_new_tokens: Annotated[int, Field(ge=1, le=8192)] | None = None
     texts_per_topic: Annotated[int, Field(ge=3, le=10_000)] | None = None
     judge: Name | None = None
+    metric: Metric | None = None
+    stop_at_newline: bool | None = None
 
     @model_validator(mode="after")
     def _rows_fit_kind(self) -> Self:
@@ -252,13 +266,19 @@ class TaskConfig(Section):
 
     @model_validator(mode="after")
     def _options_fit_kind(self) -> Self:
-        needed = OPTIONS.get(self.kind, ())
-        for option in ("max_new_tokens", "texts_per_topic", "judge"):
+        needed, allowed = OPTIONS.get(self.kind, ()), ALLOWED.get(self.kind, ())
+        for option in CHOSEN:
             value = getattr(self, option)
             if option in needed and value is None:
                 raise ValueError(f"{option}: missing: a {self.kind} task needs it")
-            if option not in needed and value is not None:
+            if option not in (*needed, *allowed) and value is not None:
                 raise ValueError(f"{option} = {value!r}: does not apply to a {self.kind} task")
+        written = self.max_new_tokens or 0
+        if self.metric is not None and written >= self.max_length:
+            raise ValueError(
+                f"max_new_tokens = {written}: of max_length = {self.max_length} tokens some are to "
+                "be left for the prompt: give less"
+            )
         return self
 
 

@@ -38,10 +38,12 @@ def load_causal(folder: Path) -> PreTrainedModel:
 
 
 class CausalTokenizer:
-    """Texts to token ids and back. `longest`: the tokens that the model's positions reach."""
+    """Texts to token ids and back. `longest`: the tokens that the model's positions reach.
+    `eos_ids`: what ends an answer; `end_id`: the one that a text to be learned ends with."""
 
     pad_id: int
     eos_ids: tuple[int, ...]
+    end_id: int | None
 
     def __init__(self, folder: Path, longest: int) -> None:
         self._folder = folder
@@ -50,6 +52,7 @@ class CausalTokenizer:
         bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
         self._prefix: int | None = eos if bos is None else bos
         self.eos_ids = tuple(sorted({*_generation_ends(folder), *([] if eos is None else [eos])}))
+        self.end_id = next((one for one in (eos, *self.eos_ids) if one is not None), None)
         padding = (self._tokenizer.pad_token_id, eos, 0)
         self.pad_id = next(token for token in padding if token is not None)
         # The continuations of a context come one after the other.
@@ -89,6 +92,18 @@ class CausalTokenizer:
             )
         ids = list(self._tokenizer.encode(continuation, add_special_tokens=False))
         return ([self._prefix], ids) if ids[:1] != [self._prefix] else (ids[:1], ids[1:])
+
+    def room(self, max_length: int, max_new_tokens: int) -> int:
+        """Tokens that are read of a prompt, of `max_length` with what is written after it.
+
+        Raises UserError where the model reads too few."""
+        room = min(max_length, self.longest) - max_new_tokens
+        if room < 1:
+            raise UserError(
+                f"max_new_tokens = {max_new_tokens}: the model reads no more than {self.longest} "
+                "tokens, those of the prompt included"
+            )
+        return room
 
     def prompt(self, text: str) -> TokenIds:
         """Token ids for a model to go on from: as `text` is cut where a word follows it.

@@ -54,13 +54,25 @@ MEASURES = {
     "news-writing": BITS_PER_BYTE,
     "instruction-following": ACCURACY,
 }
-"""By kind of task; those of kind lm-eval say their metric themselves."""
+"""By kind of task; those of other kinds say their metric themselves."""
+OF_COMPLETIONS = {
+    "exact-match": Measure("exact_match"),
+    "f1": Measure("token_f1"),
+    "rouge-l": Measure("rouge_l"),
+    "chrf": Measure("sentence_chrf"),
+    "bleu": Measure("sentence_bleu"),
+}
+"""By the metric of a completion task: the mean of its examples' own scores; of chrF and BLEU too,
+where the literature more often gives those of a corpus."""
 
 
 def measure_for(kind: str, metric: str | None) -> Measure:
-    """`metric`: what a task of kind lm-eval is scored by, bits_per_byte where it is text."""
+    """`metric`: what a task of kind completion is scored by; or one of kind lm-eval, bits_per_byte
+    where it is text."""
     if metric is None:
         return MEASURES[kind]
+    if kind == "completion":
+        return OF_COMPLETIONS[metric]
     return BITS_PER_BYTE if metric == BITS_PER_BYTE.name else Measure(metric)
 
 

@@ -27,6 +27,7 @@ COLUMNS = {
     "language-modelling": ("prompt", "text"),
     "news-writing": ("prompt", "text"),
     "instruction-following": ("prompt", "check", "argument"),
+    "completion": ("prompt", "completion"),
     "lm-eval": ("text", "choices", "answers", "target", "doc", "requests"),
 }
 """What an example consists of, by kind of task."""
@@ -45,6 +46,7 @@ TEXTS = {
     "language-modelling": ("text",),
     "news-writing": ("text",),
     "instruction-following": ("prompt",),
+    "completion": ("prompt",),
     "lm-eval": ("text",),
 }
 """The columns in which two rows may not be the same, and in which train and test may not overlap.
@@ -59,6 +61,10 @@ SHARED = {
 }
 """Kinds whose texts are compared together, as one: a premise stands in several rows. The column
 named is the text that rows share; where a table has no `group`, it is the group."""
+
+
+TEMPLATED = ("completion",)
+"""Kinds whose texts are prompts, which may all begin with the same instructions."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,10 @@ class Examples:
 
     def column(self, name: str) -> list[str]:
         return [str(value) for value in self.rows[name]]
+
+    def references(self) -> list[list[str]]:
+        """The completions that are accepted of each example; the first is what is learned."""
+        return [[str(one) for one in row] for row in self.rows["completion"]]
 
     def targets(self) -> list[int]:
         """The labels as indices into `task.labels`."""

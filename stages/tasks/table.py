@@ -83,6 +83,9 @@ def _cell(role: str, row: Row, number: int, column: str) -> Any:
         if not isinstance(value, list):
             raise WrongCellError(number, column, "is no list of texts, as jsonl and parquet have")
         return [text_of(choice, number, column).strip() for choice in value]
+    if role == "completion":
+        accepted = value if isinstance(value, list) else [value]
+        return [text_of(one, number, column) for one in accepted]
     text = text_of(value, number, column)
     if role == "value":
         return _number(text, number, column)
@@ -155,10 +158,21 @@ def _choices(cells: Cells, _: Table) -> tuple[str, str] | None:
     return None
 
 
+def _completion(cells: Cells, _: Table) -> tuple[str, str] | None:
+    if "completion" not in cells:
+        return None
+    if not cells["completion"]:
+        return "completion", "holds no text: give one that is accepted, or several"
+    if not all(one.strip() for one in cells["completion"]):
+        return "completion", "holds an empty text: there is nothing to write"
+    return None
+
+
 CHECKS: tuple[Callable[[Cells, Table], tuple[str, str] | None], ...] = (
     _label,
     _labels,
     _document,
     _choices,
+    _completion,
 )
 """Each says what is wrong with a row: in which role's column, and why."""

@@ -32,7 +32,10 @@ class CausalRows:
 
 
 def tokenise(examples: Examples, tokenizer: CausalTokenizer) -> CausalRows:
-    """Rows of prompt and text; of multiple choice, context and the right answer."""
+    """Rows of prompt and text; of multiple choice, context and the right answer; of completions,
+    prompt, the first that is accepted, and the end token, so that it learns to stop."""
+    if examples.task.kind == "completion":
+        return _completions(examples, tokenizer)
     if examples.task.kind == "multiple-choice":
         answers = zip(examples.rows["choices"], examples.rows["answer"], strict=True)
         texts = [str(choices[int(answer)]) for choices, answer in answers]
@@ -48,6 +51,20 @@ def tokenise(examples: Examples, tokenizer: CausalTokenizer) -> CausalRows:
     return CausalRows(
         ids=[(context + text)[:room] for context, text in pairs if text],
         starts=[len(context) for context, text in pairs if text],
+    )
+
+
+def _completions(examples: Examples, tokenizer: CausalTokenizer) -> CausalRows:
+    """As far as they are read and written when the task is asked."""
+    task = examples.task
+    most = task.options["max_new_tokens"]
+    room = tokenizer.room(task.max_length, most)
+    end = [] if tokenizer.end_id is None else [tokenizer.end_id]
+    texts = [accepted[0] for accepted in examples.references()]
+    pairs = [tokenizer.pair(*both) for both in zip(examples.column("prompt"), texts, strict=True)]
+    rows = [(context[-room:], (text + end)[:most]) for context, text in pairs if text]
+    return CausalRows(
+        ids=[context + text for context, text in rows], starts=[len(one) for one, _ in rows]
     )
 
 

@@ -38,6 +38,7 @@ REFUSED = {
     "token-classification": "its tags belong to its words as they are",
     "retrieval": "two rows of one document would be each other's negatives",
     "language-modelling": "its text is what is learned, and so would the edits be",
+    "completion": "its completion belongs to its prompt as it stands",
     "news-writing": "its text is what is learned, and so would the edits be",
 }
 
