@@ -11,6 +11,7 @@ from stages.config.sweep import changed
 from stages.config.variants import MIXED
 from stages.config.whole import read_whole
 from stages.errors import UserError
+from stages.models.template import LACKING, known_to_lack
 from stages.training.methods.method import Fit, Method
 from stages.training.methods.table import chosen, misfits
 
@@ -29,6 +30,16 @@ def _of_run(
         return
     kinds = {role: {task: tasks[task].kind for task in getattr(case, role)} for role in ROLES}
     yield from misfits(name, methods, Fit(run, model.kind, **kinds))
+
+
+def _templates(sound: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Models that chat tasks are asked of have a chat template, as far as can be known here."""
+    for name, case in sound["cases"].items():
+        model = sound["models"].get(case.model)
+        for role in ROLES if model and known_to_lack(model) else ():
+            for task in getattr(case, role):
+                if task in sound["tasks"] and sound["tasks"][task].kind == "chat":
+                    yield mistake(f"cases.{name}.{role}", task, f"{case.model}: {LACKING}")
 
 
 def _swept(sound: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -90,6 +101,7 @@ def check() -> None:
             mistakes.extend(_of_run(name, run, methods[name], sound))
             mistakes.extend(_unmixed(name, methods[name], sound))
     mistakes.extend(_unseen(methods, sound))
+    mistakes.extend(_templates(sound))
     if not mistakes:
         mistakes.extend(_swept(sound))
     if mistakes:

@@ -8,14 +8,15 @@ import pandas as pd
 
 from stages import errors
 from stages.config.cases import read_case
+from stages.config.kinds import WRITTEN
 from stages.config.models import read_model
 from stages.config.seed import read_seed
 from stages.config.tasks import ALLOWED, OPTIONS, TaskConfig, read_tasks
 from stages.models.manifest import make_manifest
+from stages.models.template import require_template
 from stages.storage import atomic_directory, write_json
 from stages.tasks.examples import (
     SPLITS,
-    TEMPLATED,
     Examples,
     Task,
     compared,
@@ -44,7 +45,7 @@ def _remove_overlap(
         {name: _compared(split.rows[part], configs[name].kind) for name, split in splits.items()}
         for part in ("train", "test")
     )
-    templated = [name for name, config in configs.items() if config.kind in TEMPLATED]
+    templated = [name for name, config in configs.items() if config.kind in WRITTEN]
     found = overlapping(train, test, templated)
     for name, split in splits.items():
         hit = found[name]["exact"] | found[name]["13-gram"]
@@ -113,6 +114,8 @@ def main(case: str) -> None:
     configs = {name: task for tasks in roles.values() for name, task in tasks.items()}
 
     manifest = make_manifest(model)
+    if chats := [name for name, task in configs.items() if task.kind == "chat"]:
+        require_template(model, chats)
     splits = {name: read_split(name, task, seed) for name, task in configs.items()}
     removed = _remove_overlap(configs, splits)
     unknown = {

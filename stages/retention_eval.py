@@ -20,7 +20,7 @@ from stages.drift.table import drift_table, state_drift
 from stages.drift.weights import weight_drift
 from stages.errors import UserError
 from stages.models.base import materialise
-from stages.models.loading import CausalModel, EncoderModel, load
+from stages.models.loading import Loaded, load
 from stages.records import read_records, write_records, write_table
 from stages.scoring.case import ask, score_case, scorer_of
 from stages.scoring.derived import score_variants
@@ -38,7 +38,7 @@ def _relearned(
     case: str,
     before: pd.DataFrame,
     after: pd.DataFrame,
-    tuned: Callable[[], EncoderModel | CausalModel],
+    tuned: Callable[[], Loaded],
     evaluation: EvaluationConfig,
     seed: int,
 ) -> Iterator[dict[str, Any]]:
@@ -77,7 +77,7 @@ def main(run: str) -> None:
     drifts, parts = [], []
     for seed in config.seeds:
 
-        def tuned(seed: int = seed) -> EncoderModel | CausalModel:
+        def tuned(seed: int = seed) -> Loaded:
             return load(manifest, folder, Path(f"models/tuned/{run}/seed-{seed}"))
 
         base, model = load(manifest, folder), tuned()

@@ -1,7 +1,7 @@
 """Prompts that a causal model completes, in the five stages, against plain transformers calls."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,7 @@ def test_noise_and_shots_are_asked_too(project: Path) -> None:
     assert not any("\n\n" in text for text in prompted["prediction"])
 
 
-def _table(path: Path, *rows: Any) -> list[dict[str, Any]]:
+def _table(path: Path, *rows: Any) -> list[Any]:
     """`path` holds the cells of the column of completions."""
     if path.suffix == ".parquet":
         pd.DataFrame({"ask": "What?", "say": list(rows)}).to_parquet(path)
@@ -227,11 +227,11 @@ def test_an_answer_ends_at_a_line_break_where_that_is_asked(
     scorer = CausalScorer(model, tokenizer, 64, 2, True)
     ids = [tokenizer.encode(text)[1:] for text in ("\nmoo\nand on", "oink")]
 
-    def written(prompts: list[Any], most: int, stop: Any) -> list[list[int]]:
+    def written(stop: Callable[[list[int]], bool]) -> list[list[int]]:
         ends = ([at for at in range(1, len(one) + 1) if stop(one[:at])] for one in ids)
         return [one[: next(iter(end), None)] for one, end in zip(ids, ends, strict=True)]
 
-    monkeypatch.setattr(CausalScorer, "write", lambda _, *told, stop: written(*told, stop))
+    monkeypatch.setattr(CausalScorer, "write", lambda *_, stop: written(stop))
     asked, said = ["a:", "b:"], [["moo"], ["oink"]]
     records = scorer.completions(_examples(asked, said, stop_at_newline=True), "test").records
     assert records["prediction"].tolist() == ["moo", "oink"]

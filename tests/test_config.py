@@ -478,6 +478,57 @@ def test_a_completion_task(changes: dict[str, Any], said: str) -> None:
     assert all(line.startswith("params.yaml: tasks.own.") and said in line for line in found), found
 
 
+WRITER = {
+    "data": {**TABLE, "columns": {"prompt": "p", "completion": "c"}},
+    **{"max_length": 64, "train": 10, "validation": 10, "test": 10},
+    **{"max_new_tokens": 8, "metric": "f1"},
+}
+COMPLETION = {**WRITER, "kind": "completion"}
+TAGGED = {
+    "kind": "token-classification",
+    "data": {"reader": "conll", "source": "file:x.conll", "sha256": SHA},
+    **{"max_length": 64, "train": 10, "validation": 10, "test": 10},
+}
+CHAT = {**WRITER, "kind": "chat", "data": {**TABLE, "columns": {"messages": "m"}}}
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "said"),
+    [
+        ("encoder", COMPLETION, "is completion; own is of kind encoder, which fits classification"),
+        ("encoder", CHAT, "is chat; own is of kind encoder, which fits classification"),
+        ("seq2seq", CHAT, "is chat; own is of kind seq2seq, which fits completion"),
+        ("causal", "medical-qa", "is classification; own is of kind causal, which fits multiple-"),
+        ("causal", TAGGED, "is token-classification; own is of kind causal, which fits multiple-"),
+        (
+            "seq2seq",
+            "addition",
+            "is multiple-choice; own is of kind seq2seq, which fits completion",
+        ),
+        ("seq2seq", COMPLETION, ""),
+        ("causal", COMPLETION, ""),
+        ("causal", CHAT, ""),
+    ],
+)
+def test_what_a_kind_of_model_can_be_asked(model: str, task: Any, said: str) -> None:
+    pooling = {"pooling": "mean"} if model == "encoder" else {}
+    name = task if isinstance(task, str) else "asked"
+    own = {} if name == task else {"tasks.asked": task}
+    fits = {"encoder": ["movie-sentiment", "newsgroup-topics"], "causal": ["trivia", "capitals"]}
+    others = fits.get(model, ["other", "third"])
+    made = {f"tasks.{other}": COMPLETION for other in others if model == "seq2seq"}
+    case = {"model": "own", "targets": [name], "retain": others}
+    change(
+        **{"models.own": {"source": "file:own", "sha256": SHA, "kind": model, **pooling}},
+        **own,
+        **made,
+        **{"cases.asking": case},
+    )
+    found = mistakes()
+    assert len(found) == bool(said), found
+    assert all(f"cases.asking.targets = {name!r}: {said}" in line for line in found), found
+
+
 def test_what_only_some_kinds_have() -> None:
     for key, value in {"metric": "f1", "stop_at_newline": True}.items():
         change(**{f"tasks.trivia.{key}": value})

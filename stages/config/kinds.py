@@ -18,10 +18,14 @@ ANSWERS = {
         "news-writing",
         "instruction-following",
         "completion",
+        "chat",
         "lm-eval",
     ),
+    "seq2seq": ("completion",),
 }
 """The kinds of task that a kind of model can be asked."""
+WRITTEN = ("completion", "chat")
+"""Kinds whose answers are texts that the model writes, held against texts that are accepted."""
 UNTAUGHT = {
     "instruction-following": "its rows have checks, but no answers to learn from",
     "lm-eval": "lm-eval says how to ask and judge, not what to learn from; list it under retain",

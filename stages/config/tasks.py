@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from stages.config.kinds import WRITTEN
 from stages.config.pin import Pin
 from stages.config.reading import Name, Section, section
 
@@ -69,6 +70,7 @@ class Columns(Section):
     answer: str | None = None
     prompt: str | None = None
     completion: str | None = None
+    messages: str | None = None
     group: str | None = None
     slice: str | None = None
     id: str | None = None
@@ -154,6 +156,7 @@ Kind = Literal[
     "news-writing",
     "instruction-following",
     "completion",
+    "chat",
     "lm-eval",
 ]
 FITS: dict[str, tuple[Kind, ...]] = {
@@ -179,6 +182,7 @@ FITS: dict[str, tuple[Kind, ...]] = {
         "multiple-choice",
         "language-modelling",
         "completion",
+        "chat",
     ),
     "conll": ("token-classification",),
     "squad": ("extractive-qa",),
@@ -197,6 +201,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "multiple-choice": ("context", "choices", "answer"),
     "language-modelling": ("text",),
     "completion": ("prompt", "completion"),
+    "chat": ("messages",),
 }
 """The columns that a table of one's own needs, by kind."""
 OPTIONAL = ("group", "slice", "id")
@@ -205,10 +210,10 @@ OPTIONAL = ("group", "slice", "id")
 OPTIONS: dict[str, tuple[str, ...]] = {
     "news-writing": ("max_new_tokens", "texts_per_topic", "judge"),
     "instruction-following": ("max_new_tokens",),
-    "completion": ("max_new_tokens", "metric"),
+    **dict.fromkeys(WRITTEN, ("max_new_tokens", "metric")),
 }
 """The keys that some kinds need and the others do not have."""
-ALLOWED: dict[str, tuple[str, ...]] = {"completion": ("stop_at_newline",)}
+ALLOWED: dict[str, tuple[str, ...]] = dict.fromkeys(WRITTEN, ("stop_at_newline",))
 """The keys that some kinds may have besides."""
 CHOSEN = ("max_new_tokens", "texts_per_topic", "judge", "metric", "stop_at_newline")
 """All of these keys."""

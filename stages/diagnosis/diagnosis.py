@@ -105,7 +105,7 @@ def _evidence(
     return Evidence(
         run=given.run,
         config=given.config,
-        causal=given.card["model"]["kind"] == "causal",
+        causal=given.card["model"]["kind"] != "encoder",
         train_rows=sum(given.card["tasks"][task]["rows"]["train"] for task in _targets(given)),
         target=target,
         gained=change.is_real(settings.confidence) and change.interval.value > 0,

@@ -1,5 +1,6 @@
 """A causal language model: its tokens, its hidden states, and the vocabulary head."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from stages.errors import UserError
+from stages.models.chat import ChatTemplate, Message
 from stages.models.encoder import UNLIMITED, TokenIds
 from stages.models.pretrained import load_tokenizer, load_weights, reading_tokenizer
 
@@ -117,16 +119,27 @@ class CausalTokenizer:
 
     def chat(self, prompt: str) -> TokenIds:
         """What the user says, in the model's chat template, up to where its answer begins."""
+        return self.asked([{"role": "user", "content": prompt}])
+
+    def asked(self, messages: Sequence[Message]) -> TokenIds:
+        """The same of a conversation."""
+        return self._template().asked(messages)
+
+    def conversation(self, messages: Sequence[Message]) -> tuple[TokenIds, list[int]]:
+        """A whole one, and 1 at each token that the assistant writes, ends of turns included."""
+        return self._template().whole(messages)
+
+    def turn_end(self, messages: Sequence[Message]) -> int | None:
+        """The special token after the assistant's last message; None where there is none."""
+        return self._template().end(messages)
+
+    def _template(self) -> ChatTemplate:
         if not self._tokenizer.chat_template:
             raise UserError(
-                f"{self._folder}: the tokenizer has no chat template; "
-                "leave the instruction-following tasks out of this model's cases"
+                f"{self._folder}: the tokenizer has no chat template; leave tasks of the kinds "
+                "chat and instruction-following out of this model's cases"
             )
-        return list(
-            self._tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False
-            )
-        )
+        return ChatTemplate(self._tokenizer, self._folder)
 
     def decode(self, ids: TokenIds) -> str:
         """The text, special tokens left out."""

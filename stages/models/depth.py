@@ -3,7 +3,7 @@
 import re
 
 LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
-EMBEDDING = re.compile(r"embed(?!_out)|wte|wpe")
+EMBEDDING = re.compile(r"embed(?!_out)|wte|wpe|(?:^|\.)shared\.")
 
 
 def layer_of(name: str) -> int | None:

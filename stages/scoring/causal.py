@@ -125,7 +125,8 @@ class CausalScorer:
         return Scored(records, _marked(examples, self._cut(prompts, max_new_tokens)))
 
     def completions(self, examples: Examples, split: str, ends: Sequence[str] = ()) -> Scored:
-        """How near is the greedy answer to `prompt` to the texts of `completion`?
+        """How near is the greedy answer to `prompt` to the texts of `completion`? Or, of chat, to
+        the assistant's last message, in the model's chat template?
 
         See `completion_records`. An answer ends with the end token, or at one of `ends` and what
         the task itself says. A prompt keeps the end that fits, see `CausalTokenizer.room`.
@@ -133,16 +134,26 @@ class CausalScorer:
         task, ends = examples.task, (*ends_of(examples), *ends)
         most = task.options["max_new_tokens"]
         room = self.tokenizer.room(task.max_length, most)
-        prompts = [self.tokenizer.prompt(prompt) for prompt in examples.column("prompt")]
+        prompts, ending = self._asked(examples)
 
         def ended(answer: TokenIds) -> bool:
+            if answer[-1] == ending or not ends:
+                return answer[-1] == ending
             text = self.tokenizer.decode(answer).lstrip()
             return any(end in text for end in ends)
 
-        written = self.write([one[-room:] for one in prompts], most, stop=ended if ends else never)
+        written = self.write([one[-room:] for one in prompts], most, stop=ended)
         answers = [up_to(self.tokenizer.decode(answer), ends) for answer in written]
         records = completion_records(examples, split, answers, list(map(len, written)))
         return Scored(records, _marked(examples, [len(one) > room for one in prompts]))
+
+    def _asked(self, examples: Examples) -> tuple[list[TokenIds], int | None]:
+        """What is read of each example; and the token that ends an answer beside the end tokens."""
+        if examples.task.kind != "chat":
+            return [self.tokenizer.prompt(one) for one in examples.column("prompt")], None
+        conversations = examples.conversations()
+        prompts = [self.tokenizer.asked(messages[:-1]) for messages in conversations]
+        return prompts, self.tokenizer.turn_end(conversations[0])
 
     def writing(
         self,

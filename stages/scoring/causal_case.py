@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from stages.config.kinds import WRITTEN
 from stages.models.causal import CausalTokenizer
 from stages.scoring.causal import CausalScorer, Scored
 from stages.scoring.frame import byte_count
@@ -70,7 +71,7 @@ class CausalCaseScorer:
             return scorer.multiple_choice(examples, split)
         if task.kind == "instruction-following":
             return scorer.instructions(examples, split, task.options["max_new_tokens"])
-        if task.kind == "completion":
+        if task.kind in WRITTEN:
             return scorer.completions(examples, split)
         if task.kind == "lm-eval":
             require_harness()

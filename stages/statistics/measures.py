@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from stages.config.kinds import WRITTEN
 from stages.statistics.arrays import Floats
 from stages.statistics.ranks import spearman
 from stages.statistics.score_interval import OfDifferences, interval_for
@@ -62,16 +63,16 @@ OF_COMPLETIONS = {
     "chrf": Measure("sentence_chrf"),
     "bleu": Measure("sentence_bleu"),
 }
-"""By the metric of a completion task: the mean of its examples' own scores; of chrF and BLEU too,
-where the literature more often gives those of a corpus."""
+"""By the metric of a task of kind completion or chat: the mean of its examples' own scores; of chrF
+and BLEU too, where the literature more often gives those of a corpus."""
 
 
 def measure_for(kind: str, metric: str | None) -> Measure:
-    """`metric`: what a task of kind completion is scored by; or one of kind lm-eval, bits_per_byte
-    where it is text."""
+    """`metric`: what a task of kind completion or chat is scored by; or one of kind lm-eval,
+    bits_per_byte where it is text."""
     if metric is None:
         return MEASURES[kind]
-    if kind == "completion":
+    if kind in WRITTEN:
         return OF_COMPLETIONS[metric]
     return BITS_PER_BYTE if metric == BITS_PER_BYTE.name else Measure(metric)
 

@@ -28,6 +28,7 @@ COLUMNS = {
     "news-writing": ("prompt", "text"),
     "instruction-following": ("prompt", "check", "argument"),
     "completion": ("prompt", "completion"),
+    "chat": ("prompt", "roles", "contents"),
     "lm-eval": ("text", "choices", "answers", "target", "doc", "requests"),
 }
 """What an example consists of, by kind of task."""
@@ -47,6 +48,7 @@ TEXTS = {
     "news-writing": ("text",),
     "instruction-following": ("prompt",),
     "completion": ("prompt",),
+    "chat": ("prompt",),
     "lm-eval": ("text",),
 }
 """The columns in which two rows may not be the same, and in which train and test may not overlap.
@@ -61,10 +63,6 @@ SHARED = {
 }
 """Kinds whose texts are compared together, as one: a premise stands in several rows. The column
 named is the text that rows share; where a table has no `group`, it is the group."""
-
-
-TEMPLATED = ("completion",)
-"""Kinds whose texts are prompts, which may all begin with the same instructions."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +110,17 @@ class Examples:
         return [str(value) for value in self.rows[name]]
 
     def references(self) -> list[list[str]]:
-        """The completions that are accepted of each example; the first is what is learned."""
+        """The texts that are accepted of each example; of a completion the first is learned."""
+        if self.task.kind == "chat":
+            return [[messages[-1]["content"]] for messages in self.conversations()]
         return [[str(one) for one in row] for row in self.rows["completion"]]
+
+    def conversations(self) -> list[list[dict[str, str]]]:
+        """The messages of each example, {role, content}; the last is the assistant's."""
+        return [
+            [{"role": str(role), "content": str(text)} for role, text in zip(*row, strict=True)]
+            for row in zip(self.rows["roles"], self.rows["contents"], strict=True)
+        ]
 
     def targets(self) -> list[int]:
         """The labels as indices into `task.labels`."""

@@ -11,6 +11,7 @@ from stages.config.tasks import Table
 from stages.errors import UserError, one_line
 from stages.sources.pinned import Source
 from stages.tasks.cells import WrongCellError, text_of
+from stages.tasks.chat import ASSISTANT, messages_of
 from stages.tasks.choices import gives_away
 from stages.tasks.files import chosen_files, read_files
 from stages.tasks.splitting import normalise
@@ -86,6 +87,8 @@ def _cell(role: str, row: Row, number: int, column: str) -> Any:
     if role == "completion":
         accepted = value if isinstance(value, list) else [value]
         return [text_of(one, number, column) for one in accepted]
+    if role == "messages":
+        return messages_of(value, number, column)
     text = text_of(value, number, column)
     if role == "value":
         return _number(text, number, column)
@@ -168,11 +171,34 @@ def _completion(cells: Cells, _: Table) -> tuple[str, str] | None:
     return None
 
 
+def _messages(cells: Cells, _: Table) -> tuple[str, str] | None:
+    """In their place what an example of kind chat has. What follows the assistant's last message
+    is left out."""
+    if "messages" not in cells:
+        return None
+    roles, contents = (list(part) for part in zip(*cells["messages"], strict=True))
+    if ASSISTANT not in roles:
+        return "messages", "holds no message of the assistant's: there is nothing to learn"
+    end = len(roles) - roles[::-1].index(ASSISTANT)
+    if not contents[end - 1].strip():
+        return "messages", "ends with an empty message of the assistant's"
+    if end < 2:
+        return "messages", "holds nothing before the assistant's last message to answer"
+    del cells["messages"]
+    cells |= {
+        "prompt": "\n".join(contents[: end - 1]),
+        "roles": roles[:end],
+        "contents": contents[:end],
+    }
+    return None
+
+
 CHECKS: tuple[Callable[[Cells, Table], tuple[str, str] | None], ...] = (
     _label,
     _labels,
     _document,
     _choices,
     _completion,
+    _messages,
 )
 """Each says what is wrong with a row: in which role's column, and why."""

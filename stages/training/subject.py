@@ -9,11 +9,12 @@ import torch
 from accelerate import Accelerator
 
 from stages.config.runs import RunConfig
-from stages.models.loading import EncoderModel, load
+from stages.models.loading import EncoderModel, Seq2SeqModel, load
 from stages.models.probe import Probe
 from stages.tasks.examples import Examples
-from stages.training import causal, encoder
+from stages.training import causal, encoder, seq2seq
 from stages.training.causal import CausalTrainee
+from stages.training.seq2seq import Seq2SeqTrainee
 from stages.training.stream import Stream
 from stages.training.trainee import Rows, Trainee
 
@@ -50,15 +51,11 @@ class Subject:
         self.loaded = load(recipe.manifest, recipe.base)
         self.targets: list[Stream] = []
         self.validation: list[Rows] = []
-        self._causal: list[CausalTrainee] = []
+        self._writers: list[CausalTrainee | Seq2SeqTrainee] = []
         if isinstance(self.loaded, EncoderModel):
             self.loaded.encoder.to(self.device)
         else:
             self._model = self.loaded.model.to(self.device)
-
-    @property
-    def causal(self) -> bool:
-        return not isinstance(self.loaded, EncoderModel)
 
     @property
     def body(self) -> Any:
@@ -71,12 +68,14 @@ class Subject:
             self.loaded.encoder.body = body
             return
         self._model = body
-        for trainee in self._causal:
+        for trainee in self._writers:
             trainee.model = body
 
     def tokenise(self, examples: Examples) -> Rows:
         if isinstance(self.loaded, EncoderModel):
             return encoder.tokenise(examples, self.loaded.tokenizer)
+        if isinstance(self.loaded, Seq2SeqModel):
+            return seq2seq.tokenise(examples, self.loaded.tokenizer)
         return causal.tokenise(examples, self.loaded.tokenizer)
 
     def learn(self, examples: Examples, share: float, head: str | None) -> Stream:
@@ -94,12 +93,13 @@ class Subject:
             if head == "probe":
                 trainee.start_from_probe(rows)
             return Stream(examples.task.name, trainee, rows, share)
-        return Stream(examples.task.name, self.causal_trainee(), rows, share)
+        return Stream(examples.task.name, self.writer(), rows, share)
 
-    def causal_trainee(self) -> CausalTrainee:
-        """Another one around the causal model."""
-        self._causal.append(CausalTrainee(self._model, self.loaded.tokenizer.pad_id))
-        return self._causal[-1]
+    def writer(self) -> CausalTrainee | Seq2SeqTrainee:
+        """Another trainee around a model that writes."""
+        kind = Seq2SeqTrainee if isinstance(self.loaded, Seq2SeqModel) else CausalTrainee
+        self._writers.append(kind(self._model, self.loaded.tokenizer.pad_id))
+        return self._writers[-1]
 
     def learn_targets(self, rewrite: Callable[[Examples], Examples]) -> None:
         """`rewrite`: what becomes of the train rows before they are tokenised."""
