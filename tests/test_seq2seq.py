@@ -1,6 +1,7 @@
 """Models that read a text and write another: the five stages, against plain transformers calls."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+import tiny_causal
 import tiny_completions
 import tiny_seq2seq
 import tiny_training
@@ -36,7 +38,8 @@ RANK = 4
 @pytest.fixture(scope="module", params=["t5", "bart"])
 def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
-    (folder / "own").mkdir()
+    tiny_causal.write_sources(folder)
+    shutil.rmtree(folder / "own/model")
     tiny_seq2seq.write_model(folder / "own/model", WORDS, 0, request.param)
     tiny_completions.make(folder, {"kind": "seq2seq"}, RUNS)
     with pytest.MonkeyPatch.context() as patch, tiny.one_thread():

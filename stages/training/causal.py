@@ -86,7 +86,7 @@ def _conversations(examples: Examples, tokenizer: CausalTokenizer) -> CausalRows
         if 1 not in marks:
             continue
         last = len(marks) - marks[::-1].index(1)
-        while marks[last - 1]:
+        while last and marks[last - 1]:
             last -= 1
         first = max(0, last - room)
         rows.ids.append(ids[first : last + most])
