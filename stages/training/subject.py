@@ -97,8 +97,11 @@ class Subject:
 
     def writer(self) -> CausalTrainee | Seq2SeqTrainee:
         """Another trainee around a model that writes."""
-        kind = Seq2SeqTrainee if isinstance(self.loaded, Seq2SeqModel) else CausalTrainee
-        self._writers.append(kind(self._model, self.loaded.tokenizer.pad_id))
+        of_both = self._model, self.loaded.tokenizer.pad_id
+        if isinstance(self.loaded, Seq2SeqModel):
+            self._writers.append(Seq2SeqTrainee(*of_both))
+        else:
+            self._writers.append(CausalTrainee(*of_both))
         return self._writers[-1]
 
     def learn_targets(self, rewrite: Callable[[Examples], Examples]) -> None:
