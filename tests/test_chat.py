@@ -133,7 +133,7 @@ def _examples(*conversations: list[dict[str, str]], **options: Any) -> Examples:
         }
     )
     told = {"max_new_tokens": 8, "metric": "f1"} | options
-    return Examples(Task("talk", "chat", 96, (), told), rows)
+    return Examples(Task("talk", "chat", 200, (), told), rows)
 
 
 @pytest.mark.parametrize("template", [tiny_causal.TEMPLATE, MARKED])
