@@ -12,6 +12,7 @@ from stages.config.sweep import changed
 from stages.config.variants import MIXED
 from stages.config.whole import read_whole
 from stages.errors import UserError
+from stages.models.template import LACKING, known_to_lack
 from stages.training.methods.method import Fit, Method
 from stages.training.methods.table import chosen, misfits
 
@@ -30,6 +31,16 @@ def _of_run(
     asked = {"targets": learned(run, case), "retain": case.retain, "earlier": known}
     kinds = {role: {task: tasks[task].kind for task in names} for role, names in asked.items()}
     yield from misfits(name, methods, Fit(run, model.kind, **kinds))
+
+
+def _templates(sound: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Models that chat tasks are asked of have a chat template, as far as can be known here."""
+    for name, case in sound["cases"].items():
+        model = sound["models"].get(case.model)
+        for role in ("targets", "retain") if model and known_to_lack(model) else ():
+            for task in getattr(case, role):
+                if task in sound["tasks"] and sound["tasks"][task].kind == "chat":
+                    yield mistake(f"cases.{name}.{role}", task, f"{case.model}: {LACKING}")
 
 
 def _swept(sound: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -103,6 +114,7 @@ def check() -> None:
             mistakes.extend(_unmixed(name, methods[name], sound))
     mistakes.extend(_unmerged(methods, sound))
     mistakes.extend(_unseen(methods, sound))
+    mistakes.extend(_templates(sound))
     if not mistakes:
         mistakes.extend(_swept(sound))
     if mistakes:

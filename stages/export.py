@@ -21,13 +21,20 @@ from stages.report.gate import gate_lines
 from stages.report.lines import COLUMNS, lines
 from stages.storage import atomic_directory, read_json
 
+AUTO = {
+    "encoder": "AutoModel",
+    "causal": "AutoModelForCausalLM",
+    "seq2seq": "AutoModelForSeq2SeqLM",
+}
+"""What transformers loads a kind of model by."""
+
 
 def _card(run: str, config: RunConfig, seed: int, source: Path, target: Path) -> Iterator[str]:
     """Lines of Markdown, after the fields that hubs read."""
     scores, gate = (read_json(Path(f"metrics/{name}.json")) for name in ("scores", "gate"))
     base = read_json(source / MANIFEST)
     adapter, kind = has_adapter(source), base["kind"]
-    auto = "AutoModelForCausalLM" if kind == "causal" else "AutoModel"
+    auto = AUTO[kind]
     yield from ("---", f"library_name: {'peft' if adapter else 'transformers'}")
     yield from ("tags: [palimpsest]", "---", "", f"# {run}", "")
     yield f"{base['source']}, tuned by the recipe `{run}` of case `{config.case}`, seed {seed}."

@@ -8,13 +8,22 @@ import pandas as pd
 
 from stages import errors
 from stages.config.cases import read_case
+from stages.config.kinds import WRITTEN
 from stages.config.models import read_model
 from stages.config.seed import read_seed
-from stages.config.tasks import OPTIONS, TaskConfig, read_tasks
+from stages.config.tasks import ALLOWED, OPTIONS, TaskConfig, read_tasks
 from stages.models.manifest import make_manifest
+from stages.models.template import require_template
 from stages.phases import phase, recorded
 from stages.storage import atomic_directory, write_json
-from stages.tasks.examples import SPLITS, Examples, Task, compared, path_of, write_examples
+from stages.tasks.examples import (
+    SPLITS,
+    Examples,
+    Task,
+    compared,
+    path_of,
+    write_examples,
+)
 from stages.tasks.learned import labels_of_train, options_of_train
 from stages.tasks.overlap import MOST, overlapping
 from stages.tasks.reading import read_split
@@ -37,7 +46,8 @@ def _remove_overlap(
         {name: _compared(split.rows[part], configs[name].kind) for name, split in splits.items()}
         for part in ("train", "test")
     )
-    found = overlapping(train, test)
+    templated = [name for name, config in configs.items() if config.kind in WRITTEN]
+    found = overlapping(train, test, templated)
     for name, split in splits.items():
         hit = found[name]["exact"] | found[name]["13-gram"]
         split.rows["train"] = split.rows["train"][~hit].reset_index(drop=True)
@@ -56,6 +66,11 @@ def _task(name: str, config: TaskConfig, split: Split) -> Task:
     labels = labels_of_train(name, split.rows["train"])
     options: dict[str, Any] = {
         option: getattr(config, option) for option in OPTIONS.get(config.kind, ())
+    }
+    options |= {
+        option: value
+        for option in ALLOWED.get(config.kind, ())
+        if (value := getattr(config, option)) is not None
     }
     options |= options_of_train(name, split.rows["train"])
     if config.negative is not None:
@@ -109,6 +124,8 @@ def main(case: str) -> None:
 
     with phase("model"):
         manifest = make_manifest(model)
+    if chats := [name for name, task in configs.items() if task.kind == "chat"]:
+        require_template(model, chats)
     with phase("rows"):
         splits = {name: read_split(name, task, seed) for name, task in configs.items()}
     with phase("overlap"):

@@ -11,7 +11,7 @@ from stages.config.evaluation import EvaluationConfig, read_evaluation
 from stages.config.seed import read_seed
 from stages.drift.data import data_shift
 from stages.models.base import materialise
-from stages.models.loading import CausalModel, EncoderModel, load
+from stages.models.loading import CausalModel, Loaded, load
 from stages.models.sharing import join
 from stages.phases import phase, recorded
 from stages.records import write_records
@@ -22,9 +22,7 @@ from stages.tasks.examples import folders, read_role
 
 
 @phase("shift")
-def _shift(
-    case: str, loaded: EncoderModel | CausalModel, evaluation: EvaluationConfig, seed: int
-) -> dict[str, Any]:
+def _shift(case: str, loaded: Loaded, evaluation: EvaluationConfig, seed: int) -> dict[str, Any]:
     """`loaded`: as it was scored."""
     train, target = (read_role(case, "target", split) for split in ("train", "test"))
     retain = read_role(case, "retain", "test")

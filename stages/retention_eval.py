@@ -20,7 +20,7 @@ from stages.drift.table import drift_table, state_drift
 from stages.drift.weights import weight_drift
 from stages.errors import UserError
 from stages.models.base import materialise
-from stages.models.loading import CausalModel, EncoderModel, load
+from stages.models.loading import Loaded, load
 from stages.models.placing import device_map
 from stages.models.sharing import join
 from stages.phases import phase, recorded
@@ -41,7 +41,7 @@ def _relearned(
     case: str,
     before: pd.DataFrame,
     after: pd.DataFrame,
-    tuned: Callable[[], EncoderModel | CausalModel],
+    tuned: Callable[[], Loaded],
     evaluation: EvaluationConfig,
     seed: int,
 ) -> Iterator[dict[str, Any]]:
@@ -85,7 +85,7 @@ def main(run: str) -> None:
     drifts, parts = [], []
     for seed in config.seeds:
 
-        def tuned(seed: int = seed) -> EncoderModel | CausalModel:
+        def tuned(seed: int = seed) -> Loaded:
             return load(manifest, folder, Path(f"models/tuned/{run}/seed-{seed}"))
 
         base, model = load(manifest, folder), tuned()

@@ -28,7 +28,7 @@ from stages.models.depth import is_embedding, layer_of
 from stages.models.device import has_bf16
 from stages.models.encoder import Encoder, Inputs, Tokenizer, embed
 from stages.models.encoder import longest_input as longest_encoder
-from stages.models.loading import CausalModel, EncoderModel, load
+from stages.models.loading import CausalModel, EncoderModel, Loaded, load
 from stages.models.packed import PackedLinear, pack
 from stages.models.tuned import save_tuned
 from stages.records import read_records
@@ -58,7 +58,7 @@ class Project:
         return read_records(self.path / f"metrics/records/{self.case}/{who}.parquet")[0]
 
 
-def _loaded(body: Any, heads: Any, manifest: dict[str, Any]) -> EncoderModel | CausalModel:
+def _loaded(body: Any, heads: Any, manifest: dict[str, Any]) -> Loaded:
     base, body = materialise(manifest), copy.deepcopy(body).eval()
     if manifest["kind"] == "causal":
         return CausalModel(body, CausalTokenizer(base, longest_input(body)))
@@ -160,7 +160,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: root / name for name in ALL}
 
 
-def _load(name: str, folder: Path) -> EncoderModel | CausalModel:
+def _load(name: str, folder: Path) -> Loaded:
     kind = "encoder" if name in ENCODERS else "causal"
     return load({"kind": kind, "pooling": "mean"}, folder)
 

@@ -447,6 +447,94 @@ def test_a_bad_table(kind: str, columns: Any, files: Any, said: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"metric": None}, "metric: missing: a completion task needs it"),
+        ({"max_new_tokens": None}, "max_new_tokens: missing: a completion task needs it"),
+        ({"metric": "bleurt"}, "'exact-match', 'f1', 'rouge-l', 'chrf' or 'bleu'"),
+        ({"max_new_tokens": 64}, "max_new_tokens = 64: of max_length = 64 tokens some are to be"),
+        ({"kind": "language-modelling"}, "data.columns.text: missing"),
+        ({"judge": "minilm"}, "judge = 'minilm': does not apply to a completion task"),
+        ({}, ""),
+        ({"stop_at_newline": True}, ""),
+    ],
+)
+def test_a_completion_task(changes: dict[str, Any], said: str) -> None:
+    task: dict[str, Any] = {
+        "kind": "completion",
+        "data": {**TABLE, "columns": {"prompt": "p", "completion": "c"}},
+        **{"max_length": 64, "train": 10, "validation": 10, "test": 10},
+        **{"max_new_tokens": 8, "metric": "f1"},
+    }
+    change(**{"tasks.own": task | changes})
+    found = mistakes()
+    assert len(found) == bool(said)
+    assert all(line.startswith("params.yaml: tasks.own.") and said in line for line in found), found
+
+
+WRITER: dict[str, Any] = {
+    "data": {**TABLE, "columns": {"prompt": "p", "completion": "c"}},
+    **{"max_length": 64, "train": 10, "validation": 10, "test": 10},
+    **{"max_new_tokens": 8, "metric": "f1"},
+}
+COMPLETION: dict[str, Any] = {**WRITER, "kind": "completion"}
+TAGGED: dict[str, Any] = {
+    "kind": "token-classification",
+    "data": {"reader": "conll", "source": "file:x.conll", "sha256": SHA},
+    **{"max_length": 64, "train": 10, "validation": 10, "test": 10},
+}
+CHAT: dict[str, Any] = {**WRITER, "kind": "chat", "data": {**TABLE, "columns": {"messages": "m"}}}
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "said"),
+    [
+        ("encoder", COMPLETION, "is completion; own is of kind encoder, which fits classification"),
+        ("encoder", CHAT, "is chat; own is of kind encoder, which fits classification"),
+        ("seq2seq", CHAT, "is chat; own is of kind seq2seq, which fits completion"),
+        ("causal", "medical-qa", "is classification; own is of kind causal, which fits multiple-"),
+        ("causal", TAGGED, "is token-classification; own is of kind causal, which fits multiple-"),
+        (
+            "seq2seq",
+            "addition",
+            "is multiple-choice; own is of kind seq2seq, which fits completion",
+        ),
+        ("seq2seq", COMPLETION, ""),
+        ("causal", COMPLETION, ""),
+        ("causal", CHAT, ""),
+    ],
+)
+def test_what_a_kind_of_model_can_be_asked(model: str, task: Any, said: str) -> None:
+    pooling = {"pooling": "mean"} if model == "encoder" else {}
+    name = task if isinstance(task, str) else "asked"
+    own = {} if name == task else {"tasks.asked": task}
+    fits = {
+        "encoder": ["movie-sentiment", "newsgroup-topics"],
+        "causal": ["addition", "news-writing"],
+    }
+    others = fits.get(model, ["other", "third"])
+    made = {f"tasks.{other}": COMPLETION for other in others if model == "seq2seq"}
+    case = {"model": "own", "targets": [name], "retain": others}
+    change(
+        **{"models.own": {"source": "file:own", "sha256": SHA, "kind": model, **pooling}},
+        **own,
+        **made,
+        **{"cases.asking": case},
+    )
+    found = mistakes()
+    assert len(found) == bool(said), found
+    assert all(f"cases.asking.targets = {name!r}: {said}" in line for line in found), found
+
+
+def test_what_only_some_kinds_have() -> None:
+    for key, value in {"metric": "f1", "stop_at_newline": True}.items():
+        change(**{f"tasks.addition.{key}": value})
+        assert f"tasks.addition.{key} = {value!r}: does not apply to a multiple-choice task" in (
+            the_mistake()
+        )
+
+
+@pytest.mark.parametrize(
     ("kind", "columns", "files"),
     [
         ("linear-probe", {"text": "t", "label": "l", "slice": "l", "group": "g"}, None),

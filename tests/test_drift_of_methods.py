@@ -11,7 +11,7 @@ from tiny_training import CHOICES, LABELLED, TALES, composed, train
 from stages.drift.states import body_of
 from stages.drift.table import state_drift
 from stages.drift.weights import weight_drift
-from stages.models.loading import CausalModel, EncoderModel, load
+from stages.models.loading import Loaded, load
 from stages.models.tuned import save_tuned
 from stages.training.methods.adapter import Adapter
 from stages.training.methods.block_expansion import BlockExpansion
@@ -24,7 +24,7 @@ def _adapter(peft_type: str) -> Method:
     return Adapter.model_validate({"peft_type": peft_type, "num_virtual_tokens": 3})
 
 
-Pair = tuple[EncoderModel | CausalModel, EncoderModel | CausalModel]
+Pair = tuple[Loaded, Loaded]
 EACH: list[tuple[str, Method]] = [
     ("encoder", Lora(r=2)),
     ("encoder", _adapter("PROMPT_TUNING")),

@@ -733,3 +733,17 @@ def test_vader_corpora_are_apart() -> None:
 def test_a_missing_member_is_told(read: Callable[[Wheel], pd.DataFrame]) -> None:
     with pytest.raises(UserError, match="pypi:x==1"):
         read(Wheel(zipped({"other.txt": b""})))
+
+
+def test_a_template_of_prompts_is_no_overlap() -> None:
+    """What stands in more than ten test prompts is not what they ask; of a text it is."""
+    begin = words(0, 15)
+    test = pd.DataFrame({"prompt": [f"{begin} {words(100 + 20 * n, 14)}" for n in range(11)]})
+    train = [f"{begin} ask", f"{begin} {words(100, 13)}", f"ask {words(5, 10)} {words(100, 3)}"]
+    ours, many, few = (
+        {"mine": (("prompt",), rows)}
+        for rows in (pd.DataFrame({"prompt": train}), test, test.head(10))
+    )
+    assert overlapping(ours, many)["mine"]["13-gram"].tolist() == [True, True, True]
+    assert overlapping(ours, many, ["mine"])["mine"]["13-gram"].tolist() == [False, True, True]
+    assert overlapping(ours, few, ["mine"])["mine"]["13-gram"].all()

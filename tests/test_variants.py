@@ -25,7 +25,7 @@ from stages.config.evaluation import read_evaluation
 from stages.config.variants import Variant, variant_of
 from stages.errors import UserError
 from stages.models.base import materialise
-from stages.models.loading import CausalModel, EncoderModel, load
+from stages.models.loading import CausalModel, EncoderModel, Loaded, load
 from stages.models.probe import Probe
 from stages.models.tuned import save_tuned
 from stages.records import pair, read_records, read_table
@@ -67,7 +67,7 @@ def trained(
     return Origin(subject.recipe.manifest, base, folder, seeds)
 
 
-def weights(loaded: EncoderModel | CausalModel) -> dict[str, Tensor]:
+def weights(loaded: Loaded) -> dict[str, Tensor]:
     return {name: one.detach().clone() for name, one in body_of(loaded).named_parameters()}
 
 
@@ -76,7 +76,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-def filled(loaded: EncoderModel | CausalModel, value: float) -> Any:
+def filled(loaded: Loaded, value: float) -> Any:
     for one in body_of(loaded).parameters():
         one.detach().fill_(value)
     return loaded

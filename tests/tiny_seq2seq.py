@@ -1,7 +1,9 @@
-"""A T5 in miniature with random weights: what it writes is nonsense, but always the same."""
+"""Sequence-to-sequence models in miniature with random weights: what they write is nonsense, but
+always the same."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 import torch
@@ -9,9 +11,48 @@ import transformers
 from tokenizers import models, pre_tokenizers, processors
 
 SPECIAL = ["<pad>", "</s>", "<unk>"]
+TOKENS = {"decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1}
 
 
-def write_model(folder: Path, words: Sequence[str], seed: int) -> None:
+def _t5(vocabulary: int, config: Any) -> Any:
+    return config(
+        vocab_size=vocabulary,
+        d_model=16,
+        d_kv=8,
+        d_ff=32,
+        num_layers=1,
+        num_heads=2,
+        initializer_factor=4.0,  # so that what is read makes a difference to what is written
+        **TOKENS,
+    )
+
+
+def _bart(vocabulary: int, config: Any) -> Any:
+    return config(
+        vocab_size=vocabulary,
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        max_position_embeddings=64,
+        init_std=0.2,
+        forced_eos_token_id=None,
+        **TOKENS,
+    )
+
+
+FAMILIES: Mapping[str, tuple[Callable[[int, Any], Any], Any, Any]] = {
+    "t5": (_t5, transformers.T5Config, transformers.T5ForConditionalGeneration),
+    "mt5": (_t5, transformers.MT5Config, transformers.MT5ForConditionalGeneration),
+    "bart": (_bart, transformers.BartConfig, transformers.BartForConditionalGeneration),
+    "marian": (_bart, transformers.MarianConfig, transformers.MarianMTModel),
+}
+
+
+def write_model(folder: Path, words: Sequence[str], seed: int, family: str = "t5") -> None:
     ids = {word: number for number, word in enumerate([*SPECIAL, *words])}
     tokenizer = tokenizers.Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -21,18 +62,7 @@ def write_model(folder: Path, words: Sequence[str], seed: int) -> None:
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     ).save_pretrained(folder)
-    config = transformers.T5Config(
-        vocab_size=len(ids),
-        d_model=16,
-        d_kv=8,
-        d_ff=32,
-        num_layers=1,
-        num_heads=2,
-        decoder_start_token_id=0,
-        pad_token_id=0,
-        eos_token_id=1,
-        initializer_factor=4.0,  # so that what is read makes a difference to what is written
-    )
+    make, config, model = FAMILIES[family]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        transformers.T5ForConditionalGeneration(config).save_pretrained(folder)
+        model(make(len(ids), config)).save_pretrained(folder)

@@ -24,10 +24,15 @@ ANSWERS = {
         "minimal-pairs",
         "bias-pairs",
         "refusal",
+        "completion",
+        "chat",
         "lm-eval",
     ),
+    "seq2seq": ("completion",),
 }
 """The kinds of task that a kind of model can be asked."""
+WRITTEN = ("completion", "chat")
+"""Kinds whose answers are texts that the model writes, held against texts that are accepted."""
 UNTAUGHT = {
     "instruction-following": "its rows have checks, but no answers to learn from",
     "masked-lm": "its head is the base's and stays as it is; list it under retain",

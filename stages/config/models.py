@@ -9,7 +9,7 @@ from stages.config.reading import section
 
 
 class ModelConfig(PinnedModel):
-    kind: Literal["encoder", "causal"]
+    kind: Literal["encoder", "causal", "seq2seq"]
     pooling: Literal["mean", "cls"] | None = None
     gguf: str | None = None
 

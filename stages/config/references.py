@@ -38,6 +38,11 @@ def _of_cases(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Itera
                 elif model and task in sound["tasks"]:
                     kind = sound["tasks"][task].kind
                     yield from _misfit(key, task, kind, case.model, model.kind)
+                    if role == "targets" and case.shots is not None and kind == "chat":
+                        reason = (
+                            f"{task} is chat: a prompt of shots is no conversation: leave it out"
+                        )
+                        yield mistake(f"cases.{name}.shots", case.shots, reason)
                     if role == "targets" and kind in UNTAUGHT:
                         yield mistake(key, task, f"no target: {UNTAUGHT[kind]}")
 

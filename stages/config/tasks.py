@@ -4,9 +4,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from stages.config.kinds import WRITTEN
 from stages.config.pin import Pin
 from stages.config.reading import Name, Section, section
 
+Metric = Literal["exact-match", "f1", "rouge-l", "chrf", "bleu"]
+"""What a written answer is held against its references by, see stages/statistics/references.py."""
 Rows = Annotated[int, Field(ge=10, le=10_000_000)]
 
 
@@ -77,6 +80,8 @@ class Columns(Section):
     antistereotype: str | None = None
     prompt: str | None = None
     expected: str | None = None
+    completion: str | None = None
+    messages: str | None = None
     group: str | None = None
     slice: str | None = None
     id: str | None = None
@@ -166,6 +171,8 @@ Kind = Literal[
     "minimal-pairs",
     "bias-pairs",
     "refusal",
+    "completion",
+    "chat",
     "lm-eval",
 ]
 FITS: dict[str, tuple[Kind, ...]] = {
@@ -196,6 +203,8 @@ FITS: dict[str, tuple[Kind, ...]] = {
         "minimal-pairs",
         "bias-pairs",
         "refusal",
+        "completion",
+        "chat",
     ),
     "conll": ("token-classification",),
     "squad": ("extractive-qa",),
@@ -218,6 +227,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "minimal-pairs": ("good", "bad"),
     "bias-pairs": ("stereotype", "antistereotype"),
     "refusal": ("prompt", "expected"),
+    "completion": ("prompt", "completion"),
+    "chat": ("messages",),
 }
 """The columns that a table of one's own needs, by kind."""
 OPTIONAL = ("group", "slice", "id")
@@ -227,8 +238,13 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "news-writing": ("max_new_tokens", "texts_per_topic", "judge"),
     "instruction-following": ("max_new_tokens",),
     "refusal": ("max_new_tokens",),
+    **dict.fromkeys(WRITTEN, ("max_new_tokens", "metric")),
 }
 """The keys that some kinds need and the others do not have."""
+ALLOWED: dict[str, tuple[str, ...]] = dict.fromkeys(WRITTEN, ("stop_at_newline",))
+"""The keys that some kinds may have besides."""
+CHOSEN = ("max_new_tokens", "texts_per_topic", "judge", "metric", "stop_at_newline")
+"""All of these keys."""
 
 
 class TaskConfig(Section):
@@ -259,6 +275,8 @@ class TaskConfig(Section):
     judge: Name | None = None
     negative: str | None = None
     """The label of a relation task that stands for none."""
+    metric: Metric | None = None
+    stop_at_newline: bool | None = None
 
     @model_validator(mode="after")
     def _rows_fit_kind(self) -> Self:
@@ -284,13 +302,19 @@ class TaskConfig(Section):
 
     @model_validator(mode="after")
     def _options_fit_kind(self) -> Self:
-        needed = OPTIONS.get(self.kind, ())
-        for option in ("max_new_tokens", "texts_per_topic", "judge"):
+        needed, allowed = OPTIONS.get(self.kind, ()), ALLOWED.get(self.kind, ())
+        for option in CHOSEN:
             value = getattr(self, option)
             if option in needed and value is None:
                 raise ValueError(f"{option}: missing: a {self.kind} task needs it")
-            if option not in needed and value is not None:
+            if option not in (*needed, *allowed) and value is not None:
                 raise ValueError(f"{option} = {value!r}: does not apply to a {self.kind} task")
+        written = self.max_new_tokens or 0
+        if self.metric is not None and written >= self.max_length:
+            raise ValueError(
+                f"max_new_tokens = {written}: of max_length = {self.max_length} tokens some are to "
+                "be left for the prompt: give less"
+            )
         return self
 
     @model_validator(mode="after")

@@ -117,8 +117,8 @@ def _evidence(
     return Evidence(
         run=given.run,
         config=given.config,
-        causal=given.card["model"]["kind"] == "causal",
         train_rows=sum(_train_rows(given, task) for task in _targets(given)),
+        causal=given.card["model"]["kind"] != "encoder",
         target=target,
         gained=change.is_real(settings.confidence) and change.interval.value > 0,
         lost=lost,

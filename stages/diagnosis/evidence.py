@@ -53,6 +53,7 @@ class Evidence:
     run: str
     config: RunConfig
     causal: bool
+    """Whether the model predicts tokens, one after another."""
     train_rows: int
     target: str
     gained: bool

@@ -7,7 +7,7 @@ import numpy as np
 
 from stages.drift.states import Floats, vectors
 from stages.drift.texts import encode, texts_of
-from stages.models.loading import CausalModel, EncoderModel
+from stages.models.loading import Loaded
 from stages.statistics import shift
 from stages.tasks.examples import Examples
 
@@ -19,7 +19,7 @@ DECIMALS = 4
 
 
 def data_shift(
-    loaded: EncoderModel | CausalModel,
+    loaded: Loaded,
     train: Sequence[Examples],
     target: Sequence[Examples],
     retain: Sequence[Examples],
@@ -59,7 +59,7 @@ def _texts(examples: Examples, most: int) -> list[str]:
 
 
 def _embedded(
-    loaded: EncoderModel | CausalModel, samples: Sequence[Sequence[str]], batch_tokens: int
+    loaded: Loaded, samples: Sequence[Sequence[str]], batch_tokens: int
 ) -> dict[str, Floats]:
     """A vector for every text; one that stands in two samples is read once."""
     texts = list(dict.fromkeys(text for sample in samples for text in sample))

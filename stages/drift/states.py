@@ -12,7 +12,7 @@ from torch import Tensor
 from stages.models.causal import decoder, head_logits
 from stages.models.encoder import TokenIds, batches_by_tokens, pad
 from stages.models.expanded import copies_of
-from stages.models.loading import CausalModel, EncoderModel
+from stages.models.loading import CausalModel, EncoderModel, Loaded, Seq2SeqModel
 
 Floats = NDArray[np.floating]
 
@@ -29,17 +29,15 @@ class Batch:
     layer's output stands for the layer that it copies."""
 
 
-def body_of(loaded: EncoderModel | CausalModel) -> Any:
+def body_of(loaded: Loaded) -> Any:
     return loaded.encoder.body if isinstance(loaded, EncoderModel) else loaded.model
 
 
 @torch.inference_mode()
-def read(
-    loaded: EncoderModel | CausalModel, texts: Sequence[TokenIds], batch_tokens: int
-) -> Iterator[Batch]:
+def read(loaded: Loaded, texts: Sequence[TokenIds], batch_tokens: int) -> Iterator[Batch]:
     """Batches of at most `batch_tokens`, padding included; the same ones for models of one kind."""
     body = body_of(loaded)
-    model = body if isinstance(loaded, EncoderModel) else decoder(body)
+    model = _reader(loaded, body)
     where, copies = next(body.parameters()).device, copies_of(body)
     for rows in batches_by_tokens([len(ids) for ids in texts], batch_tokens):
         ids, mask = pad([texts[row] for row in rows], loaded.tokenizer.pad_id, where)
@@ -49,6 +47,13 @@ def read(
         # Virtual tokens stand in front of the text's own.
         own = (layer[:, -ids.shape[1] :] for at, layer in enumerate(layers) if at not in copies)
         yield Batch(rows, ids, mask, tuple(own))
+
+
+def _reader(loaded: Loaded, body: Any) -> Any:
+    """What reads a text: of a sequence-to-sequence model its encoder."""
+    if isinstance(loaded, Seq2SeqModel):
+        return body.get_encoder()
+    return decoder(body) if isinstance(loaded, CausalModel) else body
 
 
 def divergence(base: CausalModel, tuned: CausalModel, before: Batch, after: Batch) -> Floats:
@@ -76,9 +81,7 @@ def _text_divergence(base: CausalModel, tuned: CausalModel, before: Tensor, afte
     return float((first.exp() * (first - second)).sum(-1).mean())
 
 
-def vectors(
-    loaded: EncoderModel | CausalModel, texts: Sequence[TokenIds], batch_tokens: int
-) -> Floats:
+def vectors(loaded: Loaded, texts: Sequence[TokenIds], batch_tokens: int) -> Floats:
     """One vector a text, [n, hidden] in fp32: the mean of its tokens' last states."""
     found: dict[int, Floats] = {}
     for batch in read(loaded, texts, batch_tokens):

@@ -9,7 +9,7 @@ import torch
 
 from stages.drift.states import Batch, Floats, body_of, divergence, pooled, read
 from stages.drift.texts import encode, texts_of
-from stages.models.loading import CausalModel, EncoderModel
+from stages.models.loading import CausalModel, Loaded
 from stages.models.placing import placed
 from stages.statistics.similarity import debiased_cka
 from stages.tasks.examples import Examples
@@ -28,8 +28,8 @@ def drift_table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 
 def state_drift(
-    base: EncoderModel | CausalModel,
-    tuned: EncoderModel | CausalModel,
+    base: Loaded,
+    tuned: Loaded,
     tests: Sequence[Examples],
     batch_tokens: int,
 ) -> Iterator[dict[str, Any]]:
@@ -70,8 +70,8 @@ def _picked(batch: Batch, chosen: torch.Tensor) -> list[torch.Tensor]:
 
 
 def _of_texts(
-    base: EncoderModel | CausalModel,
-    tuned: EncoderModel | CausalModel,
+    base: Loaded,
+    tuned: Loaded,
     before: Batch,
     after: Batch,
     named: Sequence[tuple[str, str]],

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from stages.models.encoder import TokenIds
-from stages.models.loading import CausalModel, EncoderModel
+from stages.models.loading import EncoderModel, Loaded, Seq2SeqModel
 from stages.tasks.examples import Examples
 
 TOKENS = 64
@@ -20,9 +20,11 @@ def texts_of(examples: Examples, most: int) -> list[tuple[str, str]]:
     return sorted(zip(examples.column("example_id"), joined, strict=True))[:most]
 
 
-def encode(loaded: EncoderModel | CausalModel, texts: Sequence[str]) -> list[TokenIds]:
+def encode(loaded: Loaded, texts: Sequence[str]) -> list[TokenIds]:
     """Token ids of each text, cut at TOKENS. A causal model's begin with its BOS token."""
     if isinstance(loaded, EncoderModel):
+        return loaded.tokenizer(texts, TOKENS)
+    if isinstance(loaded, Seq2SeqModel):
         return loaded.tokenizer(texts, TOKENS)
     pairs = (loaded.tokenizer.pair("", text) for text in texts)
     return [(context + ids)[:TOKENS] for context, ids in pairs]

@@ -1,5 +1,6 @@
 """A causal language model: its tokens, its hidden states, and the vocabulary head."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from stages.errors import UserError
+from stages.models.chat import ChatTemplate, Message
 from stages.models.encoder import TOKENISE, UNLIMITED, TokenIds
 from stages.models.pretrained import load_tokenizer, load_weights, reading_tokenizer
 from stages.phases import phase
@@ -39,10 +41,12 @@ def load_causal(folder: Path, **how: Any) -> PreTrainedModel:
 
 
 class CausalTokenizer:
-    """Texts to token ids and back. `longest`: the tokens that the model's positions reach."""
+    """Texts to token ids and back. `longest`: the tokens that the model's positions reach.
+    `eos_ids`: what ends an answer; `end_id`: the one that a text to be learned ends with."""
 
     pad_id: int
     eos_ids: tuple[int, ...]
+    end_id: int | None
 
     def __init__(self, folder: Path, longest: int) -> None:
         self._folder = folder
@@ -51,6 +55,7 @@ class CausalTokenizer:
         bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
         self._prefix: int | None = eos if bos is None else bos
         self.eos_ids = tuple(sorted({*_generation_ends(folder), *([] if eos is None else [eos])}))
+        self.end_id = next((one for one in (eos, *self.eos_ids) if one is not None), None)
         padding = (self._tokenizer.pad_token_id, eos, 0)
         self.pad_id = next(token for token in padding if token is not None)
         # The continuations of a context come one after the other.
@@ -94,6 +99,18 @@ class CausalTokenizer:
         ids = list(self._tokenizer.encode(continuation, add_special_tokens=False))
         return ([self._prefix], ids) if ids[:1] != [self._prefix] else (ids[:1], ids[1:])
 
+    def room(self, max_length: int, max_new_tokens: int) -> int:
+        """Tokens that are read of a prompt, of `max_length` with what is written after it.
+
+        Raises UserError where the model reads too few."""
+        room = min(max_length, self.longest) - max_new_tokens
+        if room < 1:
+            raise UserError(
+                f"max_new_tokens = {max_new_tokens}: the model reads no more than {self.longest} "
+                "tokens, those of the prompt included"
+            )
+        return room
+
     def prompt(self, text: str) -> TokenIds:
         """Token ids for a model to go on from: as `text` is cut where a word follows it.
 
@@ -106,16 +123,27 @@ class CausalTokenizer:
 
     def chat(self, prompt: str) -> TokenIds:
         """What the user says, in the model's chat template, up to where its answer begins."""
+        return self.asked([{"role": "user", "content": prompt}])
+
+    def asked(self, messages: Sequence[Message]) -> TokenIds:
+        """The same of a conversation."""
+        return self._template().asked(messages)
+
+    def conversation(self, messages: Sequence[Message]) -> tuple[TokenIds, list[int]]:
+        """A whole one, and 1 at each token that the assistant writes, ends of turns included."""
+        return self._template().whole(messages)
+
+    def turn_end(self, messages: Sequence[Message]) -> int | None:
+        """The special token after the assistant's last message; None where there is none."""
+        return self._template().end(messages)
+
+    def _template(self) -> ChatTemplate:
         if not self._tokenizer.chat_template:
             raise UserError(
-                f"{self._folder}: the tokenizer has no chat template; "
-                "leave the instruction-following and refusal tasks out of this model's cases"
+                f"{self._folder}: the tokenizer has no chat template; leave tasks of the kinds "
+                "chat, instruction-following and refusal out of this model's cases"
             )
-        return list(
-            self._tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False
-            )
-        )
+        return ChatTemplate(self._tokenizer, self._folder)
 
     def decode(self, ids: TokenIds) -> str:
         """The text, special tokens left out."""

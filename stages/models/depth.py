@@ -3,7 +3,7 @@
 import re
 
 LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
-EMBEDDING = re.compile(r"embed(?!_out)|wte|wpe|(?:^|\.)encoder\.LayerNorm\.")
+EMBEDDING = re.compile(r"embed(?!_out)|wte|wpe|(?:^|\.)shared\.|(?:^|\.)encoder\.LayerNorm\.")
 """DeBERTa's encoder.LayerNorm is that of its relative positions, which every layer reads."""
 
 

@@ -14,6 +14,8 @@ from stages.models.encoder import Encoder, Tokenizer, load_encoder
 from stages.models.encoder import longest_input as longest_encoder
 from stages.models.finite import first_wrong
 from stages.models.probe import Probe
+from stages.models.seq2seq import Seq2SeqTokenizer, load_seq2seq
+from stages.models.seq2seq import longest_input as longest_seq2seq
 from stages.models.tuned import apply_adapter, has_adapter, load_heads
 from stages.phases import phase
 
@@ -31,10 +33,17 @@ class CausalModel:
     tokenizer: CausalTokenizer
 
 
+@dataclass(frozen=True)
+class Seq2SeqModel:
+    model: Any
+    tokenizer: Seq2SeqTokenizer
+
+
+Loaded = EncoderModel | CausalModel | Seq2SeqModel
+
+
 @phase("load")
-def load(
-    manifest: dict[str, Any], base: Path, tuned: Path | None = None, **how: Any
-) -> EncoderModel | CausalModel:
+def load(manifest: dict[str, Any], base: Path, tuned: Path | None = None, **how: Any) -> Loaded:
     """The model of `manifest`, whose files are in `base`, or what a run made of it in `tuned`.
 
     In fp32, on the CPU, in evaluation mode; an adapter is merged where it can be. `how`, of causal
@@ -49,10 +58,13 @@ def load(
         tokenizer = Tokenizer(base, longest_encoder(encoder))
         check_finite(encoder, whole)
         return EncoderModel(encoder.eval(), tokenizer, load_heads(tuned) if tuned else {})
-    model = load_causal(whole, **how)
+    seq2seq = manifest["kind"] == "seq2seq"
+    model = load_seq2seq(whole) if seq2seq else load_causal(whole, **how)
     if adapter:
         model = apply_adapter(model, adapter)
     check_finite(model, whole)
+    if seq2seq:
+        return Seq2SeqModel(model.eval(), Seq2SeqTokenizer(base, longest_seq2seq(model)))
     return CausalModel(model.eval(), CausalTokenizer(base, longest_causal(model)))
 
 

@@ -80,10 +80,15 @@ def fetch(config: PinnedModel) -> tuple[Path, list[str]]:
     return folder, names
 
 
+def fetched(config: ModelConfig) -> tuple[Path, list[str]]:
+    """The same of a model of params.yaml, one in a GGUF file converted."""
+    return _converted(config, config.gguf) if config.gguf else fetch(config)
+
+
 def make_manifest(config: ModelConfig) -> dict[str, Any]:
     """Fetch a model and write down what it consists of. Raises UserError, see sources."""
     pin = config.model_dump(mode="json", exclude_none=True)
-    folder, names = _converted(config, config.gguf) if config.gguf else fetch(config)
+    folder, names = fetched(config)
     return {**pin, "files": {name: sha256_file(folder / name) for name in names}}
 
 

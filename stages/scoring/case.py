@@ -10,7 +10,7 @@ from stages.config.evaluation import EvaluationConfig
 from stages.errors import UserError
 from stages.models.attention import attend_in_blocks
 from stages.models.device import describe, device, dtype
-from stages.models.loading import CausalModel, EncoderModel
+from stages.models.loading import EncoderModel, Loaded, Seq2SeqModel
 from stages.models.memory import keep_freed_memory
 from stages.models.packed import pack
 from stages.models.placing import device_map, placed
@@ -19,14 +19,17 @@ from stages.progress import bar
 from stages.provenance import provenance
 from stages.scoring.causal_case import CausalCaseScorer
 from stages.scoring.encoder import EncoderScorer
+from stages.scoring.seq2seq import Seq2SeqScorer
 from stages.scoring.splits import Asking, TaskSplits, read_splits
 from stages.scoring.trees import reads_trees
 from stages.tasks.noise import NOISED
 
+Scorer = EncoderScorer | CausalCaseScorer | Seq2SeqScorer
+
 
 def score_case(
     case: str,
-    loaded: EncoderModel | CausalModel,
+    loaded: Loaded,
     evaluation: EvaluationConfig,
     seed: int,
     *,
@@ -65,7 +68,7 @@ def score_case(
 
 
 def score_variant(
-    case: str, loaded: EncoderModel | CausalModel, evaluation: EvaluationConfig, label: str
+    case: str, loaded: Loaded, evaluation: EvaluationConfig, label: str
 ) -> pd.DataFrame:
     """Records of every task of `case` on validation and test, without noise and without texts of
     the model's own."""
@@ -76,9 +79,7 @@ def score_variant(
 
 
 @phase("score")
-def ask(
-    scorer: EncoderScorer | CausalCaseScorer, splits: TaskSplits, asking: Asking
-) -> tuple[pd.DataFrame, int]:
+def ask(scorer: Scorer, splits: TaskSplits, asking: Asking) -> tuple[pd.DataFrame, int]:
     """What `scorer.score` returns; what it refuses is told with the task's name."""
     try:
         return scorer.score(splits, asking)
@@ -86,9 +87,7 @@ def ask(
         raise UserError(f"task {splits.task.name}: {error}") from error
 
 
-def scorer_of(
-    loaded: EncoderModel | CausalModel, evaluation: EvaluationConfig
-) -> EncoderScorer | CausalCaseScorer:
+def scorer_of(loaded: Loaded, evaluation: EvaluationConfig) -> Scorer:
     """Moves the model to its device and precision, for good."""
     where = device()
     used = dtype(evaluation.precision, where)
@@ -98,6 +97,10 @@ def scorer_of(
         if not device_map():
             pack(encoder)
         return EncoderScorer(encoder, loaded.tokenizer, loaded.heads, evaluation.batch_tokens)
+    if isinstance(loaded, Seq2SeqModel):
+        # Not packed: T5's layers look at the dtype of each other's weights.
+        moved = loaded.model.to(where, used)
+        return Seq2SeqScorer(moved, loaded.tokenizer, evaluation.batch_tokens)
     shared = reads_trees(loaded.model)  # in fp32: bf16 rounds more than a wrong mask may do
     model = placed(loaded.model, where, used)
     if not device_map():

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from stages.models.causal import CausalTokenizer, shift_space
 from stages.models.encoder import TokenIds
+from stages.scoring.completions import completion_records, ends_of, up_to
 from stages.scoring.frame import record_frame
 from stages.scoring.generation import Sampling, generate, never, room
 from stages.scoring.likelihood import Likelihoods, Pair, log_likelihoods
@@ -163,6 +164,37 @@ class CausalScorer:
             target=[f"{one} {other}".strip() for one, other in zip(checks, arguments, strict=True)],
         )
         return Scored(records, _marked(examples, self._cut(prompts, max_new_tokens)))
+
+    def completions(self, examples: Examples, split: str, ends: Sequence[str] = ()) -> Scored:
+        """How near is the greedy answer to `prompt` to the texts of `completion`? Or, of chat, to
+        the assistant's last message, in the model's chat template?
+
+        See `completion_records`. An answer ends with the end token, or at one of `ends` and what
+        the task itself says. A prompt keeps the end that fits, see `CausalTokenizer.room`.
+        """
+        task, ends = examples.task, (*ends_of(examples), *ends)
+        most = task.options["max_new_tokens"]
+        room = self.tokenizer.room(task.max_length, most)
+        prompts, ending = self._asked(examples)
+
+        def ended(answer: TokenIds) -> bool:
+            if answer[-1] == ending or not ends:
+                return answer[-1] == ending
+            text = self.tokenizer.decode(answer).lstrip()
+            return any(end in text for end in ends)
+
+        written = self.write([one[-room:] for one in prompts], most, stop=ended)
+        answers = [up_to(self.tokenizer.decode(answer), ends) for answer in written]
+        records = completion_records(examples, split, answers, list(map(len, written)))
+        return Scored(records, _marked(examples, [len(one) > room for one in prompts]))
+
+    def _asked(self, examples: Examples) -> tuple[list[TokenIds], int | None]:
+        """What is read of each example; and the token that ends an answer beside the end tokens."""
+        if examples.task.kind != "chat":
+            return [self.tokenizer.prompt(one) for one in examples.column("prompt")], None
+        conversations = examples.conversations()
+        prompts = [self.tokenizer.asked(messages[:-1]) for messages in conversations]
+        return prompts, self.tokenizer.turn_end(conversations[0])
 
     def writing(
         self,

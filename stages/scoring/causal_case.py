@@ -6,11 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from stages.config.kinds import WRITTEN
 from stages.models.causal import CausalTokenizer
 from stages.scoring.causal import CausalScorer, Scored
+from stages.scoring.frame import byte_count
 from stages.scoring.generation import Sampling
 from stages.scoring.judge import Judge
-from stages.scoring.shots import behind, few_shot_prompt, text_bytes
+from stages.scoring.shots import BETWEEN, behind, few_shot_prompt, text_bytes
 from stages.scoring.splits import Asking, TaskSplits
 from stages.statistics.prompted import PROMPTED
 from stages.tasks.examples import Examples
@@ -73,6 +75,8 @@ class CausalCaseScorer:
             return scorer.refusals(examples, split, task.options["max_new_tokens"])
         if task.kind in ("minimal-pairs", "bias-pairs"):
             return scorer.pairs(examples, split)
+        if task.kind in WRITTEN:
+            return scorer.completions(examples, split)
         if task.kind == "lm-eval":
             require_harness()
             # Seconds to import, and an optional extra: only a case with such a task has it.
@@ -91,15 +95,20 @@ class CausalCaseScorer:
     def _prompted(
         self, scorer: CausalScorer, splits: TaskSplits, asking: Asking
     ) -> Iterator[pd.DataFrame]:
+        kind = splits.task.kind
         parts = {
-            split: part if part.task.kind == "multiple-choice" else self._clipped(part)
+            split: part if kind in ("multiple-choice", "completion") else self._clipped(part)
             for split, part in (("train", splits.train), *splits.scored(brief=True))
         }
         prompt = few_shot_prompt(parts.pop("train"), asking.shots, asking.seed)
         tokens = len(self.tokenizer.encode(prompt))
         for split, part in parts.items():
             asked = behind(prompt, tokens, part, self.tokenizer.longest)
-            if part.task.kind == "multiple-choice":
+            if kind == "completion":
+                # What follows it is the beginning of another shot.
+                found = scorer.completions(asked, split, ends=(BETWEEN,)).records
+                found = found.assign(bytes=byte_count(part, ["prompt"]))
+            elif kind == "multiple-choice":
                 found = scorer.multiple_choice(asked, split).records
             else:
                 found = scorer.language_modelling(asked, split).records

@@ -6,9 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from stages.config.evaluation import EvaluationConfig
-from stages.scoring.case import ask, scorer_of
-from stages.scoring.causal_case import CausalCaseScorer
-from stages.scoring.encoder import EncoderScorer
+from stages.scoring.case import Scorer, ask, scorer_of
 from stages.scoring.splits import Asking, TaskSplits, read_splits
 from stages.statistics.variants import FOLD, FOLD_BASE
 from stages.tasks.folds import held_out
@@ -35,6 +33,6 @@ def score_folds(
                     yield found.assign(seed=seed, variant=variant, split=f"fold-{fold}")
 
 
-def _test(scorer: EncoderScorer | CausalCaseScorer, splits: TaskSplits) -> pd.DataFrame:
+def _test(scorer: Scorer, splits: TaskSplits) -> pd.DataFrame:
     records, _ = ask(scorer, splits, BRIEF)
     return records[records["split"] == "test"]

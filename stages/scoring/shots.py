@@ -15,8 +15,9 @@ BETWEEN = "\n\n"
 def few_shot_prompt(train: Examples, shots: int, seed: int) -> str:
     """`shots` examples of the train split with their answers, one prompt for all that is asked.
 
-    Of multiple choice: context and right choice. Of text: other texts, each with its prompt. They
-    are those whose hash with `seed` comes first. Raises UserError where train has too few.
+    Of multiple choice: context and right choice; of completion: prompt and the first that is
+    accepted. Of text: other texts, each with its prompt. They are those whose hash with `seed`
+    comes first. Raises UserError where train has too few.
     """
     if len(train) < shots:
         raise UserError(f"shots = {shots}: its train split has {len(train)} examples")
@@ -26,6 +27,8 @@ def few_shot_prompt(train: Examples, shots: int, seed: int) -> str:
         chosen = zip(rows["choices"], rows["answer"], strict=True)
         told = [str(choices[int(answer)]) for choices, answer in chosen]
         asked = rows["context"]
+    elif train.task.kind == "completion":
+        told, asked = [str(accepted[0]) for accepted in rows["completion"]], rows["prompt"]
     else:
         told, asked = list(rows["text"]), rows["prompt"]
     texts = (f"{one}{answer}{BETWEEN}" for one, answer in zip(asked, told, strict=True))

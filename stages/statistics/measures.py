@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from stages.config.kinds import WRITTEN
 from stages.statistics.arrays import Floats
 from stages.statistics.balance import balance, stereotyped
 from stages.statistics.ranks import spearman
@@ -60,11 +61,21 @@ MEASURES = {
     "bias-pairs": Measure("balance", of_all=balance, also=(("stereotype_share", stereotyped),)),
     "refusal": ACCURACY,
 }
-"""By kind of task; those of kind lm-eval say their metric themselves."""
+"""By kind of task; those of other kinds say their metric themselves."""
+OF_COMPLETIONS = {
+    "exact-match": Measure("exact_match"),
+    "f1": Measure("token_f1"),
+    "rouge-l": Measure("rouge_l"),
+    "chrf": Measure("sentence_chrf"),
+    "bleu": Measure("sentence_bleu"),
+}
+"""By the metric of a task of kind completion or chat: the mean of its examples' own scores; of chrF
+and BLEU too, where the literature more often gives those of a corpus."""
 
 
 def measure_for(kind: str, metric: str | None = None, negative: str | None = None) -> Measure:
-    """`metric`: what a task of kind lm-eval is scored by, bits_per_byte where it is text.
+    """`metric`: what a task of kind completion or chat is scored by; or one of kind lm-eval,
+    bits_per_byte where it is text.
     `negative`: the label of a relation task that stands for none; F1 is then over the others, as
     TACRED has it (Zhang et al. 2017, section 4)."""
     if negative is not None:
@@ -72,6 +83,8 @@ def measure_for(kind: str, metric: str | None = None, negative: str | None = Non
         return Measure("micro_f1", of_all=partial(micro_f1, items=items))
     if metric is None:
         return MEASURES[kind]
+    if kind in WRITTEN:
+        return OF_COMPLETIONS[metric]
     return BITS_PER_BYTE if metric == BITS_PER_BYTE.name else Measure(metric)
 
 

@@ -26,7 +26,7 @@ class About:
     labels: tuple[str, ...]
     truncated: int
     metric: str | None = None
-    """Of a task of kind lm-eval."""
+    """Of a task that says it itself: of kind lm-eval, or completion."""
     negative: str | None = None
     """Of a relation task, the label that stands for none."""
 

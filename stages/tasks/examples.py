@@ -32,6 +32,8 @@ COLUMNS = {
     "minimal-pairs": ("good", "bad"),
     "bias-pairs": ("antistereotype", "stereotype"),
     "refusal": ("prompt", "expected"),
+    "completion": ("prompt", "completion"),
+    "chat": ("prompt", "roles", "contents"),
     "lm-eval": ("text", "choices", "answers", "target", "doc", "requests"),
 }
 """What an example consists of, by kind of task."""
@@ -55,6 +57,8 @@ TEXTS = {
     "minimal-pairs": ("good", "bad"),
     "bias-pairs": ("antistereotype", "stereotype"),
     "refusal": ("prompt",),
+    "completion": ("prompt",),
+    "chat": ("prompt",),
     "lm-eval": ("text",),
 }
 """The columns in which two rows may not be the same, and in which train and test may not overlap.
@@ -117,6 +121,19 @@ class Examples:
 
     def column(self, name: str) -> list[str]:
         return [str(value) for value in self.rows[name]]
+
+    def references(self) -> list[list[str]]:
+        """The texts that are accepted of each example; of a completion the first is learned."""
+        if self.task.kind == "chat":
+            return [[messages[-1]["content"]] for messages in self.conversations()]
+        return [[str(one) for one in row] for row in self.rows["completion"]]
+
+    def conversations(self) -> list[list[dict[str, str]]]:
+        """The messages of each example, {role, content}; the last is the assistant's."""
+        return [
+            [{"role": str(role), "content": str(text)} for role, text in zip(*row, strict=True)]
+            for row in zip(self.rows["roles"], self.rows["contents"], strict=True)
+        ]
 
     def targets(self) -> list[int]:
         """The labels as indices into `task.labels`."""

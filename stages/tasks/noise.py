@@ -20,6 +20,7 @@ NOISED = {
     "pair-regression": "text_pair",
     "multiple-choice": "context",
     "instruction-following": "prompt",
+    "completion": "prompt",
 }
 """The column that a user would have typed, by kind of task; text tasks have none."""
 

@@ -11,6 +11,7 @@ from stages.config.tasks import Table
 from stages.errors import UserError, one_line
 from stages.sources.pinned import Source
 from stages.tasks.cells import WrongCellError, text_of
+from stages.tasks.chat import ASSISTANT, messages_of
 from stages.tasks.choices import gives_away
 from stages.tasks.files import chosen_files, read_files
 from stages.tasks.refusals import EXPECTED
@@ -85,6 +86,11 @@ def _cell(role: str, row: Row, number: int, column: str) -> Any:
         if not isinstance(value, list):
             raise WrongCellError(number, column, "is no list of texts, as jsonl and parquet have")
         return [text_of(choice, number, column).strip() for choice in value]
+    if role == "completion":
+        accepted = value if isinstance(value, list) else [value]
+        return [text_of(one, number, column) for one in accepted]
+    if role == "messages":
+        return messages_of(value, number, column)
     text = text_of(value, number, column)
     if role == "value":
         return _number(text, number, column)
@@ -185,6 +191,38 @@ def _marked(cells: Cells, _: Table) -> tuple[str, str] | None:
     return None
 
 
+def _completion(cells: Cells, _: Table) -> tuple[str, str] | None:
+    if "completion" not in cells:
+        return None
+    if not cells["completion"]:
+        return "completion", "holds no text: give one that is accepted, or several"
+    if not all(one.strip() for one in cells["completion"]):
+        return "completion", "holds an empty text: there is nothing to write"
+    return None
+
+
+def _messages(cells: Cells, _: Table) -> tuple[str, str] | None:
+    """In their place what an example of kind chat has. What follows the assistant's last message
+    is left out."""
+    if "messages" not in cells:
+        return None
+    roles, contents = (list(part) for part in zip(*cells["messages"], strict=True))
+    if ASSISTANT not in roles:
+        return "messages", "holds no message of the assistant's: there is nothing to learn"
+    end = len(roles) - roles[::-1].index(ASSISTANT)
+    if not contents[end - 1].strip():
+        return "messages", "ends with an empty message of the assistant's"
+    if end < 2:
+        return "messages", "holds nothing before the assistant's last message to answer"
+    del cells["messages"]
+    cells |= {
+        "prompt": "\n".join(contents[: end - 1]),
+        "roles": roles[:end],
+        "contents": contents[:end],
+    }
+    return None
+
+
 CHECKS: tuple[Callable[[Cells, Table], tuple[str, str] | None], ...] = (
     _label,
     _labels,
@@ -193,5 +231,7 @@ CHECKS: tuple[Callable[[Cells, Table], tuple[str, str] | None], ...] = (
     _expected,
     _pair,
     _marked,
+    _completion,
+    _messages,
 )
 """Each says what is wrong with a row: in which role's column, and why."""

@@ -151,15 +151,19 @@ def _values(column: pa.ChunkedArray, name: str) -> list[Any]:
     if any(is_kind(kind) for is_kind in STRING):
         raw = column.cast(pa.large_binary()).to_pylist()
         return [None if cell is None else cell.decode("utf-8", "surrogateescape") for cell in raw]
-    if any(is_kind(kind) for is_kind in SCALAR) or _is_list_of_text(kind):
+    if any(is_kind(kind) for is_kind in SCALAR) or _is_list(kind):
         values: list[Any] = column.to_pylist()
         return values
     raise WrongCellError(0, name, f"is of type {kind}: give text, numbers or lists of text")
 
 
-def _is_list_of_text(kind: pa.DataType) -> bool:
-    listed = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    return bool(listed and any(is_kind(kind.value_type) for is_kind in STRING))
+def _is_list(kind: pa.DataType) -> bool:
+    """Of texts, or of messages: objects of texts."""
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return False
+    inner = kind.value_type
+    kinds = [field.type for field in inner] if pa.types.is_struct(inner) else [inner]
+    return all(any(is_kind(one) for is_kind in STRING) for one in kinds)
 
 
 READERS = {".csv": _csv, ".json": _jsonl, ".jsonl": _jsonl, ".parquet": _parquet}

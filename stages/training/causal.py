@@ -18,10 +18,12 @@ from stages.training.trainee import Output, Rows, Trainee
 
 @dataclass(frozen=True)
 class CausalRows:
-    """Token ids of prompt and text, and where the text begins."""
+    """Token ids of prompt and text, and where the text begins. `marks`: 1 at each token of a row
+    that is learned, where these are not all from its start on."""
 
     ids: list[TokenIds]
     starts: list[int]
+    marks: list[list[int]] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -30,11 +32,19 @@ class CausalRows:
         return [len(self.ids[i]) for i in indices]
 
     def weight(self, indices: Sequence[int]) -> int:
+        if self.marks is not None:
+            return sum(sum(self.marks[i]) for i in indices)
         return sum(len(self.ids[i]) - self.starts[i] for i in indices)
 
 
 def tokenise(examples: Examples, tokenizer: CausalTokenizer) -> CausalRows:
-    """Rows of prompt and text; of multiple choice, context and the right answer."""
+    """Rows of prompt and text; of multiple choice, context and the right answer; of completions,
+    prompt, the first that is accepted, and the end token, so that it learns to stop; of chat, whole
+    conversations, of which the assistant's messages are learned."""
+    if examples.task.kind == "completion":
+        return _completions(examples, tokenizer)
+    if examples.task.kind == "chat":
+        return _conversations(examples, tokenizer)
     if examples.task.kind == "multiple-choice":
         answers = zip(examples.rows["choices"], examples.rows["answer"], strict=True)
         texts = [str(choices[int(answer)]) for choices, answer in answers]
@@ -53,6 +63,41 @@ def tokenise(examples: Examples, tokenizer: CausalTokenizer) -> CausalRows:
     )
 
 
+def _completions(examples: Examples, tokenizer: CausalTokenizer) -> CausalRows:
+    """As far as they are read and written when the task is asked."""
+    task = examples.task
+    most = task.options["max_new_tokens"]
+    room = tokenizer.room(task.max_length, most)
+    end = [] if tokenizer.end_id is None else [tokenizer.end_id]
+    texts = [accepted[0] for accepted in examples.references()]
+    pairs = [tokenizer.pair(*both) for both in zip(examples.column("prompt"), texts, strict=True)]
+    rows = [(context[-room:], (text + end)[:most]) for context, text in pairs if text]
+    return CausalRows(
+        ids=[context + text for context, text in rows], starts=[len(one) for one, _ in rows]
+    )
+
+
+def _conversations(examples: Examples, tokenizer: CausalTokenizer) -> CausalRows:
+    """As many tokens before the last answer, and of it, as when the task is asked."""
+    task = examples.task
+    most = task.options["max_new_tokens"]
+    room = tokenizer.room(task.max_length, most)
+    rows = CausalRows([], [], [])
+    assert rows.marks is not None
+    for ids, marks in map(tokenizer.conversation, examples.conversations()):
+        if 1 not in marks:
+            continue
+        last = len(marks) - marks[::-1].index(1)
+        while last and marks[last - 1]:
+            last -= 1
+        first = max(0, last - room)
+        rows.ids.append(ids[first : last + most])
+        rows.starts.append(last - first)
+        # Nothing stands before the first token that it could be told from.
+        rows.marks.append([0, *marks[first + 1 : last + most]])
+    return rows
+
+
 class CausalTrainee(Trainee):
     def __init__(self, model: Any, pad_id: int) -> None:
         super().__init__()
@@ -69,6 +114,8 @@ class CausalTrainee(Trainee):
         places = torch.arange(ids.shape[1], device=self.device)
         starts = torch.tensor([rows.starts[i] for i in indices], device=self.device)
         text = mask.bool() & (places >= starts[:, None])
+        if rows.marks is not None:
+            text = pad([rows.marks[i] for i in indices], 0, self.device)[0].bool()
         # The hidden state before a token predicts it.
         predicts = text.roll(-1, dims=1)
         predicts[:, -1] = False

@@ -5,18 +5,18 @@ As in Qi et al. 2023 (arXiv 2310.03693), the other way round: there, so few undo
 
 import torch
 
-from stages.models.loading import CausalModel, EncoderModel
+from stages.models.loading import CausalModel, Loaded, Seq2SeqModel
 from stages.phases import phase
 from stages.progress import patient
 from stages.tasks.examples import Examples
-from stages.training import causal, encoder
+from stages.training import causal, encoder, seq2seq
 from stages.training.trainee import Rows, Trainee
 
 EXAMPLES, STEPS, RATE = 10, 10, 1e-4
 
 
 @phase("relearn")
-def relearn(loaded: EncoderModel | CausalModel, train: Examples) -> None:
+def relearn(loaded: Loaded, train: Examples) -> None:
     """Train `loaded` in place: STEPS of AdamW at a constant RATE, in fp32, without dropout, each on
     the first EXAMPLES of `train` in order of their ids, by the task's own loss.
 
@@ -33,7 +33,10 @@ def relearn(loaded: EncoderModel | CausalModel, train: Examples) -> None:
         optimizer.zero_grad()
 
 
-def _subject(loaded: EncoderModel | CausalModel, examples: Examples) -> tuple[Trainee, Rows]:
+def _subject(loaded: Loaded, examples: Examples) -> tuple[Trainee, Rows]:
+    if isinstance(loaded, Seq2SeqModel):
+        writer = seq2seq.Seq2SeqTrainee(loaded.model, loaded.tokenizer.pad_id)
+        return writer.eval(), seq2seq.tokenise(examples, loaded.tokenizer)
     if isinstance(loaded, CausalModel):
         model = causal.CausalTrainee(loaded.model, loaded.tokenizer.pad_id)
         return model.eval(), causal.tokenise(examples, loaded.tokenizer)

@@ -13,12 +13,13 @@ from stages.config.runs import RunConfig
 from stages.models.causal import decoder
 from stages.models.documents import let_read_documents
 from stages.models.four_bits import four_bits
-from stages.models.loading import EncoderModel, load
+from stages.models.loading import EncoderModel, Seq2SeqModel, load
 from stages.models.probe import Probe
 from stages.models.tuned import quiet_peft
 from stages.tasks.examples import Examples
-from stages.training import causal, encoder
+from stages.training import causal, encoder, seq2seq
 from stages.training.causal import CausalTrainee
+from stages.training.seq2seq import Seq2SeqTrainee
 from stages.training.stream import Stream
 from stages.training.trainee import Rows, Trainee
 
@@ -72,15 +73,11 @@ class Subject:
         self.left: dict[str, dict[str, torch.Tensor]] = {}
         self.validation: list[Rows] = []
         self.notes: dict[str, Any] = {}
-        self._causal: list[CausalTrainee] = []
+        self._writers: list[CausalTrainee | Seq2SeqTrainee] = []
         if isinstance(self.loaded, EncoderModel):
             self.loaded.encoder.to(self.device)
         else:
             self._model = self.loaded.model if quantised else self.loaded.model.to(self.device)
-
-    @property
-    def causal(self) -> bool:
-        return not isinstance(self.loaded, EncoderModel)
 
     @property
     def body(self) -> Any:
@@ -93,7 +90,7 @@ class Subject:
             self.loaded.encoder.body = body
             return
         self._model = body
-        for trainee in self._causal:
+        for trainee in self._writers:
             trainee.model = body
 
     def leave_out_padding(self) -> None:
@@ -106,13 +103,17 @@ class Subject:
         if isinstance(self.loaded, EncoderModel):
             self.loaded.encoder.unpadded = let_read_documents(self.body)
             return
-        unpadded = let_read_documents(decoder(self._model))
-        for trainee in self._causal:
-            trainee.unpadded = unpadded
+        readers = [one for one in self._writers if isinstance(one, CausalTrainee)]
+        if readers:
+            unpadded = let_read_documents(decoder(self._model))
+            for trainee in readers:
+                trainee.unpadded = unpadded
 
     def tokenise(self, examples: Examples) -> Rows:
         if isinstance(self.loaded, EncoderModel):
             return encoder.tokenise(examples, self.loaded.tokenizer)
+        if isinstance(self.loaded, Seq2SeqModel):
+            return seq2seq.tokenise(examples, self.loaded.tokenizer)
         return causal.tokenise(examples, self.loaded.tokenizer)
 
     def learn(self, examples: Examples, share: float, head: str | None) -> Stream:
@@ -133,12 +134,16 @@ class Subject:
             elif head == "probe":
                 trainee.start_from_probe(rows)
             return Stream(examples.task.name, trainee, rows, share)
-        return Stream(examples.task.name, self.causal_trainee(), rows, share)
+        return Stream(examples.task.name, self.writer(), rows, share)
 
-    def causal_trainee(self) -> CausalTrainee:
-        """Another one around the causal model."""
-        self._causal.append(CausalTrainee(self._model, self.loaded.tokenizer.pad_id))
-        return self._causal[-1]
+    def writer(self) -> CausalTrainee | Seq2SeqTrainee:
+        """Another trainee around a model that writes."""
+        of_both = self._model, self.loaded.tokenizer.pad_id
+        if isinstance(self.loaded, Seq2SeqModel):
+            self._writers.append(Seq2SeqTrainee(*of_both))
+        else:
+            self._writers.append(CausalTrainee(*of_both))
+        return self._writers[-1]
 
     def learn_targets(self, rewrite: Callable[[Examples], Examples]) -> None:
         """`rewrite`: what becomes of the train rows before they are tokenised."""

@@ -15,13 +15,14 @@ from stages.errors import UserError
 from stages.models.base import materialise
 from stages.models.causal import apply_head
 from stages.models.encoder import batches_by_tokens
-from stages.models.loading import EncoderModel, load
+from stages.models.loading import EncoderModel, Seq2SeqModel, load
+from stages.models.seq2seq import Head
 from stages.models.sharing import dealt
 from stages.models.tuned import MANIFEST
 from stages.progress import bar
 from stages.storage import read_json
 from stages.tasks.examples import Examples
-from stages.training import causal, encoder
+from stages.training import causal, encoder, seq2seq
 from stages.training.objective import Batch
 from stages.training.stream import Stream
 from stages.training.subject import Subject
@@ -78,6 +79,10 @@ def _frozen_head(trainee: Trainee) -> Callable[[Tensor], Tensor | None]:
         head = copy.deepcopy(trainee.model.get_output_embeddings()).requires_grad_(False)
         config = trainee.model.config
         return lambda features: apply_head(head, config, features)
+    if isinstance(trainee, seq2seq.Seq2SeqTrainee):
+        frozen = Head(trainee.model)
+        frozen.layer = copy.deepcopy(frozen.layer).requires_grad_(False)
+        return frozen
     assert isinstance(trainee, encoder.EncoderTrainee)
     if trainee.head is None:
         return lambda _: None
@@ -121,11 +126,17 @@ def load_teacher(
     loaded = load(manifest, materialise(manifest), tuned)
     task, where = examples.task, subject.device
     if not isinstance(loaded, EncoderModel):
-        rows = causal.tokenise(examples, loaded.tokenizer)
-        own = subject.tokenise(examples)
-        if not isinstance(own, causal.CausalRows) or own.ids != rows.ids:
+        read: Rows
+        writer: Trainee
+        if isinstance(loaded, Seq2SeqModel):
+            read = seq2seq.tokenise(examples, loaded.tokenizer)
+            writer = seq2seq.Seq2SeqTrainee(loaded.model, loaded.tokenizer.pad_id)
+        else:
+            read = causal.tokenise(examples, loaded.tokenizer)
+            writer = causal.CausalTrainee(loaded.model, loaded.tokenizer.pad_id)
+        if subject.tokenise(examples) != read:
             raise UserError(f"{folder}: reads {task.name} in other tokens than the student")
-        return causal.CausalTrainee(loaded.model, loaded.tokenizer.pad_id).to(where), rows
+        return writer.to(where), read
     texts = encoder.tokenise(examples, loaded.tokenizer)
     head = loaded.heads.get(task.name)
     if not head or len(head.bias) != task.outputs:

@@ -8,9 +8,7 @@ from transformers.pytorch_utils import Conv1D
 
 from stages.errors import UserError
 from stages.models.expanded import copies_of
-from stages.models.loading import CausalModel, EncoderModel
-
-Loaded = EncoderModel | CausalModel
+from stages.models.loading import EncoderModel, Loaded
 
 
 def body_of(loaded: Loaded) -> Any:
@@ -34,7 +32,7 @@ def linear_layers(loaded: Loaded) -> Iterator[tuple[nn.Module, str, Any]]:
     """(parent, its attribute, the layer) of each linear layer but the vocabulary head, whose
     weights are often the embeddings as well. GPT-2's layers are `Conv1D`."""
     body = body_of(loaded)
-    head = body.get_output_embeddings() if isinstance(loaded, CausalModel) else None
+    head = None if isinstance(loaded, EncoderModel) else body.get_output_embeddings()
     for parent in list(body.modules()):
         for attribute, layer in list(parent.named_children()):
             if isinstance(layer, nn.Linear | Conv1D) and layer is not head:

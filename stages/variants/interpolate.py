@@ -12,9 +12,9 @@ from torch import Tensor
 
 from stages.errors import UserError
 from stages.models.depth import is_embedding, layer_of
-from stages.models.loading import EncoderModel
+from stages.models.loading import EncoderModel, Loaded
 from stages.models.probe import Probe
-from stages.variants.body import Loaded, weights_of
+from stages.variants.body import weights_of
 
 PARTS = ("weight", "bias")
 """Of a head."""

@@ -2,7 +2,8 @@
 
 import torch
 
-from stages.variants.body import Loaded, linear_layers
+from stages.models.loading import Loaded
+from stages.variants.body import linear_layers
 
 
 @torch.no_grad()

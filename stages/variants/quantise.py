@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from stages.errors import UserError
 from stages.models.device import device
-from stages.variants.body import Loaded, linear_layers
+from stages.models.loading import Loaded
+from stages.variants.body import linear_layers
 
 LEVELS = 127
 
@@ -20,6 +21,9 @@ class Int8Linear(nn.Module):
     each call, by their range (7 bits of it: 8 overflow on processors without VNNI). Products are
     summed in 32 bits and scaled back to fp32; the bias stays in fp32.
     """
+
+    weight = None
+    """T5's layers look at a weight's dtype where there is one."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """`weight` [out, in] in fp32."""

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from stages.config.variants import Variant
-from stages.models.loading import load
+from stages.models.loading import Loaded, load
 from stages.models.probe import Probe
-from stages.variants.body import Loaded, body_of
+from stages.variants.body import body_of
 from stages.variants.interpolate import lines, soup, wise
 from stages.variants.prune import prune
 from stages.variants.quantise import Int8Linear, check_processor, quantise

@@ -22,6 +22,7 @@ from stages.finetune import _recipe as read_recipe
 from stages.models import device
 from stages.models.causal import decoder
 from stages.models.encoder import pad
+from stages.models.loading import CausalModel
 from stages.models.memory import keep_freed_memory
 from stages.storage import read_json
 from stages.tasks.examples import Examples
@@ -110,7 +111,9 @@ def trainer(recipe: Recipe) -> Trained:
     subject = _subject(recipe)
     subject.learn_targets(lambda examples: examples)
     (stream,), config = subject.targets, subject.config
-    model: Any = subject.body if subject.causal else Classifier(stream.trainee)
+    model: Any = (
+        subject.body if isinstance(subject.loaded, CausalModel) else Classifier(stream.trainee)
+    )
     optimizer = make_optimizer(
         stream.trainee, config.learning_rate, config.head_learning_rate, config.weight_decay
     )
@@ -240,7 +243,7 @@ def _without_prompt(examples: Examples) -> Examples:
 
 
 def _body_and_head(subject: Subject, stream: Stream) -> tuple[nn.Module, nn.Module]:
-    if subject.causal:
+    if isinstance(subject.loaded, CausalModel):
         return decoder(subject.body), subject.body.get_output_embeddings()
     assert isinstance(stream.trainee, EncoderTrainee)
     assert stream.trainee.head is not None

@@ -59,6 +59,8 @@ class Adapter(Method):
         return self
 
     def misfit(self, fit: Fit) -> str | None:
+        if self.peft_type in PROMPTS and fit.model == "seq2seq":
+            return "its two sides have no place for virtual tokens here; lora would fit"
         if self.peft_type in PROMPTS and fit.model == "causal":
             return (
                 "a causal model is read through caches and trees that know no virtual tokens; "

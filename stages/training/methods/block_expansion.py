@@ -31,6 +31,8 @@ class BlockExpansion(Method):
     blocks: Annotated[int, Field(ge=1)]
 
     def misfit(self, fit: Fit) -> str | None:
+        if fit.model == "seq2seq":
+            return "its copies are of a causal model's blocks; freeze or lora would fit"
         if fit.model != "causal":
             return (
                 f"an {fit.model}'s blocks normalise the sum of what they read and write, so no "

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from stages.training.methods.method import Method
+from stages.training.methods.method import Fit, Method
 from stages.training.objective import Batch, Term
 from stages.training.subject import Subject
 
@@ -23,6 +23,11 @@ class Fgm(Method):
     name: ClassVar[str] = "fgm"
     epsilon: Annotated[float, Field(gt=0)]
     weight: Annotated[float, Field(gt=0)] = 1.0
+
+    def misfit(self, fit: Fit) -> str | None:
+        if fit.model == "seq2seq":
+            return "its encoder and decoder share embeddings, which one move cannot tell apart"
+        return None
 
     def term(self, subject: Subject) -> Term:
         def term(batch: Batch) -> Tensor:

@@ -24,7 +24,7 @@ class Lwf(Method):
     def misfit(self, fit: Fit) -> str | None:
         if fit.model == "encoder" and self.temperature is not None:
             return "temperature is of logits, and an encoder's embeddings have none: leave it out"
-        if fit.model == "causal" and self.temperature is None:
+        if fit.model != "encoder" and self.temperature is None:
             return "give a temperature, such as 2"
         return None
 

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from stages.config.reading import suggestion
 from stages.errors import UserError
 from stages.models.encoder import longest_input
-from stages.models.loading import EncoderModel
+from stages.models.loading import CausalModel, EncoderModel, Seq2SeqModel
 from stages.models.tuned import quiet_peft
 from stages.training.methods.method import Fit
 from stages.training.subject import Subject
@@ -30,6 +30,13 @@ SET_HERE = (
 UNMOVED = (True, False, "gaussian", "orthogonal")
 """Values of init_lora_weights that leave the base as it is. The others rewrite its weights, which
 an adapter's file does not hold."""
+
+
+TASK_TYPES: dict[type, str] = {
+    EncoderModel: "FEATURE_EXTRACTION",
+    CausalModel: "CAUSAL_LM",
+    Seq2SeqModel: "SEQ_2_SEQ_LM",
+}
 
 
 def misfit_of_adapter(name: str, fit: Fit) -> str | None:
@@ -86,7 +93,7 @@ def wrap(subject: Subject, method: str, peft_type: str, settings: dict[str, Any]
     where = f"runs.{subject.recipe.name}.methods.{method}"
     kind = _config_class(peft_type)
     known = {field.name for field in dataclasses.fields(kind)}
-    made: dict[str, Any] = {"task_type": "CAUSAL_LM" if subject.causal else "FEATURE_EXTRACTION"}
+    made: dict[str, Any] = {"task_type": TASK_TYPES[type(subject.loaded)]}
     if "target_modules" in known:
         made["target_modules"] = _targets(subject.body, peft_type)
         if frozen := _frozen(subject):

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 import torch
 from pydantic import Field
 
-from stages.models.loading import EncoderModel
+from stages.models.loading import CausalModel
 from stages.progress import bar
 from stages.training import order
 from stages.training.causal import CausalRows
@@ -28,11 +28,11 @@ class SelfReplay(Method):
 
     def misfit(self, fit: Fit) -> str | None:
         if fit.model != "causal":
-            return f"the base writes its own rows, and an {fit.model} writes none: replay would fit"
+            return f"a model of kind {fit.model} writes no texts from nothing: replay would fit"
         return None
 
     def streams(self, subject: Subject) -> list[Stream]:
-        trainee = subject.causal_trainee()
+        trainee = subject.writer()
         stream = Stream(self.name, trainee, CausalRows([], []), self.fraction / (1 - self.fraction))
         wanted = stream.drawn(subject.config.batch_size, subject.config.steps)
         return [Stream(self.name, trainee, self._write(subject, wanted), stream.share)]
@@ -40,7 +40,7 @@ class SelfReplay(Method):
     @torch.no_grad()
     def _write(self, subject: Subject, wanted: int) -> CausalRows:
         loaded = subject.loaded
-        assert not isinstance(loaded, EncoderModel)
+        assert isinstance(loaded, CausalModel)
         start = loaded.tokenizer.prompt("")
         ends = set(loaded.tokenizer.eos_ids)
         written: list[list[int]] = []

@@ -1,0 +1,62 @@
+"""A sequence-to-sequence model in training: each token of the text, those before it given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from stages.models.encoder import TokenIds, pad
+from stages.models.seq2seq import IGNORED, Head, Seq2SeqTokenizer, states
+from stages.tasks.examples import Examples
+from stages.training import losses
+from stages.training.trainee import Output, Rows, Trainee
+
+
+@dataclass(frozen=True)
+class Seq2SeqRows:
+    """Token ids of what is read, and of what is to be written."""
+
+    ids: list[TokenIds]
+    labels: list[TokenIds]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def lengths(self, indices: Sequence[int]) -> list[int]:
+        return [max(len(self.ids[i]), len(self.labels[i])) for i in indices]
+
+    def weight(self, indices: Sequence[int]) -> int:
+        return sum(len(self.labels[i]) for i in indices)
+
+
+def tokenise(examples: Examples, tokenizer: Seq2SeqTokenizer) -> Seq2SeqRows:
+    """Prompts, and the first completion that is accepted of each."""
+    task = examples.task
+    texts = [accepted[0].strip() for accepted in examples.references()]
+    return Seq2SeqRows(
+        tokenizer(examples.column("prompt"), task.max_length),
+        tokenizer.labels(texts, task.options["max_new_tokens"]),
+    )
+
+
+class Seq2SeqTrainee(Trainee):
+    def __init__(self, model: Any, pad_id: int) -> None:
+        super().__init__()
+        self.model = model
+        self.pad_id = pad_id
+
+    def forward(self, rows: Rows, indices: Sequence[int]) -> Output:
+        """The cross-entropy of each row's text. The vocabulary head is applied where there is a
+        label, and nowhere else."""
+        assert isinstance(rows, Seq2SeqRows)
+        ids, mask = pad([rows.ids[i] for i in indices], self.pad_id, self.device)
+        labels, _ = pad([rows.labels[i] for i in indices], IGNORED, self.device)
+        text = labels != IGNORED
+        features = states(self.model, ids, mask, labels)[text]
+        logits, wanted = Head(self.model)(features), labels[text]
+        owner = torch.arange(len(indices), device=self.device)[:, None].expand_as(text)[text]
+        smoothing = self.smoothing if self.training else 0.0
+        found = losses.classification(logits, wanted, smoothing)
+        by_row = torch.zeros(len(indices), device=self.device).index_add(0, owner, found)
+        return Output(by_row, features, owner, lambda: logits, wanted)
