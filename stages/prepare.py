@@ -4,11 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from stages import errors
 from stages.config.cases import read_case
-from stages.config.kinds import WRITTEN
 from stages.config.models import read_model
 from stages.config.seed import read_seed
 from stages.config.tasks import ALLOWED, OPTIONS, TaskConfig, read_tasks
@@ -20,46 +17,16 @@ from stages.tasks.examples import (
     SPLITS,
     Examples,
     Task,
-    compared,
     path_of,
     write_examples,
 )
 from stages.tasks.learned import labels_of_train, options_of_train
-from stages.tasks.overlap import MOST, overlapping
+from stages.tasks.overlap import remove_overlap
 from stages.tasks.reading import read_split
 from stages.tasks.splitting import Split, drop_unknown_labels
 
 FOUND = ("source", "metric")
 """What the card says of an lm-eval task, though params.yaml may leave it to the task's YAML."""
-
-
-def _compared(rows: pd.DataFrame, kind: str) -> tuple[tuple[str, ...], pd.DataFrame]:
-    texts = compared(rows, kind)
-    return tuple(map(str, texts.columns)), texts
-
-
-def _remove_overlap(
-    configs: dict[str, TaskConfig], splits: dict[str, Split]
-) -> dict[str, dict[str, int]]:
-    """Take overlapping rows out of every train split; return how many, by task and kind."""
-    train, test = (
-        {name: _compared(split.rows[part], configs[name].kind) for name, split in splits.items()}
-        for part in ("train", "test")
-    )
-    templated = [name for name, config in configs.items() if config.kind in WRITTEN]
-    found = overlapping(train, test, templated)
-    for name, split in splits.items():
-        hit = found[name]["exact"] | found[name]["13-gram"]
-        split.rows["train"] = split.rows["train"][~hit].reset_index(drop=True)
-        if hit.mean() > MOST:
-            raise errors.UserError(
-                f"task {name}: {hit.sum()} of {len(hit)} train rows stand in a test split too, "
-                f"more than {MOST:.0%}: give data whose splits are apart"
-            )
-    return {
-        name: {kind: int(rows.sum()) for kind, rows in by_kind.items()}
-        for name, by_kind in found.items()
-    }
 
 
 def _task(name: str, config: TaskConfig, split: Split) -> Task:
@@ -129,7 +96,7 @@ def main(case: str) -> None:
     with phase("rows"):
         splits = {name: read_split(name, task, seed) for name, task in configs.items()}
     with phase("overlap"):
-        removed = _remove_overlap(configs, splits)
+        removed = remove_overlap(configs, splits)
     unknown = {
         name: drop_unknown_labels(name, split.rows) if "label" in split.rows["train"] else 0
         for name, split in splits.items()

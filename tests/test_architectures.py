@@ -26,10 +26,11 @@ from stages.models.base import materialise
 from stages.models.causal import CausalTokenizer, longest_input
 from stages.models.depth import is_embedding, layer_of
 from stages.models.device import has_bf16
-from stages.models.encoder import Encoder, Inputs, Tokenizer, embed
+from stages.models.encoder import Encoder, embed
 from stages.models.encoder import longest_input as longest_encoder
 from stages.models.loading import CausalModel, EncoderModel, Loaded, load
 from stages.models.packed import PackedLinear, pack
+from stages.models.texts import Inputs, Tokenizer
 from stages.models.tuned import save_tuned
 from stages.records import read_records
 from stages.scoring.case import score_case

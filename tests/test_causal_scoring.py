@@ -32,7 +32,8 @@ from stages.models.device import has_bf16
 from stages.models.packed import PackedLinear, pack
 from stages.records import read_table, write_records
 from stages.scoring import causal
-from stages.scoring.causal import CausalScorer, coherence, sentences
+from stages.scoring.causal import CausalScorer
+from stages.scoring.coherence import coherence, sentences
 from stages.scoring.generation import Sampling, _draw, generate
 from stages.scoring.likelihood import Likelihoods, Pair, log_likelihoods, windows
 from stages.scoring.trees import alone, grow, reads_trees

@@ -16,7 +16,7 @@ import transformers
 from tiny_completions import ANIMALS, CASE, CRIES, DEEDS, METRICS
 
 from stages import check
-from stages.config.tasks import Table
+from stages.config.readers import Table
 from stages.errors import UserError
 from stages.models.causal import CausalTokenizer
 from stages.records import read_records

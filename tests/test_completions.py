@@ -14,7 +14,7 @@ import torch
 import transformers
 from tiny_completions import CASE, MEASURES, METRICS
 
-from stages.config.tasks import Table
+from stages.config.readers import Table
 from stages.errors import UserError
 from stages.models.causal import CausalTokenizer, load_causal
 from stages.records import read_records

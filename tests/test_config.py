@@ -21,10 +21,11 @@ from stages.config.cases import read_case, read_cases
 from stages.config.compare import read_compare
 from stages.config.evaluation import read_evaluation
 from stages.config.models import read_model
+from stages.config.readers import Icd10
 from stages.config.reading import load
 from stages.config.runs import read_run, read_runs
 from stages.config.seed import read_seed
-from stages.config.tasks import Icd10, read_tasks
+from stages.config.tasks import read_tasks
 from stages.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,7 +11,7 @@ import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import f1_score
 
-from stages.config.tasks import Table
+from stages.config.readers import Table
 from stages.errors import UserError
 from stages.models.probe import INVERSE_PENALTY, UNKNOWN, Sample, fit_probe
 from stages.scoring.answers import best_constant_f1, multi_label_records, value_records

@@ -13,7 +13,8 @@ import tiny_training
 import torch
 import transformers
 
-from stages.models.encoder import Tokenizer, embed, load_encoder, longest_input
+from stages.models.encoder import embed, load_encoder, longest_input
+from stages.models.texts import Tokenizer
 from stages.records import read_records
 from stages.storage import read_json
 from stages.tasks.splitting import split_rows

@@ -9,7 +9,8 @@ import pytest
 import tiny
 import torch
 
-from stages.models.encoder import Tokenizer, load_encoder, longest_input
+from stages.models.encoder import load_encoder, longest_input
+from stages.models.texts import Tokenizer
 from stages.scoring.encoder import EncoderScorer
 from stages.scoring.splits import Asking, TaskSplits
 from stages.tasks.examples import Examples, Task

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages import check, errors, verify
-from stages.config.tasks import Conll, Squad, Table
+from stages.config.readers import Conll, Squad, Table
 from stages.records import SCHEMA, read_records, read_table, write_records
 from stages.sources.archive import Archive
 from stages.sources.pinned import open_source

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.errors import UserError
-from stages.models.encoder import pad
+from stages.models.texts import pad
 from stages.training.encoder import EncoderRows
 from stages.training.methods.fgm import adversarial
 from stages.training.objective import Batch, Objective

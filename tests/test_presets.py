@@ -15,7 +15,8 @@ from test_new import write_table
 
 from stages import new
 from stages.config.pin import PinnedModel
-from stages.config.tasks import Files, Squad, TaskConfig
+from stages.config.readers import Files, Squad
+from stages.config.tasks import TaskConfig
 from stages.errors import UserError
 from stages.sources.pinned import open_source
 from stages.storage import sha256_path

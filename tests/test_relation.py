@@ -13,12 +13,14 @@ import torch
 import transformers
 from sklearn.metrics import f1_score
 
-from stages.config.tasks import Table, TaskConfig
+from stages.config.readers import Table
+from stages.config.tasks import TaskConfig
 from stages.errors import UserError
 from stages.inputs.encoder import truncated
 from stages.inputs.relation import around, mark, read_entities
-from stages.models.encoder import Tokenizer, features, load_encoder, longest_input
+from stages.models.encoder import features, load_encoder, longest_input
 from stages.models.probe import Sample
+from stages.models.texts import Tokenizer
 from stages.scoring.answers import labelled_records
 from stages.sources.pinned import open_source
 from stages.statistics.measures import measure_for, values

@@ -18,8 +18,9 @@ from tiny_architectures import ENCODERS
 
 from stages import check
 from stages.errors import UserError
-from stages.models.encoder import Inputs, load_encoder
+from stages.models.encoder import load_encoder
 from stages.models.masked import Masking
+from stages.models.texts import Inputs
 from stages.records import read_records
 from stages.scoring.pseudo import pseudo_log_likelihoods, shared_places
 from stages.statistics.balance import balance, stereotyped

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.config.tasks import Columns, Table
+from stages.config.readers import Columns, Table
 from stages.errors import UserError
 from stages.sources.archive import Archive
 from stages.sources.local import Local

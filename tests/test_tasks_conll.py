@@ -10,11 +10,12 @@ import pytest
 import tiny
 import tiny_kinds
 
-from stages.config.tasks import Conll
+from stages.config.readers import Conll
 from stages.errors import UserError
 from stages.inputs.encoder import labels_of, read
-from stages.models.encoder import Tokenizer, features, load_encoder, longest_input
+from stages.models.encoder import features, load_encoder, longest_input
 from stages.models.probe import UNKNOWN
+from stages.models.texts import Tokenizer
 from stages.sources.pinned import open_source
 from stages.storage import sha256_path
 from stages.tasks.conll import read_conll

@@ -12,11 +12,11 @@ import tiny_kinds
 from scipy.optimize import approx_fprime
 from scipy.special import log_softmax
 
-from stages.config.tasks import Squad
+from stages.config.readers import Squad
 from stages.errors import UserError
 from stages.inputs.encoder import labels_of, read
-from stages.models.encoder import Inputs, Tokenizer
 from stages.models.probe import INVERSE_PENALTY, Sample, fit_span
+from stages.models.texts import Inputs, Tokenizer
 from stages.scoring.spans import LONGEST, best_span, span_records
 from stages.sources.pinned import open_source
 from stages.statistics.squad import exact, exact_matches, token_f1

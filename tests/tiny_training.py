@@ -19,8 +19,9 @@ from stages.training.encoder import EncoderTrainee
 from stages.training.methods.method import Fit, Method
 from stages.training.methods.table import chosen
 from stages.training.objective import Objective
+from stages.training.recipe import Recipe
 from stages.training.run import compose
-from stages.training.subject import Recipe, Subject
+from stages.training.subject import Subject
 
 KINDS = {
     "color-qa": "classification",

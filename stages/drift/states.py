@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.models.causal import decoder, head_logits
-from stages.models.encoder import TokenIds, batches_by_tokens, pad
 from stages.models.expanded import copies_of
 from stages.models.loading import CausalModel, EncoderModel, Loaded, Seq2SeqModel
+from stages.models.texts import TokenIds, batches_by_tokens, pad
 
 Floats = NDArray[np.floating]
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from stages.models.encoder import TokenIds
 from stages.models.loading import EncoderModel, Loaded, Seq2SeqModel
+from stages.models.texts import TokenIds
 from stages.tasks.examples import Examples
 
 TOKENS = 64

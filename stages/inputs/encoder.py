@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from stages.inputs.relation import marked, read_entities
-from stages.models.encoder import Inputs, Tokenizer
 from stages.models.probe import UNKNOWN
+from stages.models.texts import Inputs, Tokenizer
 from stages.tasks.examples import Examples
 
 

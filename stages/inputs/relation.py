@@ -7,7 +7,7 @@ Chen 2022 (arXiv 2102.01373, section 3.1), where they do as well or better.
 
 from collections.abc import Sequence
 
-from stages.models.encoder import Inputs, Tokenizer
+from stages.models.texts import Inputs, Tokenizer
 from stages.tasks.examples import Examples
 
 MARKS = ("@", "#")

@@ -12,8 +12,9 @@ from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from stages.errors import UserError
 from stages.models.chat import ChatTemplate, Message
-from stages.models.encoder import TOKENISE, UNLIMITED, TokenIds
+from stages.models.encoder import UNLIMITED
 from stages.models.pretrained import load_tokenizer, load_weights, reading_tokenizer
+from stages.models.texts import TOKENISE, TokenIds
 from stages.phases import phase
 
 PROBE = [[0, 1, 1]]

@@ -9,8 +9,8 @@ from typing import Any
 import jinja2
 
 from stages.errors import UserError
-from stages.models.encoder import TokenIds
 from stages.models.pretrained import reason
+from stages.models.texts import TokenIds
 
 Message = Mapping[str, str]
 """role: system, user or assistant; content."""

@@ -10,12 +10,13 @@ from torch import nn
 from stages.errors import UserError
 from stages.models.causal import CausalTokenizer, load_causal
 from stages.models.causal import longest_input as longest_causal
-from stages.models.encoder import Encoder, Tokenizer, load_encoder
+from stages.models.encoder import Encoder, load_encoder
 from stages.models.encoder import longest_input as longest_encoder
 from stages.models.finite import first_wrong
 from stages.models.probe import Probe
 from stages.models.seq2seq import Seq2SeqTokenizer, load_seq2seq
 from stages.models.seq2seq import longest_input as longest_seq2seq
+from stages.models.texts import Tokenizer
 from stages.models.tuned import apply_adapter, has_adapter, load_heads
 from stages.phases import phase
 

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from stages.errors import UserError
-from stages.models.encoder import Encoder, Inputs, longest_input
+from stages.models.encoder import Encoder, longest_input
 from stages.models.pretrained import load_tokenizer, load_weights, reading_tokenizer
+from stages.models.texts import Inputs
 
 
 class Masking:

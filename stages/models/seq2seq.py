@@ -11,8 +11,9 @@ from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedModel
 
 from stages.errors import UserError
-from stages.models.encoder import UNLIMITED, TokenIds, batches_by_tokens, pad
+from stages.models.encoder import UNLIMITED
 from stages.models.pretrained import load_tokenizer, load_weights, reading_tokenizer
+from stages.models.texts import TokenIds, batches_by_tokens, pad
 
 BATCH_TOKENS = 2048
 TOLERANCE = 1e-4

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from stages.inputs.encoder import labels_of
-from stages.models.encoder import Inputs
 from stages.models.probe import UNKNOWN, Probe
+from stages.models.texts import Inputs
 from stages.scoring.frame import byte_count, record_frame
 from stages.scoring.spans import span_records
 from stages.statistics.sets import f1, of_tags

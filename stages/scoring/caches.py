@@ -8,7 +8,7 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from stages.models.causal import decoder
-from stages.models.encoder import TokenIds
+from stages.models.texts import TokenIds
 
 WORTH = 16
 """Tokens from which a common beginning is read apart."""

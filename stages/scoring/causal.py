@@ -1,6 +1,5 @@
 """A causal model and the examples of one task -> records."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,8 @@ from scipy.special import log_softmax
 from transformers import PreTrainedModel
 
 from stages.models.causal import CausalTokenizer, shift_space
-from stages.models.encoder import TokenIds
+from stages.models.texts import TokenIds
+from stages.scoring.coherence import Embedding, coherence
 from stages.scoring.completions import completion_records, ends_of, up_to
 from stages.scoring.frame import record_frame
 from stages.scoring.generation import Sampling, generate, never, room
@@ -23,9 +23,6 @@ from stages.tasks.refusals import REFUSE, refuses
 
 Judge = Callable[[list[str]], Sequence[str]]
 """n texts -> the topic of each."""
-Embedding = Callable[[list[str]], NDArray[np.floating]]
-"""n texts -> unit vectors [n, dimensions]."""
-SENTENCE_END = re.compile(r"""(?<=[.!?])\s+|(?<=[.!?]["')\]\u2019\u201d])\s+|\n+""")
 OVERLAP = 1
 """Tokens read again where a text is longer than the model; lm-evaluation-harness's choice."""
 
@@ -281,28 +278,6 @@ class CausalScorer:
 
     def _cut(self, prompts: Sequence[TokenIds], max_new_tokens: int) -> list[bool]:
         return [len(prompt) > room(self.model, max_new_tokens) for prompt in prompts]
-
-
-def sentences(text: str) -> list[str]:
-    """Cut after `.`, `!` or `?` (and a closing quote or bracket) before white space, and at
-    line breaks; parts without a letter or digit are left out. Abbreviations are cut too."""
-    return [part.strip() for part in SENTENCE_END.split(text) if re.search(r"\w", part)]
-
-
-def coherence(texts: Sequence[str], embedding: Embedding) -> list[float]:
-    """The mean cosine of adjacent sentences of each text, in [0, 1].
-
-    A text of fewer than two sentences scores 0: it shows no coherence; and so does a negative
-    mean, as a score has no room for it.
-    """
-    parts = [sentences(text) for text in texts]
-    flat = [sentence for row in parts for sentence in row]
-    if not flat:
-        return [0.0] * len(texts)
-    starts = np.cumsum([len(row) for row in parts])[:-1]
-    vectors = np.split(np.asarray(embedding(flat)), starts)
-    cosines = [(own[:-1] * own[1:]).sum(axis=1) for own in vectors]
-    return [float(np.clip(own.mean(), 0, 1)) if len(own) else 0.0 for own in cosines]
 
 
 def _bytes(*texts: str) -> int:

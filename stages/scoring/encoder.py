@@ -9,9 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.inputs.encoder import labels_of, read, truncated
-from stages.models.encoder import Encoder, Inputs, Tokenizer, embed, features
+from stages.models.encoder import Encoder, embed, features
 from stages.models.masked import Masking
 from stages.models.probe import Probe, Sample
+from stages.models.texts import Inputs, Tokenizer
 from stages.scoring.answers import answered
 from stages.scoring.frame import byte_count, record_frame
 from stages.scoring.pairs import pair_records

@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 
 from stages.errors import UserError
 from stages.models.causal import head_logits, longest_input
-from stages.models.encoder import TokenIds
 from stages.models.finite import first_wrong, not_finite
 from stages.models.sharing import dealt
+from stages.models.texts import TokenIds
 from stages.phases import phase
 from stages.progress import patient
 from stages.scoring.caches import read_beginning, sees_all, tokens_of

@@ -7,9 +7,10 @@ import torch
 from numpy.typing import NDArray
 
 from stages.models.base import materialise
-from stages.models.encoder import Tokenizer, embed, load_encoder, longest_input
+from stages.models.encoder import embed, load_encoder, longest_input
 from stages.models.packed import pack
 from stages.models.probe import fit_probe
+from stages.models.texts import Tokenizer
 from stages.tasks.examples import Examples
 
 READ_TOKENS = 64

@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 
 from stages.errors import UserError
 from stages.models.causal import finished
-from stages.models.encoder import TokenIds, batches_by_tokens
 from stages.models.finite import first_wrong_output, not_finite
 from stages.models.sharing import dealt
+from stages.models.texts import TokenIds, batches_by_tokens
 from stages.scoring.caches import Preamble, read_beginning, sees_all, tokens_of
 from stages.scoring.trees import Tree, alone, grow, read_trees
 

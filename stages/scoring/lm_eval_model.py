@@ -11,7 +11,8 @@ from lm_eval.api.model import LM
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 
 from stages.errors import UserError
-from stages.models.encoder import UNLIMITED, TokenIds
+from stages.models.encoder import UNLIMITED
+from stages.models.texts import TokenIds
 from stages.scoring.causal import OVERLAP, CausalScorer
 from stages.scoring.generation import Sampling
 from stages.scoring.likelihood import Likelihoods

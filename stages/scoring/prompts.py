@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
 from stages.models.causal import decoder
-from stages.models.encoder import TokenIds, batches_by_tokens, pad
+from stages.models.texts import TokenIds, batches_by_tokens, pad
 from stages.scoring.caches import Preamble, buffers, tokens_of
 
 AT_ONCE = 1024

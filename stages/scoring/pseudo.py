@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.errors import UserError
-from stages.models.encoder import Encoder, Inputs, TokenIds, batches_by_tokens, pad
+from stages.models.encoder import Encoder
 from stages.models.finite import first_wrong_output, not_finite
 from stages.models.masked import Masking
+from stages.models.texts import Inputs, TokenIds, batches_by_tokens, pad
 
 HEAD_STATES = 256
 """States that the head is applied to at once: 30 MB of logits of 30,000 tokens."""

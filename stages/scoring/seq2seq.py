@@ -6,8 +6,8 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from stages.errors import UserError
-from stages.models.encoder import batches_by_tokens
 from stages.models.seq2seq import Seq2SeqTokenizer, write
+from stages.models.texts import batches_by_tokens
 from stages.scoring.completions import completion_records, ends_of, up_to
 from stages.scoring.splits import Asking, TaskSplits
 from stages.tasks.examples import Examples

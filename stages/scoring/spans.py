@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.models.encoder import Inputs
+from stages.models.texts import Inputs
 from stages.scoring.frame import byte_count, record_frame
 from stages.statistics.squad import token_f1
 from stages.tasks.examples import Examples

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stages.models.causal import hidden_states
-from stages.models.encoder import TokenIds
+from stages.models.texts import TokenIds
 from stages.scoring.caches import Preamble, read_preamble, tokens_of
 
 Integers = NDArray[np.int64]

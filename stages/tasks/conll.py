@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.config.tasks import Conll
+from stages.config.readers import Conll
 from stages.sources.pinned import Source
 from stages.tasks.cells import WrongCellError, text_of
 from stages.tasks.files import read_files

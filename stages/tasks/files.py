@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.config.tasks import Files
+from stages.config.readers import Files
 from stages.errors import UserError, one_line
 from stages.sources.pinned import Source
 from stages.tasks.cells import WrongCellError

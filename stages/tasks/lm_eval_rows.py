@@ -9,8 +9,9 @@ from typing import Any
 import datasets
 import pandas as pd
 
+from stages.config.readers import LmEval
 from stages.config.reading import mistake
-from stages.config.tasks import LmEval, TaskConfig
+from stages.config.tasks import TaskConfig
 from stages.errors import UserError
 from stages.storage import content_id
 from stages.tasks.examples import SPLITS

@@ -8,8 +8,8 @@ from typing import Any
 from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 from lm_eval.tasks import TaskManager
 
+from stages.config.readers import LmEval
 from stages.config.reading import mistake, suggestion
-from stages.config.tasks import LmEval
 from stages.errors import UserError
 
 MOST = 100

@@ -8,7 +8,11 @@ from collections.abc import Collection, Iterable, Mapping
 
 import pandas as pd
 
-from stages.tasks.splitting import normalise
+from stages.config.kinds import WRITTEN
+from stages.config.tasks import TaskConfig
+from stages.errors import UserError
+from stages.tasks.examples import compared
+from stages.tasks.splitting import Split, normalise
 
 N = 13
 COMMON = 10
@@ -56,3 +60,32 @@ def overlapping(
             shared |= hit.astype(bool)  # of no rows, `map` makes no booleans
         found[task] = {"exact": exact, "13-gram": shared & ~exact}
     return found
+
+
+def _compared(rows: pd.DataFrame, kind: str) -> tuple[tuple[str, ...], pd.DataFrame]:
+    texts = compared(rows, kind)
+    return tuple(map(str, texts.columns)), texts
+
+
+def remove_overlap(
+    configs: dict[str, TaskConfig], splits: dict[str, Split]
+) -> dict[str, dict[str, int]]:
+    """Take overlapping rows out of every train split; return how many, by task and kind."""
+    train, test = (
+        {name: _compared(split.rows[part], configs[name].kind) for name, split in splits.items()}
+        for part in ("train", "test")
+    )
+    templated = [name for name, config in configs.items() if config.kind in WRITTEN]
+    found = overlapping(train, test, templated)
+    for name, split in splits.items():
+        hit = found[name]["exact"] | found[name]["13-gram"]
+        split.rows["train"] = split.rows["train"][~hit].reset_index(drop=True)
+        if hit.mean() > MOST:
+            raise UserError(
+                f"task {name}: {hit.sum()} of {len(hit)} train rows stand in a test split too, "
+                f"more than {MOST:.0%}: give data whose splits are apart"
+            )
+    return {
+        name: {kind: int(rows.sum()) for kind, rows in by_kind.items()}
+        for name, by_kind in found.items()
+    }

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from stages.config.tasks import (
+from stages.config.readers import (
     Bbc,
     Chatter,
     Cldr,
@@ -17,9 +17,9 @@ from stages.config.tasks import (
     Reuters,
     Squad,
     Table,
-    TaskConfig,
     Vader,
 )
+from stages.config.tasks import TaskConfig
 from stages.sources.pinned import Source, open_source
 from stages.tasks.addition import read_addition
 from stages.tasks.agreement import read_agreement

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.config.tasks import Squad
+from stages.config.readers import Squad
 from stages.sources.pinned import Source
 from stages.tasks.cells import WrongCellError, text_of
 from stages.tasks.files import read_files

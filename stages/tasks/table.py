@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.config.tasks import Table
+from stages.config.readers import Table
 from stages.errors import UserError, one_line
 from stages.sources.pinned import Source
 from stages.tasks.cells import WrongCellError, text_of

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stages.models.causal import CausalTokenizer, decoder, finished, hidden_states
 from stages.models.documents import read_documents
-from stages.models.encoder import TokenIds, pad
+from stages.models.texts import TokenIds, pad
 from stages.tasks.examples import Examples
 from stages.training import losses
 from stages.training.trainee import Output, Rows, Trainee

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from stages.inputs.encoder import labels_of, read
-from stages.models.encoder import Encoder, Inputs, Tokenizer, features
+from stages.models.encoder import Encoder, features
 from stages.models.probe import UNKNOWN, Probe, Sample
+from stages.models.texts import Inputs, Tokenizer
 from stages.tasks.examples import Examples, Task
 from stages.training import losses
 from stages.training.trainee import Output, Rows, Trainee

@@ -22,7 +22,8 @@ from stages.training.checkpoint import Checkpoint
 from stages.training.loop import History, restore, train
 from stages.training.methods.method import Method
 from stages.training.objective import Objective
-from stages.training.subject import Recipe, Subject
+from stages.training.recipe import Recipe
+from stages.training.subject import Subject
 
 
 class Trained(NamedTuple):

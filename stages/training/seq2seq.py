@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from stages.models.encoder import TokenIds, pad
 from stages.models.seq2seq import IGNORED, Head, Seq2SeqTokenizer, states
+from stages.models.texts import TokenIds, pad
 from stages.tasks.examples import Examples
 from stages.training import losses
 from stages.training.trainee import Output, Rows, Trainee

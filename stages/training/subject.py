@@ -2,14 +2,11 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
-from stages.config.runs import RunConfig
 from stages.models.causal import decoder
 from stages.models.documents import let_read_documents
 from stages.models.four_bits import four_bits
@@ -19,36 +16,10 @@ from stages.models.tuned import quiet_peft
 from stages.tasks.examples import Examples
 from stages.training import causal, encoder, seq2seq
 from stages.training.causal import CausalTrainee
+from stages.training.recipe import Recipe
 from stages.training.seq2seq import Seq2SeqTrainee
 from stages.training.stream import Stream
 from stages.training.trainee import Rows, Trainee
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A run's settings, and what they are applied to.
-
-    `train` and `validation`: of each target that it learns. `unlabelled`: of each, the train rows
-    that a draw left out; empty where the run has none. `retain`: the train split of each retain
-    task, by name, where the run's pool has them; `earlier`: of each target that was learned before.
-    `start`: the folder of the run that it starts from; None where that is the base.
-    """
-
-    name: str
-    config: RunConfig
-    manifest: dict[str, Any]
-    base: Path
-    train: list[Examples]
-    validation: list[Examples]
-    retain: dict[str, Examples] = field(default_factory=dict)
-    unlabelled: list[Examples] = field(default_factory=list)
-    earlier: dict[str, Examples] = field(default_factory=dict)
-    start: Path | None = None
-
-    @property
-    def old(self) -> dict[str, Examples]:
-        """What methods may use to keep what the model could do."""
-        return {**self.retain, **self.earlier}
 
 
 class Subject:

@@ -14,10 +14,10 @@ from torch.nn import functional
 from stages.errors import UserError
 from stages.models.base import materialise
 from stages.models.causal import apply_head
-from stages.models.encoder import batches_by_tokens
 from stages.models.loading import EncoderModel, Seq2SeqModel, load
 from stages.models.seq2seq import Head
 from stages.models.sharing import dealt
+from stages.models.texts import batches_by_tokens
 from stages.models.tuned import MANIFEST
 from stages.progress import bar
 from stages.storage import read_json

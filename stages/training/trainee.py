@@ -7,8 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from stages.models.encoder import batches_by_tokens
 from stages.models.sharing import dealt
+from stages.models.texts import batches_by_tokens
 
 
 class Rows(Protocol):

@@ -22,15 +22,15 @@ from stages import errors
 from stages.config.reading import load, lookup
 from stages.config.runs import RunConfig, read_run
 from stages.errors import UserError
-from stages.finetune import _recipe as read_recipe
 from stages.finetune import check_fit
 from stages.storage import read_json, write_json
 from stages.tasks.examples import Examples
 from stages.training.checkpoint import Checkpoint
 from stages.training.methods.method import Method
 from stages.training.methods.table import chosen
+from stages.training.recipe import Recipe, read_recipe
 from stages.training.run import train_seed
-from stages.training.subject import Recipe, Subject
+from stages.training.subject import Subject
 
 from .table import say
 from .tried import TRIED, Tried

@@ -18,12 +18,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset, SequentialSampler
 
 from stages.config.runs import RunConfig
-from stages.finetune import _recipe as read_recipe
 from stages.models import device
 from stages.models.causal import decoder
-from stages.models.encoder import pad
 from stages.models.loading import CausalModel
 from stages.models.memory import keep_freed_memory
+from stages.models.texts import pad
 from stages.storage import read_json
 from stages.tasks.examples import Examples
 from stages.training import order
@@ -32,10 +31,11 @@ from stages.training.checkpoint import Checkpoint
 from stages.training.encoder import EncoderRows, EncoderTrainee
 from stages.training.loop import train
 from stages.training.optimizer import make_optimizer
+from stages.training.recipe import Recipe, read_recipe
 from stages.training.run import compose
 from stages.training.schedule import rate_factor
 from stages.training.stream import Stream
-from stages.training.subject import Recipe, Subject
+from stages.training.subject import Subject
 
 from .host import matrix_rate, peak_memory, reset_peak
 from .work import Work
