@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import tiny
 import tiny_causal
+import tiny_seq2seq
 import yaml
 
 from stages import phases
@@ -21,8 +23,9 @@ from stages.models.loading import load
 from stages.planning import machine, memory, work
 from stages.planning.planned import PROCESS, Plan
 from stages.planning.shape import Shape, of_config, on_paper
-from stages.planning.texts import Texts, bound, mean_longest
+from stages.planning.texts import Texts, _lengths, _written, bound, mean_longest
 from stages.planning.work import Case, Recipe
+from stages.tasks.examples import Task
 
 SHAPE = Shape(
     parameters=1600, body=1000, layers=2, width=10, vocabulary=50, keys=5, ends=30, causal=True
@@ -190,6 +193,29 @@ def test_a_shape_is_that_of_the_model(kind: str, of: SimpleNamespace, tmp_path: 
     assert shape.parameters == sum(one.numel() for one in body.parameters())
     assert (shape.layers, shape.width) == (2, 32)
     assert 0 < shape.body < shape.parameters
+
+
+def test_a_shape_of_seq2seq(tmp_path: Path) -> None:
+    tiny_seq2seq.write_model(tmp_path, ["one", "two"], 0)
+    loaded = load({"kind": "seq2seq"}, tmp_path)
+    shape = of_config(tmp_path, "seq2seq")
+    assert shape.parameters == sum(one.numel() for one in loaded.model.parameters())  # type: ignore[union-attr]
+    assert 0 < shape.body < shape.parameters
+
+
+def test_what_is_read_and_written_of_completions() -> None:
+    rows = pd.DataFrame({"prompt": ["a b c"], "completion": [["d e", "f"]], "text": ["a b c d"]})
+
+    def words(texts: list[str]) -> list[int]:
+        return [len(text.split()) for text in texts]
+
+    completion = Task("t", "completion", 100, (), {"max_new_tokens": 5, "metric": "f1"})
+    assert _lengths(completion, rows, words) == ([3], [5], [2])
+    # A text is read once for each of its tokens.
+    assert _lengths(Task("t", "masked-lm", 3, (), {}), rows, words) == ([9], [3], [3])
+    counts = {"validation": 10, "test": 20}
+    for kind in ("completion", "chat", "refusal"):
+        assert _written(kind, counts, 7, None, 1) == {"validation": 70, "test": 140}
 
 
 def test_what_is_no_model(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ TOPICS = 5
 """Of news, where the texts are not there yet."""
 CHAT_TOKENS = 25
 """Around a prompt, by a chat template."""
+ANSWERED = ("instruction-following", "completion", "chat", "refusal")
+"""Kinds that a text is written for, an example."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def _written(
 ) -> dict[str, int]:
     if kind == "news-writing":
         return {"test": topics * (per_topic or 0) * (most or 0)}
-    if kind == "instruction-following":
+    if kind in ANSWERED:
         return {split: rows[split] * (most or 0) for split in ("validation", "test")}
     return {}
 
@@ -111,6 +113,13 @@ def _lengths(task: Task, rows: pd.DataFrame, tokens: Any) -> tuple[list[int], li
     if task.kind == "instruction-following":
         read = [n + CHAT_TOKENS for n in tokens(rows["prompt"].map(str))]
         return read, read, [0] * len(read)
+    if task.kind == "completion":
+        read = tokens(rows["prompt"].map(str))
+        answers = tokens([str(accepted[0]) for accepted in rows["completion"]])
+        return read, [p + a for p, a in zip(read, answers, strict=True)], answers
+    if task.kind == "masked-lm":  # once for each of its tokens
+        read = [min(task.max_length, n) for n in tokens(rows["text"].map(str))]
+        return [n * n for n in read], read, read
     if task.kind in ("language-modelling", "news-writing"):
         prompt, text = tokens(rows["prompt"].map(str)), tokens(rows["text"].map(str))
         pairs = list(zip(prompt, text, strict=True))
