@@ -190,7 +190,7 @@ REFUSING = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no syste
     [
         (REWRITING, "writes message 3 of a conversation otherwise once more follows"),
         (REFUSING, "the chat template refuses a conversation (system, user, assistant, user, ass"),
-        (None, "the tokenizer has no chat template; leave tasks of the kinds chat and"),
+        (None, "the tokenizer has no chat template; leave tasks of the kinds chat, instruction"),
     ],
 )
 def test_a_template_that_will_not_do(template: str | None, said: str, tmp_path: Path) -> None:

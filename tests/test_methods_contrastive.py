@@ -75,7 +75,8 @@ def test_a_target_without_labels_is_refused() -> None:
     (reason,) = toy.misfit(methods, target="retrieval")
     assert reason == (
         "works on labels, and target has none; "
-        "what would fit: targets of the kinds classification, linear-probe, pair-classification"
+        "what would fit: targets of the kinds classification, linear-probe, pair-classification, "
+        "relation"
     )
 
 

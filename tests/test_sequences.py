@@ -239,7 +239,9 @@ def subject_at(start: Path | None, tasks: list[str], model: Path, **settings: An
     )
     recipe = replace(made.recipe, start=start)
     AcceleratorState._reset_state(reset_partial_state=True)
-    return Subject(recipe, 0, Accelerator(cpu=True))
+    subject = Subject(recipe, 0, Accelerator(cpu=True))
+    subject.leave_out_padding()  # as a run does, before a method takes anything
+    return subject
 
 
 def information(subject: Subject) -> dict[str, torch.Tensor]:

@@ -213,8 +213,10 @@ def read_documents(body: Any, ids: Tensor, within: Tensor, **given: Tensor) -> T
     """
     documents = Documents.of(within)
     row = {name: one[within][None] for name, one in given.items()}
+    # What a method does to the embeddings of a text, it does to those of one text.
+    embedded = body.get_input_embeddings()(ids)[within][None]
     hidden: Tensor = body(
-        input_ids=ids[within][None],
+        inputs_embeds=embedded,
         position_ids=documents.positions + _first_position(body),
         documents=documents,
         **row,
