@@ -248,7 +248,7 @@ def test_an_encoders_task_is_refused(
     assert str(refused.value) == (
         f"params.yaml: cases.{CASE}.retain = 'topics': is {kind}; gpt is of kind causal, which "
         "fits multiple-choice, language-modelling, news-writing, instruction-following, "
-        "minimal-pairs, bias-pairs, refusal, lm-eval"
+        "minimal-pairs, bias-pairs, refusal, completion, chat, lm-eval"
     )
 
 

@@ -171,7 +171,7 @@ def test_the_labels_of_unlabelled_rows_are_not_learned(
         chosen, rest = honest(train, draw, seed)
         return chosen, Examples(rest.task, rest.rows.assign(label="grey"))
 
-    monkeypatch.setattr(finetune, "drawn", lying)
+    monkeypatch.setattr("stages.training.recipe.drawn", lying)
     tiny.run_stage("finetune", "student")
     assert weights(few) == before
 

@@ -321,11 +321,9 @@ def test_tuned_models_tell_no_path_of_this_machine(
     bench: Path, own: Path, monkeypatch: pytest.MonkeyPatch, run: str
 ) -> None:
     """Not even where the base lies at an absolute path, as in the cache."""
-    from stages import finetune
-
     model = own / "model"
     assert model.is_absolute()
-    monkeypatch.setattr(finetune, "materialise", lambda manifest: model)
+    monkeypatch.setattr("stages.training.recipe.materialise", lambda manifest: model)
     tiny.edit_params(bench, **{f"runs__{run}__steps": 2})
     tiny.run_stage("finetune", run)
     files = [path for path in (bench / "models/tuned" / run).rglob("*") if path.is_file()]

@@ -167,7 +167,9 @@ def test_the_loss_is_that_of_transformers(family: str, tmp_path: Path) -> None:
     mean = float(output.losses.sum().detach()) / rows.weight([0, 1, 2])
     assert mean == pytest.approx(float(expected.loss.detach()), rel=1e-5)
     assert output.logits is not None
-    torch.testing.assert_close(output.logits, expected.logits[labels != -100], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        output.logits(), expected.logits[labels != -100], rtol=1e-4, atol=1e-4
+    )
     alone = [float(trainee(rows, [at]).losses.detach()) for at in range(3)]
     assert output.losses.tolist() == pytest.approx(alone, rel=1e-5)
 
