@@ -2,7 +2,6 @@
 
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ from stages.storage import read_json, sha256_path
 from stages.tasks.examples import Examples, Task, read_examples
 from stages.tasks.table import read_table_rows
 from stages.training.causal import CausalTrainee, tokenise
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TARGET = "talk"
 RUNS: dict[str, dict[str, Any]] = {"full": {"steps": 80}}
@@ -73,16 +74,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_causal.write_sources(folder)
     others = {TARGET: _task(folder)}
     tiny_completions.make(folder, {"kind": "causal"}, RUNS, target=TARGET, others=others)
-    with pytest.MonkeyPatch.context() as patch, tiny.one_thread():
-        patch.chdir(folder)
-        tiny_completions.run_stages(RUNS)
+    tiny_completions.run_stages(folder, RUNS)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    with tiny.one_thread():
-        yield
 
 
 def test_it_learns_to_answer_and_is_asked_for_the_last_turn(project: Path) -> None:

@@ -1,13 +1,12 @@
 """Prompts that a causal model completes, in the five stages, against plain transformers calls."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-import tiny
 import tiny_causal
 import tiny_completions
 import torch
@@ -26,6 +25,8 @@ from stages.tasks.examples import Examples, Task, read_examples
 from stages.tasks.table import read_table_rows
 from stages.training.causal import tokenise
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RUNS: dict[str, dict[str, Any]] = {"full": {}, "lora": {"methods": {"lora": {"r": 4}}}}
 TARGET = METRICS[0]
 
@@ -35,16 +36,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("completions")
     tiny_causal.write_sources(folder)
     tiny_completions.make(folder, {"kind": "causal"}, RUNS, shots=2)
-    with pytest.MonkeyPatch.context() as patch, tiny.one_thread():
-        patch.chdir(folder)
-        tiny_completions.run_stages(RUNS)
+    tiny_completions.run_stages(folder, RUNS)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    with tiny.one_thread():
-        yield
 
 
 def _records(project: Path, who: str, task: str, condition: str = "clean") -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ from stages.storage import read_json
 from stages.tasks.examples import Examples, Task, read_examples
 from stages.training.seq2seq import Seq2SeqTrainee, tokenise
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TARGET = METRICS[0]
 WORDS = [*map(str, range(100, 100 + COUNT)), *ANIMALS, *CRIES, *DEEDS, "the", "and", ":"]
 RUNS: dict[str, dict[str, Any]] = {
@@ -41,16 +42,8 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     shutil.rmtree(folder / "own/model")
     tiny_seq2seq.write_model(folder / "own/model", WORDS, 0, request.param)
     tiny_completions.make(folder, {"kind": "seq2seq"}, RUNS)
-    with pytest.MonkeyPatch.context() as patch, tiny.one_thread():
-        patch.chdir(folder)
-        tiny_completions.run_stages(RUNS)
+    tiny_completions.run_stages(folder, RUNS)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    with tiny.one_thread():
-        yield
 
 
 def _records(project: Path, who: str, task: str) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import tiny
 import tiny_causal
 
@@ -89,12 +90,14 @@ def make(
     tiny.write_params(project, params)
 
 
-def run_stages(runs: Mapping[str, Any]) -> None:
-    """In the current folder, in this process."""
-    tiny.run_stage("check")
-    tiny.run_stage("prepare", CASE)
-    tiny.run_stage("pretrain_baseline_eval", CASE)
-    for run in runs:
-        tiny.run_stage("finetune", run)
-        tiny.run_stage("retention_eval", run)
-    tiny.run_stage("compare")
+def run_stages(project: Path, runs: Mapping[str, Any]) -> None:
+    """In this process."""
+    with pytest.MonkeyPatch.context() as patch, tiny.one_thread():
+        patch.chdir(project)
+        tiny.run_stage("check")
+        tiny.run_stage("prepare", CASE)
+        tiny.run_stage("pretrain_baseline_eval", CASE)
+        for run in runs:
+            tiny.run_stage("finetune", run)
+            tiny.run_stage("retention_eval", run)
+        tiny.run_stage("compare")
