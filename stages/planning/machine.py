@@ -1,8 +1,8 @@
 """What work is done on: its memory, its disk, and how fast it is.
 
 Of this machine the rate of matrix products is measured, in the shapes of the model, and the rate at
-which memory is copied; a pass of a model reaches a share of it, EFFICIENCY, guessed from a default
-run on a busy machine (`python -m stages.plan --check` says what would fit a run that was recorded).
+which memory is copied; a pass of a model reaches a share of it, EFFICIENCY, fitted to a default run
+(`python -m stages.plan --check` says what would fit the one that was recorded last).
 Of a device that is not here the rates are what its maker publishes, and the share is an assumption.
 """
 
@@ -28,14 +28,14 @@ MOST_ROWS = (512, 8192)
 needs more rows to be busy."""
 
 EFFICIENCY = {
-    ("train", "encoder"): 0.44,
-    ("train", "causal"): 0.24,
-    ("adapt", "encoder"): 0.23,
-    ("adapt", "causal"): 0.17,
-    ("read", "encoder"): 0.69,
-    ("read", "causal"): 0.66,
-    ("write", "causal"): 0.20,
-    ("probe", "encoder"): 0.20,
+    ("train", "encoder"): 0.46,
+    ("train", "causal"): 0.43,
+    ("adapt", "encoder"): 0.35,
+    ("adapt", "causal"): 0.37,
+    ("read", "encoder"): 0.52,
+    ("read", "causal"): 0.80,
+    ("write", "causal"): 0.17,
+    ("probe", "encoder"): 0.08,
 }
 """Share of the rate of matrix products, by kind of work (see Work in work.py) and of model."""
 

@@ -9,13 +9,13 @@ from stages.planning.machine import GB, Machine
 from stages.planning.memory import Memory
 from stages.planning.work import Case, Recipe, Work, adapts
 
-PROCESS = 10.0
+PROCESS = 8.0
 """Seconds until a process works, imports and DVC's part included."""
 PREPARING = 5.0
 """Seconds of prepare a case, where nothing has to be fetched."""
 MOVED = 300e6
 """Bytes that are hashed, loaded or saved a second."""
-DRAWN = 4.4e6
+DRAWN = 3.5e6
 """Examples that compare's resampling draws a second."""
 
 
