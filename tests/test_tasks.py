@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +21,7 @@ from stages.errors import UserError
 from stages.sources.archive import Archive
 from stages.sources.local import Local
 from stages.storage import tree_hash
+from stages.tasks import table_files
 from stages.tasks.bbc import read_bbc
 from stages.tasks.examples import (
     Examples,
@@ -508,6 +511,18 @@ def test_a_bad_table_is_one_line(
     assert str(caught.value).startswith(f"file:{tmp_path / name}: ")
     assert len(str(caught.value).splitlines()) == 1
     assert capfd.readouterr().err == ""
+
+
+def test_parquet_whose_columns_are_torn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flipped byte in the file's own count of a column's values is not seen when it is read."""
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"Text": ["a", "b", "c"], "Class": ["x", "y", "x"]}), sink)
+    values = table_files._values
+    monkeypatch.setattr(
+        table_files, "_values", lambda cells, name: values(cells, name)[: 2 + (name == "Text")]
+    )
+    with pytest.raises(UserError, match="r.parquet: is not Parquet: its columns are of different"):
+        read_file(tmp_path, {"r.parquet": sink.getvalue()}, LABELLED)
 
 
 def test_a_named_file_that_is_not_there(tmp_path: Path) -> None:

@@ -139,6 +139,8 @@ def _parquet(content: bytes, wanted: Sequence[str]) -> Iterator[Row]:
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise WrongCellError(0, None, f"is not Parquet: {reason[:200]}") from None
+    if len(set(map(len, columns))) > 1:
+        raise WrongCellError(0, None, "is not Parquet: its columns are of different lengths")
     for cells in zip(*columns, strict=True):
         yield dict(zip(wanted, cells, strict=True))
 

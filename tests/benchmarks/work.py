@@ -30,7 +30,10 @@ class Work:
         return 2 * (self._body_parameters * self.tokens + self._head_parameters * self.states)
 
     def _read(self, _: nn.Module, given: tuple[Tensor, ...], named: dict[str, Any]) -> None:
-        self.tokens += (given[0] if given else named["input_ids"]).numel()
+        if "inputs_embeds" in named:
+            self.tokens += named["inputs_embeds"].shape[:-1].numel()
+        else:
+            self.tokens += (given[0] if given else named["input_ids"]).numel()
 
     def _applied(self, _: nn.Module, given: tuple[Tensor, ...]) -> None:
         self.states += given[0].shape[:-1].numel()
