@@ -521,7 +521,7 @@ def test_parquet_whose_columns_are_torn(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(
         table_files, "_values", lambda cells, name: values(cells, name)[: 2 + (name == "Text")]
     )
-    with pytest.raises(UserError, match="r.parquet: is not Parquet: its columns are of different"):
+    with pytest.raises(UserError, match=r"r\.parquet: is not Parquet: its columns are of diff"):
         read_file(tmp_path, {"r.parquet": sink.getvalue()}, LABELLED)
 
 

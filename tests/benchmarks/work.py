@@ -30,8 +30,8 @@ class Work:
         return 2 * (self._body_parameters * self.tokens + self._head_parameters * self.states)
 
     def _read(self, _: nn.Module, given: tuple[Tensor, ...], named: dict[str, Any]) -> None:
-        if "inputs_embeds" in named:
-            self.tokens += named["inputs_embeds"].shape[:-1].numel()
+        if (embedded := named.get("inputs_embeds")) is not None:
+            self.tokens += embedded.shape[:-1].numel()
         else:
             self.tokens += (given[0] if given else named["input_ids"]).numel()
 
