@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import ParamSpec
 
-from stages import errors
+from stages import errors, processes
 from stages.storage import write_json
 
 FOLDER = Path("logs/phases")
@@ -63,12 +63,12 @@ def phase(name: str) -> Iterator[None]:
 
 def recorded(stage: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
     """Decorates a stage's `main`. Where it is run as a program, and succeeds, what each phase took
-    is kept; of several processes (torch's RANK) by the first one."""
+    is kept; of several processes by the first one."""
 
     def decorate(main: Callable[P, None]) -> Callable[P, None]:
         @functools.wraps(main)
         def timed(*arguments: P.args, **named: P.kwargs) -> None:
-            if main.__module__ != "__main__" or os.environ.get("RANK", "0") != "0":
+            if main.__module__ != "__main__" or not processes.is_first():
                 return main(*arguments, **named)
             global _clock
             _clock = _Clock()

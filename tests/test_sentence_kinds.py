@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ from tiny_architectures import ENCODERS
 
 from stages import check
 from stages.errors import UserError
+from stages.inputs.encoder import truncated
 from stages.models.encoder import load_encoder
 from stages.models.masked import Masking
-from stages.models.texts import Inputs
+from stages.models.texts import Inputs, Tokenizer
 from stages.records import read_records
 from stages.scoring.pseudo import pseudo_log_likelihoods, shared_places
 from stages.statistics.balance import balance, stereotyped
 from stages.storage import read_json
+from stages.tasks.examples import Examples, Task
 from stages.tasks.refusals import refuses
 
 WORDS = tiny.FILLER
@@ -380,3 +383,13 @@ def test_a_base_without_a_head_is_told_with_the_task(
     tiny.run_stage("prepare", case)
     with pytest.raises(UserError, match=r"^task masked-lm: .*no head for masked words"):
         tiny.run_stage("pretrain_baseline_eval", case)
+
+
+def test_sentences_of_a_pair_are_cut_each_by_itself(own: Path) -> None:
+    tokenizer = Tokenizer(own / "model", 512)
+    sentence = "red red red red red"
+    room = len(tokenizer([sentence], 512)[0])
+    rows = pd.DataFrame({"good": [sentence], "bad": [f"{sentence} red red"]})
+    whole = Task("pairs", "minimal-pairs", room + 2, (), {})
+    assert truncated(Examples(whole, rows), tokenizer) == 0
+    assert truncated(Examples(replace(whole, max_length=room), rows), tokenizer) == 1

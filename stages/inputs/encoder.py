@@ -32,7 +32,7 @@ def truncated(examples: Examples, tokenizer: Tokenizer) -> int:
     columns = [examples.column(name) for name in task.texts]
     if task.head == "entities":
         columns = [[text for text, _ in marked(examples)]]
-    elif task.kind == "retrieval":
+    elif not task.head:
         columns = [[text for column in columns for text in column]]
     return tokenizer.truncated(*columns, max_length=task.max_length)
 

@@ -27,16 +27,18 @@ class Part:
 
     `within` [documents, longest]: whether a place is the document's own. `places` [documents *
     longest]: which token of the row stands there; past a document's end, the row's first. `inside`:
-    those of the places that are a document's own.
+    those of the places that are a document's own, and `tokens`: what stands there.
     """
 
     within: Tensor
     places: Tensor
     inside: Tensor
+    tokens: Tensor
 
     @classmethod
     def of(cls, within: Tensor, places: Tensor) -> "Part":
-        return cls(within, places.flatten(), within.flatten().nonzero()[:, 0])
+        inside = within.flatten().nonzero()[:, 0]
+        return cls(within, places.flatten(), inside, places.flatten()[inside])
 
     def apart(self, row: Tensor, own: int) -> Tensor:
         """[tokens, heads, size] -> [documents * own, heads / own * longest, size] in fp32: heads
@@ -50,7 +52,7 @@ class Part:
         documents, longest = self.within.shape
         by_place = apart.view(documents, row.shape[1], longest, -1).transpose(1, 2).flatten(0, 1)
         found = by_place.index_select(0, self.inside).to(row.dtype)
-        row.index_copy_(0, self.places[self.inside], found)
+        row.index_copy_(0, self.tokens, found)
 
 
 @dataclass(frozen=True)

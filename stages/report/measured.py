@@ -118,12 +118,10 @@ class Measured:
         if not (ran.earlier or ran.later):
             return self.shift
         told = self.shift["comparisons"]
-        targets = {task for task, about in self.case.tasks.items() if about.role == "target"}
-        kept = {name: one for name, one in told.items() if name not in targets}
+        kept = {name: one for name, one in told.items() if name not in self.case.targets}
         return {**self.shift, "comparisons": kept}
 
     @property
     def used(self) -> tuple[str, ...]:
         """What no two runs are ranked by: what any has seen, and the targets."""
-        targets = {task for task, about in self.case.tasks.items() if about.role == "target"}
-        return tuple(sorted(targets | set(self.seen)))
+        return tuple(sorted({*self.case.targets, *self.seen}))

@@ -62,7 +62,7 @@ def _ran(
     case: Case, name: str, run: str, runs: Mapping[str, RunConfig], variants: Sequence[Variant]
 ) -> Ran:
     config = runs[run]
-    targets = _targets(case)
+    targets = case.targets
     learns = targets if config.learns is None else config.learns
     way = steps(runs, run)[:-1]
     before = {task for step in way for task in runs[step].learns or targets}
@@ -89,10 +89,6 @@ def _ran(
     )
 
 
-def _targets(case: Case) -> list[str]:
-    return [task for task, about in case.tasks.items() if about.role == "target"]
-
-
 def _training(name: str, run: str) -> Told:
     return Told(*read_table(Path(f"metrics/training/{name}/{run}.parquet")))
 
@@ -105,7 +101,7 @@ def _sequences(
     settings: Settings,
 ) -> Iterator[tuple[str, SequenceResult]]:
     """By the last run."""
-    targets = _targets(case)
+    targets = case.targets
     for last, way in sequences(runs).items():
         if last in ran:
             learned = [runs[step].learns or targets for step in way]

@@ -73,14 +73,6 @@ class EncoderScorer:
     def _rebatched(self) -> "EncoderScorer":
         return replace(self, batch_tokens=max(1, self.batch_tokens // 2), known={})
 
-    def _truncated(self, examples: Examples) -> int:
-        if examples.task.head == "span":
-            return 0  # windows leave nothing of a context unread
-        columns = [examples.column(name) for name in examples.task.texts]
-        if not examples.task.head:
-            columns = [[text for column in columns for text in column]]
-        return self.tokenizer.truncated(*columns, max_length=examples.task.max_length)
-
     def _sample(self, examples: Examples) -> Sample:
         inputs = read(examples, self.tokenizer)
         head, labels = examples.task.head, labels_of(examples, inputs)

@@ -85,6 +85,10 @@ class Case:
             },
         )
 
+    @property
+    def targets(self) -> list[str]:
+        return [task for task, about in self.tasks.items() if about.role == "target"]
+
     def learning(self, targets: Collection[str]) -> "Case":
         """The same for a run that learns these targets alone: the others are what it may lose."""
         case = copy.copy(self)

@@ -111,10 +111,11 @@ class CausalTrainee(Trainee):
         predicted, and nowhere else."""
         assert isinstance(rows, CausalRows)
         ids, mask = pad([rows.ids[i] for i in indices], self.pad_id, self.device)
-        places = torch.arange(ids.shape[1], device=self.device)
-        starts = torch.tensor([rows.starts[i] for i in indices], device=self.device)
-        text = mask.bool() & (places >= starts[:, None])
-        if rows.marks is not None:
+        if rows.marks is None:
+            places = torch.arange(ids.shape[1], device=self.device)
+            starts = torch.tensor([rows.starts[i] for i in indices], device=self.device)
+            text = mask.bool() & (places >= starts[:, None])
+        else:
             text = pad([rows.marks[i] for i in indices], 0, self.device)[0].bool()
         # The hidden state before a token predicts it.
         predicts = text.roll(-1, dims=1)

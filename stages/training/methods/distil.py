@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from stages.config.kinds import HEADS
+from stages.config.runs import TUNED
 from stages.training.methods.method import Fit, Method
 from stages.training.objective import Batch, Term
 from stages.training.subject import Subject
@@ -26,7 +27,7 @@ class Distil(Method):
     temperature: Annotated[float, Field(gt=0)]
 
     def misfit(self, fit: Fit) -> str | None:
-        if not fit.run.teacher.startswith("models/tuned/"):
+        if not fit.run.teacher.startswith(TUNED):
             return "needs a teacher: set the run's teacher to models/tuned/<run>"
         if fit.run.before:
             return (

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from stages.config.runs import read_run
+from stages.config.runs import TUNED, read_run
 from stages.errors import UserError
 from stages.tasks.examples import Examples
 from stages.training.methods.labelled import misfit_of_labels
@@ -15,8 +15,6 @@ from stages.training.methods.method import Fit, Method
 from stages.training.stream import Stream
 from stages.training.subject import Subject
 from stages.training.teacher import load_teacher, probabilities
-
-TUNED = "models/tuned/"
 
 
 class SelfTraining(Method):
