@@ -20,12 +20,13 @@ from stages.config.runs import RunConfig
 from stages.errors import UserError
 from stages.models.loading import load
 from stages.scoring.case import scorer_of
-from stages.training.loop import _gradient, restore, trainable
+from stages.training.loop import _gradient
 from stages.training.methods.lora import Lora
 from stages.training.methods.replay import Replay
 from stages.training.methods.supervised_contrastive import SupervisedContrastive
 from stages.training.objective import Objective
 from stages.training.sharded import is_sharded, make_whole
+from stages.training.state import restore, trainable
 
 FSDP = tiny.ROOT / "stages/training/fsdp.yaml"
 EVALUATION = EvaluationConfig(

@@ -186,6 +186,39 @@ def test_two_seeds_and_an_adapter_resume_too(
     assert len(change["mcnemar_p"]) == 2
 
 
+def test_the_best_weights_wait_on_the_disk(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, seen: list[int]
+) -> None:
+    """Those of the last resume point and the best since; without them training begins anew."""
+    tiny.edit_params(bench, runs__full__steps=30, runs__full__validate_every=1)
+    slow = {"learning_rate": 1e-4, "head_learning_rate": 1e-3, "checkpoint_every": 10}
+    tiny.edit_params(bench, **{f"runs__full__{key}": value for key, value in slow.items()})
+    tiny.run_stage("finetune", "full")
+    whole = _hashes(bench, "full")
+    looks = _curves(bench, "full")["validation_loss"].tolist()
+    at = next(step for step in range(14, 20) if min(looks[: step + 1]) < min(looks[:11]))
+    kept = {looks.index(min(looks[:11])), looks.index(min(looks[: at + 1]))}
+
+    shutil.rmtree(bench / "models/tuned/full")
+    with monkeypatch.context() as patch, pytest.raises(_StopError):
+        _stop_at(patch, 0, at)
+        tiny.run_stage("finetune", "full")
+    best = sorted((bench / ".scratch").glob("*/best-0-*.pt"))
+    assert {int(path.stem.rsplit("-", 1)[1]) for path in best} == kept
+    assert len(_left(bench)) == 2 * (1 + len(kept)), "a hash beside each"
+
+    (bench / ".scratch").rename(bench / "aside")
+    for lost, steps in [(None, range(10, 30)), (min(kept), range(30))]:
+        shutil.copytree(bench / "aside", bench / ".scratch", dirs_exist_ok=True)
+        for path in (bench / ".scratch").glob(f"*/best-0-{lost}.pt"):
+            path.unlink()
+        seen.clear()
+        tiny.run_stage("finetune", "full")
+        assert seen == list(steps)
+        assert _hashes(bench, "full") == whole
+        assert _left(bench) == []
+
+
 DROPPING = {"r": 2, "lora_dropout": 0.1}
 
 

@@ -1,6 +1,7 @@
 """Resume points: written whole, read only by the very same work, removed when it is done."""
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,33 @@ class Checkpoint:
     """
 
     def __init__(
-        self, fingerprint: str, seed: int, step: int | None = None, fold: int | None = None
+        self, fingerprint: str, seed: int, fold: int | None = None, beside: str = ""
     ) -> None:
-        """`step`: of a snapshot, kept beside the resume point. `fold`: the one that is held out."""
-        self._fingerprint, self._seed = fingerprint, seed
+        """`fold`: the one that is held out. `beside`: what is kept there of a step, not where
+        training stands."""
+        self._of = (fingerprint, seed, fold)
         self._folder = Path(".scratch") / fingerprint
-        name = f"seed-{seed}" if step is None else f"snapshot-{seed}-{step}"
-        name += "" if fold is None else f"-fold-{fold}"
-        self._path = self._folder / f"{name}.pt"
+        self._name = f"{{}}-{seed}" + ("" if fold is None else f"-fold-{fold}") + "{}.pt"
+        self._path = self._folder / (beside or self._name.format("seed", ""))
         self._hashes = self._path.with_suffix(".json")
 
+    def _beside(self, what: str, step: int) -> "Checkpoint":
+        return Checkpoint(*self._of, beside=self._name.format(what, f"-{step}"))
+
     def snapshot(self, step: int) -> "Checkpoint":
-        return Checkpoint(self._fingerprint, self._seed, step)
+        return self._beside("snapshot", step)
+
+    def best(self, step: int) -> "Checkpoint":
+        """The weights of the best validation loss, where it was that of `step`."""
+        return self._beside("best", step)
+
+    def keep_best(self, steps: Collection[int]) -> None:
+        """Forget what was best, of all steps but these."""
+        kept = {self.best(step)._path.stem for step in steps}
+        for path in sorted(self._folder.glob(self._name.format("best", "-*"))):
+            if path.stem not in kept:
+                path.unlink()
+                path.with_suffix(".json").unlink(missing_ok=True)
 
     @phase("checkpoint")
     def save(self, state: dict[str, Any]) -> None:

@@ -3,13 +3,11 @@
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributed.fsdp import register_fsdp_forward_method
@@ -24,46 +22,14 @@ from stages.training.checkpoint import Checkpoint
 from stages.training.objective import Objective
 from stages.training.optimizer import make_optimizer, set_rate
 from stages.training.schedule import is_over, rate_factor
-from stages.training.sharded import fill, is_sharded, make_whole, whole
+from stages.training.sharded import is_sharded, make_whole, whole
+from stages.training.state import History, Progress, keep_best, restore, resume, save, trainable
 from stages.training.stream import Stream
 from stages.training.subject import Subject
 from stages.training.trainee import Rows, mean_loss
 
-History = list[dict[str, float | int | None]]
 Look = tuple[Stream, Rows, list[int]]
 """A stream, rows to look at with its trainee, and which of them."""
-
-
-@dataclass
-class Progress:
-    """Where training stands: what a checkpoint holds beside weights and optimizer."""
-
-    step: int = 0
-    history: History = field(default_factory=list)
-    best_step: int = -1
-    best_loss: float = math.inf
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def looks(self) -> list[float]:
-        """The validation losses so far."""
-        found = (row["validation_loss"] for row in self.history)
-        return [loss for loss in found if loss is not None]
-
-
-def trainable(objective: torch.nn.Module) -> dict[str, Tensor]:
-    """Copies of the parameters that training changes, by name, on the CPU."""
-    return {
-        name: whole(parameter).cpu().clone()
-        for name, parameter in objective.named_parameters()
-        if parameter.requires_grad
-    }
-
-
-def restore(objective: torch.nn.Module, weights: dict[str, Tensor]) -> None:
-    for name, parameter in objective.named_parameters():
-        if parameter.requires_grad:
-            fill(parameter, weights[name])
 
 
 def _train_subset(stream: Stream, config: RunConfig, seed: int) -> list[int]:
@@ -111,10 +77,10 @@ def train(
     model, optimizer = accelerator.prepare(objective, optimizer)
     register_fsdp_forward_method(objective, "losses")
     resumable = resumable and not is_sharded(objective)  # the optimizer's state is in parts too
-    progress = _resume(objective, optimizer, checkpoint, config) if resumable else Progress()
+    progress = resume(objective, optimizer, checkpoint, config) if resumable else Progress()
     looks = _looks(subject)
     if progress.step == 0:
-        _validate(subject, objective, looks, progress)
+        _validate(subject, objective, looks, progress, checkpoint)
         tracking.log(accelerator, progress.history[-1])
     model.train()
     shown = bar(
@@ -151,7 +117,7 @@ def train(
         )
         last = progress.step == config.steps
         if progress.step % config.validate_every == 0 or last:
-            _validate(subject, objective, looks, progress)
+            _validate(subject, objective, looks, progress, checkpoint)
         tracking.log(accelerator, progress.history[-1])
         # Before the checkpoint, which does not come back to this step.
         if progress.step in config.snapshots:
@@ -159,10 +125,11 @@ def train(
             if accelerator.is_main_process:
                 checkpoint.snapshot(progress.step).save(kept)
         if progress.step % config.checkpoint_every == 0 and not last and resumable:
-            _save(objective, optimizer, progress, accelerator, checkpoint)
+            save(objective, optimizer, progress, accelerator, checkpoint)
         shown.update()
     shown.close()
-    restore(objective, progress.best_weights)
+    accelerator.wait_for_everyone()
+    restore(objective, checkpoint.best(progress.best_step).kept()["weights"])
     if is_sharded(objective):
         make_whole(objective)
     objective.eval()
@@ -232,6 +199,7 @@ def _validate(
     objective: Objective,
     looks: dict[str, list[Look]],
     progress: Progress,
+    checkpoint: Checkpoint,
 ) -> None:
     found: dict[str, float] = {}
     for curve, of_targets in looks.items():
@@ -246,7 +214,7 @@ def _validate(
         progress.history[-1].update(found)
     if found["validation_loss"] < progress.best_loss:
         progress.best_step, progress.best_loss = progress.step, found["validation_loss"]
-        progress.best_weights = trainable(objective)
+        keep_best(objective, progress, subject.accelerator, checkpoint)
 
 
 def _look(subject: Subject, objective: Objective, of_targets: list[Look]) -> float:
@@ -258,34 +226,3 @@ def _look(subject: Subject, objective: Objective, of_targets: list[Look]) -> flo
             for stream, rows, chosen in of_targets
         ]
     return float(np.mean(losses))
-
-
-def _save(
-    objective: Objective,
-    optimizer: Any,
-    progress: Progress,
-    accelerator: Accelerator,
-    checkpoint: Checkpoint,
-) -> None:
-    if accelerator.is_main_process:
-        checkpoint.save(
-            {
-                "weights": trainable(objective),
-                "optimizer": optimizer.state_dict(),
-                "progress": vars(progress),
-            }
-        )
-
-
-def _resume(
-    objective: Objective, optimizer: Any, checkpoint: Checkpoint, config: RunConfig
-) -> Progress:
-    state = checkpoint.load()
-    if state is None:
-        return Progress()
-    passed = [step for step in config.snapshots if step <= state["progress"]["step"]]
-    if any(checkpoint.snapshot(step).load() is None for step in passed):
-        return Progress()
-    restore(objective, state["weights"])
-    optimizer.load_state_dict(state["optimizer"])
-    return Progress(**state["progress"])

@@ -19,10 +19,11 @@ from stages.phases import phase
 from stages.tasks.examples import Examples
 from stages.training import order, tracking
 from stages.training.checkpoint import Checkpoint
-from stages.training.loop import History, restore, train
+from stages.training.loop import train
 from stages.training.methods.method import Method
 from stages.training.objective import Objective
 from stages.training.recipe import Recipe
+from stages.training.state import History, restore
 from stages.training.subject import Subject
 
 
