@@ -77,7 +77,7 @@ def test_an_object_without_it_is_an_empty_cell(suffix: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_text_of_several_columns(suffix: str, tmp_path: Path) -> None:
     """Numbers are written out, and an empty cell leaves its place empty."""
-    rows = [{"a": "one", "b": None, "n": 1}, {"a": "two", "b": "x", "n": 2}]
+    rows: list[dict[str, Any]] = [{"a": "one", "b": None, "n": 1}, {"a": "two", "b": "x", "n": 2}]
     found = _read(tmp_path / f"x{suffix}", rows, prompt="{{{a}}}\n{b}:", completion=" {n}")
     assert found == [
         {"prompt": "{one}\n:", "completion": [" 1"]},
