@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import tiny
+import tiny_causal
+import tiny_completions
 import tiny_seq2seq
 import yaml
 
@@ -176,6 +178,29 @@ def test_it_runs(bench: Path) -> None:
     check()
     tiny.run_stage("compare")
     assert set(json.loads(Path("metrics/scores.json").read_text())) == {"tickets"}
+
+
+def test_completions_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the stages, too: a table that a causal model is to go on from."""
+    tiny_causal.write_sources(tmp_path)
+    tiny_completions.make(tmp_path, {"kind": "causal"}, {"full": {"steps": 4}})
+    monkeypatch.chdir(tmp_path)
+    new.main("cries", "own/f1.jsonl", "writer", "prompt:ask,completion:say")
+    params = tiny.read_params(tmp_path)
+    assert params["tasks"]["cries"]["metric"] == "rouge-l"
+    params["cases"]["cries"]["retain"] = ["f1", "bleu"]
+    params["tasks"]["cries"] |= {"max_length": 48, "max_new_tokens": 4}
+    tiny.write_params(tmp_path, params)
+    tiny.run_stage("prepare", "cries")
+    tiny.run_stage("pretrain_baseline_eval", "cries")
+    tiny.run_stage("finetune", "cries-full")
+    tiny.run_stage("retention_eval", "cries-full")
+    params = {**params, "cases": {"cries": params["cases"]["cries"]}}
+    params |= {part: {"cries-full": params[part]["cries-full"]} for part in ("runs", "variants")}
+    tiny.write_params(tmp_path, params)
+    tiny.run_stage("compare")
+    scores = json.loads(Path("metrics/scores.json").read_text())
+    assert set(scores["cries"]["cries-full"]) == {"cries", "f1", "bleu"}
 
 
 MISTAKES = {
