@@ -9,17 +9,19 @@ it. What is written is checked as `make run` does it; where that fails, params.y
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages import errors
 from stages.check import check
+from stages.config.cases import UNSEEN
+from stages.config.columns import names_in
 from stages.config.inserting import edit, insert
-from stages.config.kinds import ANSWERS
+from stages.config.kinds import ANSWERS, UNTAUGHT, WITH_HEAD, WRITTEN
 from stages.config.reading import NAME, PARAMS, load, parsed, suggestion
-from stages.config.tasks import COLUMNS
+from stages.config.tasks import COLUMNS, OPTIONAL
 from stages.errors import UserError
 from stages.storage import read_json, sha256_path
 from stages.tasks.cells import WrongCellError
@@ -29,7 +31,15 @@ TEST, VALIDATION = 1000, 300
 """Rows at most; a quarter and an eighth of a smaller table."""
 FEWEST = 80
 PRESETS, YAML = Path("params"), ".yaml"
-LENGTH = 128
+LENGTH, OF_WRITTEN = 128, 512
+"""Tokens: of a row, and where answers are written, which take a part of them."""
+HEAD = ("head", "head_learning_rate")
+WRITTEN_KEYS = (
+    "# Of these the answer's. It follows the prompt as it stands: give the space between both.",
+    "max_new_tokens: 64",
+    "# Or exact-match, f1, chrf, bleu.",
+    "metric: rouge-l",
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,7 @@ class Data:
 @dataclass(frozen=True)
 class Target:
     name: str
+    kind: str
     told: str
     block: str
 
@@ -85,10 +96,18 @@ def _model(given: str, known: Mapping[str, Any]) -> Model:
         )
     name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")[:60]
     settings = read_json(folder / "config.json")
-    causal = any("CausalLM" in str(one) for one in settings.get("architectures") or [])
+    kind = _kind(settings)
     lines = [f'source: "file:{folder.as_posix()}"', f"sha256: {sha256_path(folder)}"]
-    lines += ["kind: causal"] if causal else ["kind: encoder", f"pooling: {_pooling(folder)}"]
-    return Model(name, "causal" if causal else "encoder", _block(name, lines))
+    lines += [f"kind: {kind}", *([f"pooling: {_pooling(folder)}"] if kind == "encoder" else [])]
+    return Model(name, kind, _block(name, lines))
+
+
+def _kind(settings: Mapping[str, Any]) -> str:
+    """`settings`: of a model's config.json."""
+    if settings.get("is_encoder_decoder"):
+        return "seq2seq"
+    architectures = settings.get("architectures") or []
+    return "causal" if any("CausalLM" in str(one) for one in architectures) else "encoder"
 
 
 def _pooling(folder: Path) -> str:
@@ -106,17 +125,34 @@ def _data(given: str, kind: str, chosen: str) -> Data:
         raise UserError(f"DATA={given}: ends in none of {', '.join(READERS)}")
     columns = dict(one.partition(":")[::2] for one in chosen.split(",")) if chosen else {}
     content, failed = path.read_bytes(), []
-    for task in ANSWERS[kind]:
-        wanted = {role: columns.get(role, role) for role in (*COLUMNS.get(task, ()), *columns)}
-        if task not in COLUMNS or not set(columns) <= {*COLUMNS[task], "group", "slice", "id"}:
-            continue
+    for task in _fitting(kind, columns):
+        wanted = {role: columns.get(role, role) for role in (*COLUMNS[task], *columns)}
         try:
-            names = list(dict.fromkeys(wanted.values()))
-            return Data(task, wanted, len(read_rows(path.suffix, content, names)))
+            names = dict.fromkeys(name for told in wanted.values() for name in names_in(told))
+            rows = len(read_rows(path.suffix, content, list(names)))
         except WrongCellError as error:
             failed.append(f"{task}{error}")
+            continue
+        except ValueError as error:
+            raise UserError(f"COLUMNS={chosen}: {error}") from None
+        if task in UNTAUGHT:
+            raise UserError(f"DATA={given}: is {task}: {UNTAUGHT[task]}")
+        return Data(task, wanted, rows)
     reasons = "; ".join(failed) or "no kind of task has these columns"
     raise UserError(f"DATA={given}: {reasons}; say COLUMNS=<role>:<column>,…, see the README")
+
+
+def _fitting(kind: str, columns: Collection[str]) -> list[str]:
+    """The kinds of task of such a model that have these roles, likely ones first: with no others,
+    or where none is named, with the most, for two texts and a label are no single text's."""
+    tasks = [task for task in ANSWERS[kind] if task in COLUMNS]
+    named = set(columns) - set(OPTIONAL)
+
+    def order(task: str) -> tuple[bool, int]:
+        roles = COLUMNS[task]
+        return task in UNTAUGHT, len(set(roles) - named) if named else -len(roles)
+
+    return sorted((task for task in tasks if named <= set(COLUMNS[task])), key=order)
 
 
 def _target(case: str, given: str, kind: str, columns: str) -> Target:
@@ -129,11 +165,12 @@ def _target(case: str, given: str, kind: str, columns: str) -> Target:
             fits = ", ".join(ANSWERS[kind])
             reason = f"a model of kind {kind} fits {fits}"
             raise UserError(f"DATA={given}: is {entry['kind']}; {reason}")
-        return Target(name, f"{entry['kind']}, {given}", block)
+        return Target(name, entry["kind"], f"{entry['kind']}, {given}", block)
     data = _data(given, kind, columns)
     if data.rows < FEWEST:
         raise UserError(f"DATA={given}: {data.rows} rows; at least {FEWEST} make three splits")
-    return Target(case, f"{data.kind}, {data.rows} rows", _task(case, given, data))
+    told = f"{data.kind}, {data.rows} rows"
+    return Target(case, data.kind, told, _task(case, given, data))
 
 
 def _task(case: str, path: str, data: Data) -> str:
@@ -151,7 +188,8 @@ def _task(case: str, path: str, data: Data) -> str:
             f"  sha256: {sha256_path(Path(path))}",
             f"  columns: {{{columns}}}",
             "# Tokens read of a row; longer ones are cut, and counted.",
-            f"max_length: {LENGTH}",
+            f"max_length: {OF_WRITTEN if data.kind in WRITTEN else LENGTH}",
+            *(WRITTEN_KEYS if data.kind in WRITTEN else ()),
             f"train: {data.rows - test - validation}",
             f"validation: {validation}",
             f"test: {test}",
@@ -164,8 +202,13 @@ def _case(case: str, target: str, model: str, retain: list[str]) -> str:
     return _block(case, [*lines, f"retain: [{', '.join(retain)}]"])
 
 
-def _run(case: str, like: str, recipe: Mapping[str, Any]) -> str:
+def _run(case: str, target: str, like: str, recipe: Mapping[str, Any]) -> str:
+    """`target`: its kind, by which there is a head or none."""
     changed = {**recipe, "case": case, "teacher": f"models/base/{case}.json"}
+    if target in WITH_HEAD:
+        changed = {"head": "random", "head_learning_rate": recipe["learning_rate"], **changed}
+    else:
+        changed = {key: told for key, told in changed.items() if key not in HEAD}
     told = [f"# The recipe of {like}, where each key is explained."]
     return _block(f"{case}-full", [*told, *(f"{k}: {_yaml(v)}" for k, v in changed.items())])
 
@@ -178,13 +221,24 @@ def _block(name: str, lines: list[str]) -> str:
     return "\n".join([f"  {name}:", *(f"    {line}" for line in lines)])
 
 
-def _alike(params: Mapping[str, Any], kind: str) -> tuple[str, Mapping[str, Any]]:
-    """The first run of full fine-tuning of a model of this kind."""
-    for run, recipe in params["runs"].items():
-        model = params["cases"][recipe["case"]]["model"]
-        if params["models"][model]["kind"] == kind and not recipe["methods"]:
-            return run, recipe
-    raise UserError(f"{PARAMS}: no run of full fine-tuning of a model of kind {kind} to copy")
+def _alike(params: Mapping[str, Any], kind: str) -> tuple[str, Mapping[str, Any], list[str]]:
+    """The first run of full fine-tuning of a model of this kind, and what its case retains; where
+    there is none, that of another kind, and all tasks that such a model answers."""
+    full = [(run, recipe) for run, recipe in params["runs"].items() if not recipe["methods"]]
+    for run, recipe in full:
+        case = params["cases"][recipe["case"]]
+        if params["models"][case["model"]]["kind"] == kind:
+            return run, recipe, case["retain"]
+    retain = [task for task, told in params["tasks"].items() if told["kind"] in ANSWERS[kind]]
+    if len(retain) < UNSEEN:
+        raise UserError(
+            f"{PARAMS}: no run of full fine-tuning of a model of kind {kind} to copy, and "
+            f"{len(retain)} tasks that it could retain: put {UNSEEN} under tasks, of the kinds "
+            f"{', '.join(ANSWERS[kind])}"
+        )
+    if not full:
+        raise UserError(f"{PARAMS}: no run of full fine-tuning to copy")
+    return *full[0], retain
 
 
 def main(case: str = "", table: str = "", model: str = "", columns: str = "") -> None:
@@ -201,13 +255,12 @@ def main(case: str = "", table: str = "", model: str = "", columns: str = "") ->
     taken = {"cases": case, "tasks": target.name, "runs": f"{case}-full"}
     if section := next((part for part, name in taken.items() if name in params[part]), None):
         raise UserError(f"CASE={case}: {PARAMS} has {section}.{taken[section]} already")
-    like, recipe = _alike(params, chosen.kind)
-    retain = params["cases"][recipe["case"]]["retain"]
+    like, recipe, retain = _alike(params, chosen.kind)
     blocks = [
         ("models", chosen.block),
         ("tasks", target.block),
         ("cases", _case(case, target.name, chosen.name, retain)),
-        ("runs", _run(case, like, recipe)),
+        ("runs", _run(case, target.kind, like, recipe)),
         ("variants", f"  {case}-full: []"),
     ]
 

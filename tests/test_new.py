@@ -3,14 +3,19 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
+import tiny_causal
+import tiny_completions
+import tiny_seq2seq
 import yaml
 
 from stages import new
 from stages.check import check
 from stages.config.inserting import insert
+from stages.config.kinds import WITH_HEAD
 from stages.errors import UserError
 
 RUN = "tickets-full"
@@ -79,6 +84,79 @@ def test_a_text_for_a_causal_model(project: Path) -> None:
     assert "head" not in params["runs"]["tickets-full"]
 
 
+def _row(number: int) -> dict[str, Any]:
+    """With all columns that some kind of task is made of, under the names of their roles."""
+    said = [{"role": "user", "content": f"{number}?"}, {"role": "assistant", "content": "yes"}]
+    return {
+        "text": f"one {number}",
+        "text_pair": f"two {number}",
+        "marked": f"<e1>one</e1> of <e2>{number}</e2>",
+        "label": "ab"[number % 2],
+        "labels": ["a", "b"],
+        "value": number,
+        "query": f"what {number}",
+        "document": f"that {number}",
+        "prompt": f"go on {number}",
+        "completion": f" so {number}",
+        "messages": said,
+        "good": f"it is {number}",
+        "bad": f"it are {number}",
+    }
+
+
+KINDS = {
+    ("minilm", "text", "text_pair", "label"): "pair-classification",
+    ("minilm", "text", "text_pair", "value"): "pair-regression",
+    ("minilm", "text", "label"): "classification",
+    ("minilm", "text", "labels"): "multi-label",
+    ("minilm", "text", "value"): "regression",
+    ("minilm", "marked", "label"): "relation",
+    ("minilm", "query", "document"): "retrieval",
+    ("smollm2", "prompt", "completion"): "completion",
+    ("smollm2", "messages"): "chat",
+    ("smollm2", "text"): "language-modelling",
+}
+
+
+@pytest.mark.parametrize("given", KINDS)
+def test_the_columns_say_the_kind(given: tuple[str, ...], project: Path) -> None:
+    """Whether they bear the names of their roles or are named."""
+    model, *roles = given
+    rows = [{role: _row(number)[role] for role in roles} for number in range(160)]
+    other = [{f"my-{role}": value for role, value in row.items()} | _row(0) for row in rows]
+    for case, table in (("plain", rows), ("named", other)):
+        path = Path(f"data/raw/{case}.jsonl")
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in table))
+        named = ",".join(f"{role}:my-{role}" for role in roles) if case == "named" else ""
+        new.main(case, str(path), model, named)
+    params = tiny.read_params(project)
+    for case in ("plain", "named"):
+        assert params["tasks"][case]["kind"] == KINDS[given]
+        assert set(params["tasks"][case]["data"]["columns"]) == set(roles)
+        assert ("head" in params["runs"][f"{case}-full"]) == (KINDS[given] in WITH_HEAD)
+
+
+def test_a_seq2seq_model_in_a_folder(project: Path) -> None:
+    """No run of params.yaml is of one: its case retains what such a model answers."""
+    tiny_seq2seq.write_model(Path("data/raw/t5"), ["go", "on", "so"], 0)
+    path = Path("data/raw/asked.jsonl")
+    path.write_text("".join(f"{json.dumps(_row(number))}\n" for number in range(160)))
+    before = tiny.read_params(project)
+    with pytest.raises(UserError, match="and 0 tasks that it could retain: put 2 under tasks"):
+        new.main("first", str(path), "data/raw/t5")
+    for name in ("one", "two"):
+        new.main(name, str(path), "smollm2", "prompt:prompt,completion:{text} {completion}")
+    new.main("first", str(path), "data/raw/t5", "prompt:prompt,completion:completion")
+    params = tiny.read_params(project)
+    assert params["models"]["t5"]["kind"] == "seq2seq"
+    assert params["tasks"]["one"]["data"]["columns"]["completion"] == "{text} {completion}"
+    assert params["cases"]["first"]["retain"] == ["one", "two"]
+    like = before["runs"]["bert-full"]
+    told = {**like, "case": "first", "teacher": "models/base/first.json"}
+    del told["head"], told["head_learning_rate"]
+    assert params["runs"]["first-full"] == told
+
+
 def test_it_runs(bench: Path) -> None:
     """Through the stages, from the project of a model that others use."""
     write_table(Path("data/raw/tickets.jsonl"))
@@ -102,6 +180,29 @@ def test_it_runs(bench: Path) -> None:
     assert set(json.loads(Path("metrics/scores.json").read_text())) == {"tickets"}
 
 
+def test_completions_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the stages, too: a table that a causal model is to go on from."""
+    tiny_causal.write_sources(tmp_path)
+    tiny_completions.make(tmp_path, {"kind": "causal"}, {"full": {"steps": 4}})
+    monkeypatch.chdir(tmp_path)
+    new.main("cries", "own/f1.jsonl", "writer", "prompt:ask,completion:say")
+    params = tiny.read_params(tmp_path)
+    assert params["tasks"]["cries"]["metric"] == "rouge-l"
+    params["cases"]["cries"]["retain"] = ["f1", "bleu"]
+    params["tasks"]["cries"] |= {"max_length": 48, "max_new_tokens": 4}
+    tiny.write_params(tmp_path, params)
+    tiny.run_stage("prepare", "cries")
+    tiny.run_stage("pretrain_baseline_eval", "cries")
+    tiny.run_stage("finetune", "cries-full")
+    tiny.run_stage("retention_eval", "cries-full")
+    params = {**params, "cases": {"cries": params["cases"]["cries"]}}
+    params |= {part: {"cries-full": params[part]["cries-full"]} for part in ("runs", "variants")}
+    tiny.write_params(tmp_path, params)
+    tiny.run_stage("compare")
+    scores = json.loads(Path("metrics/scores.json").read_text())
+    assert set(scores["cries"]["cries-full"]) == {"cries", "f1", "bleu"}
+
+
 MISTAKES = {
     "no data": (("tickets", "", "minilm", ""), "give CASE=<new name> DATA=<table>"),
     "a name": (("Tickets", "data/raw/tickets.jsonl", "minilm", ROLES), "CASE=Tickets: a name is"),
@@ -115,6 +216,14 @@ MISTAKES = {
     "a role": (
         ("tickets", "data/raw/tickets.jsonl", "minilm", "words:body"),
         "no kind of task has these columns",
+    ),
+    "a brace": (
+        ("tickets", "data/raw/tickets.jsonl", "smollm2", "text:{body"),
+        r"COLUMNS=text:\{body: expected '}'",
+    ),
+    "what nothing can be tuned for": (
+        ("tickets", "data/raw/tickets.jsonl", "smollm2", "good:body,bad:team"),
+        "is minimal-pairs: it asks which sentence is likelier",
     ),
     "few rows": (("few", "data/raw/few.jsonl", "minilm", ROLES), "12 rows; at least 80"),
 }

@@ -19,7 +19,7 @@ from stages.config.readers import Files, Squad
 from stages.config.tasks import TaskConfig
 from stages.errors import UserError
 from stages.sources.pinned import open_source
-from stages.storage import sha256_path
+from stages.storage import read_json, sha256_path
 from stages.tasks.examples import SPLITS, read_examples
 from stages.tasks.squad import read_squad
 
@@ -28,7 +28,8 @@ ENTRIES = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path 
 TASKS = {name: told["tasks"][name] for name, told in ENTRIES.items() if "tasks" in told}
 MODELS = {name: told["models"][name] for name, told in ENTRIES.items() if "models" in told}
 ROWS = 60
-MODEL = {"gsm8k": "smollm2"}
+WRITTEN = ("alpaca", "gsm8k", "wmt14-en-de", "xsum")
+MODEL = dict.fromkeys(WRITTEN, "smollm2")
 """What answers those that no encoder does."""
 
 
@@ -78,11 +79,22 @@ def test_a_task_becomes_a_case(name: str, project: Path) -> None:
     assert entry.rstrip("\n") in Path("params.yaml").read_text(encoding="utf-8")
 
 
+ROLES = {
+    "encoder": "text:body,label:team",
+    "causal": "text:body",
+    "seq2seq": "prompt:body,completion:team",
+}
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_is_taken_once(name: str, project: Path) -> None:
     """A second case of it finds it there."""
     write_table(project / "data/raw/tickets.jsonl")
-    columns = "text:body" + (",label:team" if MODELS[name]["kind"] == "encoder" else "")
+    columns = ROLES[MODELS[name]["kind"]]
+    if MODELS[name]["kind"] == "seq2seq":
+        params = tiny.read_params(project)
+        params["tasks"] |= {task: TASKS[task] for task in ("wmt14-en-de", "xsum")}
+        tiny.write_params(project, params)
     for case in ("trial", "again"):
         new.main(case, "data/raw/tickets.jsonl", f"params/{name}.yaml", columns)
     params = tiny.read_params(project)
@@ -109,6 +121,12 @@ MISTAKES = {
         "smollm2",
         "",
         "is classification; a model of kind causal fits multiple-choice",
+    ),
+    "a model whose like has no case": (
+        "params/xsum.yaml",
+        "params/t5-small.yaml",
+        "",
+        "of a model of kind seq2seq to copy, and 0 tasks that it could retain: put 2 under tasks",
     ),
     "no yaml": ("params/torn.yaml", "minilm", "", "DATA=params/torn.yaml: not YAML"),
     "another model of the name": (
@@ -155,11 +173,34 @@ def _gsm8k(split: str, number: int) -> dict[str, Any]:
     }
 
 
+def _xsum(split: str, number: int) -> dict[str, Any]:
+    told = f"{split} bridge {number} was opened.\nIt is long."
+    return {"document": told, "summary": f"Bridge {number} is open.", "id": str(number)}
+
+
+def _wmt14(split: str, number: int) -> dict[str, Any]:
+    said = {"de": f"{split} Haus {number} ist alt.", "en": f"{split} house {number} is old."}
+    return {"translation": said}
+
+
+def _alpaca(_: str, number: int) -> dict[str, Any]:
+    """Half of the rows have an input; the last has no output."""
+    return {
+        "instruction": f"Name {number} of them.",
+        "input": f"{number} apples" * (number % 2),
+        "output": f"Here are {number}." * (number < 2 * ROWS - 1),
+        "text": f"Below is an instruction: name {number}",
+    }
+
+
 SHAPES: dict[str, Callable[[str, int], dict[str, Any]]] = {
     "sst2": _sst2,
     "mnli": _mnli,
     "squad": _squad,
     "gsm8k": _gsm8k,
+    "xsum": _xsum,
+    "wmt14-en-de": _wmt14,
+    "alpaca": _alpaca,
 }
 """A row of each as its dataset card shows it."""
 
@@ -179,7 +220,8 @@ def write_sample(name: str, folder: Path) -> None:
         if name == "wnut17":
             path.write_text(_wnut17(split), encoding="utf-8")
         else:
-            rows = [SHAPES[name](split, number) for number in range(ROWS)]
+            count = 2 * ROWS if split == "all" else ROWS
+            rows = [SHAPES[name](split, number) for number in range(count)]
             pq.write_table(pa.Table.from_pylist(rows), path)
 
 
@@ -190,7 +232,28 @@ LABELS = {
 }
 
 
-COLUMN = {"sst2": "text", "mnli": "text", "wnut17": "text", "squad": "context", "gsm8k": "prompt"}
+COLUMN = {"squad": "context", **dict.fromkeys(WRITTEN, "prompt")}
+"""What the sample's text is in, where it is not `text`."""
+ASKED: dict[str, Callable[[int], tuple[str, str]]] = {
+    "gsm8k": lambda number: (
+        f"test Ann has {number} eggs and buys {number}. How many has she?\n",
+        f"{number} + {number} = <<{number}+{number}={2 * number}>>\n#### {2 * number}",
+    ),
+    "xsum": lambda number: (
+        f"summarize: test bridge {number} was opened.\nIt is long.\nTL;DR:",
+        f" Bridge {number} is open.",
+    ),
+    "wmt14-en-de": lambda number: (
+        f"translate English to German: test house {number} is old.\n",
+        f"test Haus {number} ist alt.",
+    ),
+    "alpaca": lambda number: (
+        f"### Instruction:\nName {number} of them.\n\n### Input:\n"
+        f"{f'{number} apples' if number % 2 else ''}\n\n### Response:\n",
+        f"Here are {number}.",
+    ),
+}
+"""What becomes of a row of those that are written: prompt and completion."""
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -214,7 +277,14 @@ def test_a_sample_of_the_same_shape_is_prepared(
     found = [read_examples(where / split / f"{name}.parquet") for split in SPLITS]
     assert [len(one) for one in found] == [30, 10, 20]
     assert found[0].task.labels == LABELS.get(name, ())
-    assert all(text.startswith("test") for text in found[2].column(COLUMN[name]))
+    texts = found[2].column(COLUMN.get(name, "text"))
+    if name in ASKED:
+        told = [(text, one) for text, (one,) in zip(texts, found[2].references(), strict=True)]
+        assert set(told) <= {ASKED[name](number) for number in range(2 * ROWS)}
+    else:
+        assert all(text.startswith("test") for text in texts)
+    card = read_json(Path(f"metrics/cards/{tiny.CASE}.json"))
+    assert card["tasks"][name]["empty"] == (name == "alpaca")
     if name == "squad":
         for context, answers, starts in found[2].rows[["context", "answers", "starts"]].values:
             assert context.startswith(answers[0], starts[0])

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.config.readers import Columns, Table
+from stages.config.columns import Columns
+from stages.config.readers import Table
 from stages.errors import UserError
 from stages.sources.archive import Archive
 from stages.sources.local import Local

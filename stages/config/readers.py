@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from stages.config.columns import Columns
 from stages.config.pin import Pin
 from stages.config.reading import Section
 
@@ -56,32 +57,6 @@ class Made(Section):
     reader: Literal["agreement", "addition", "instructions"]
 
 
-class Columns(Section):
-    text: str | None = None
-    text_pair: str | None = None
-    marked: str | None = None
-    """A text with `<e1>head</e1>` and `<e2>tail</e2>` in it."""
-    label: str | None = None
-    labels: str | None = None
-    value: str | None = None
-    query: str | None = None
-    document: str | None = None
-    context: str | None = None
-    choices: str | None = None
-    answer: str | None = None
-    good: str | None = None
-    bad: str | None = None
-    stereotype: str | None = None
-    antistereotype: str | None = None
-    prompt: str | None = None
-    expected: str | None = None
-    completion: str | None = None
-    messages: str | None = None
-    group: str | None = None
-    slice: str | None = None
-    id: str | None = None
-
-
 class Files(Pin):
     """A source's files by split, or one that is split here; None where it has one only."""
 
@@ -105,6 +80,8 @@ class Table(Files):
     reader: Literal["table"]
     columns: Columns
     labels: Annotated[tuple[str, ...], Field(strict=False, min_length=2)] | None = None
+    drop_unanswered: bool = False
+    """Whether rows without a completion are left out and counted; they are an error if not."""
 
 
 class Conll(Files):

@@ -4,8 +4,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from stages.config.columns import Columns
 from stages.config.kinds import WRITTEN
-from stages.config.readers import Columns, Data, Table
+from stages.config.readers import Data, Table
 from stages.config.reading import Name, Section, section
 
 Metric = Literal["exact-match", "f1", "rouge-l", "chrf", "bleu"]
@@ -143,6 +144,8 @@ class TaskConfig(Section):
                     )
             if self.data.labels is not None and not {"label", "labels"} & set(needed):
                 raise ValueError(f"data.labels: does not apply to a {self.kind} task")
+            if self.data.drop_unanswered and "completion" not in needed:
+                raise ValueError(f"data.drop_unanswered: does not apply to a {self.kind} task")
         return self
 
     @model_validator(mode="after")

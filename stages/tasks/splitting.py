@@ -66,9 +66,12 @@ def split_rows(
 
 
 def _distinct(rows: pd.DataFrame, kind: str) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Rows without empty, ambiguous and repeated texts, identified; how many of each there were."""
+    """Rows without empty, ambiguous and repeated texts, identified; how many of each there were.
+    A prompt without a completion counts as empty."""
     keys = pd.DataFrame({column: rows[column].map(normalise) for column in TEXTS[kind]})
     filled = (keys != "").all(axis=1)
+    if "completion" in rows:
+        filled &= rows["completion"].map(len) > 0
     rows, keys = rows[filled], compared(keys[filled], kind)
 
     ambiguous = pd.Series(False, index=rows.index)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from stages.config.columns import filled, is_template, names_in
 from stages.config.readers import Table
 from stages.errors import UserError, one_line
 from stages.sources.pinned import Source
@@ -64,10 +65,9 @@ def _read(source: Source, name: str, config: Table) -> list[Cells]:
     wanted: dict[str, str] = config.columns.model_dump(exclude_none=True)
     seen: dict[str, int] = {}
     rows = []
-    for number, row in enumerate(
-        read_rows(suffix, source.read(name), list(dict.fromkeys(wanted.values()))), 1
-    ):
-        cells = {role: _cell(role, row, number, column) for role, column in wanted.items()}
+    columns = list(dict.fromkeys(column for told in wanted.values() for column in names_in(told)))
+    for number, row in enumerate(read_rows(suffix, source.read(name), columns), 1):
+        cells = {role: _cell(role, row, number, told, config) for role, told in wanted.items()}
         for check in CHECKS:
             if wrong := check(cells, config):
                 role, reason = wrong
@@ -80,14 +80,16 @@ def _read(source: Source, name: str, config: Table) -> list[Cells]:
     return rows
 
 
-def _cell(role: str, row: Row, number: int, column: str) -> Any:
-    value = row[column]
+def _cell(role: str, row: Row, number: int, column: str, config: Table) -> Any:
+    value = _filled(column, row, number) if is_template(column) else row[column]
     if role in ("choices", "labels"):
         if not isinstance(value, list):
             raise WrongCellError(number, column, "is no list of texts, as jsonl and parquet have")
         return [text_of(choice, number, column).strip() for choice in value]
     if role == "completion":
         accepted = value if isinstance(value, list) else [value]
+        if config.drop_unanswered:
+            accepted = [one for one in accepted if one is not None and str(one).strip()]
         return [text_of(one, number, column) for one in accepted]
     if role == "messages":
         return messages_of(value, number, column)
@@ -99,6 +101,12 @@ def _cell(role: str, row: Row, number: int, column: str) -> Any:
             raise WrongCellError(number, column, f"{text[:40]!r}: give the right choice's number")
         return int(text[:9])
     return text
+
+
+def _filled(template: str, row: Row, number: int) -> str:
+    """An empty cell is an empty piece of the text: not every instruction has an input."""
+    cells = {name: "" if row[name] is None else row[name] for name in names_in(template)}
+    return filled(template, {name: text_of(one, number, name) for name, one in cells.items()})
 
 
 def _number(text: str, number: int, column: str) -> float:
@@ -191,8 +199,9 @@ def _marked(cells: Cells, _: Table) -> tuple[str, str] | None:
     return None
 
 
-def _completion(cells: Cells, _: Table) -> tuple[str, str] | None:
-    if "completion" not in cells:
+def _completion(cells: Cells, config: Table) -> tuple[str, str] | None:
+    """A row that may go without has an empty list: it is left out in splitting.py."""
+    if "completion" not in cells or config.drop_unanswered:
         return None
     if not cells["completion"]:
         return "completion", "holds no text: give one that is accepted, or several"

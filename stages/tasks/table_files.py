@@ -4,10 +4,11 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stages.tasks.cells import WrongCellError
@@ -22,6 +23,8 @@ STRING = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 def read_rows(suffix: str, content: bytes, wanted: Sequence[str]) -> list[Row]:
     """Each row as column -> value, for the `wanted` columns; None where a cell is empty.
+
+    Where no column is called so, `a.b` is what objects in the column `a` call `b`.
 
     Bytes that are no UTF-8 come as surrogates, as `text_of` expects. Raises WrongCellError where
     the file is damaged, lacks a column or has no rows.
@@ -79,11 +82,27 @@ def _jsonl(content: bytes, wanted: Sequence[str]) -> Iterator[Row]:
     for number, row in enumerate(_json_values(decoded(content)), 1):
         if not isinstance(row, dict):
             raise WrongCellError(number, None, f"is a {type(row).__name__}, no object with names")
-        if number == 1:
-            _check_columns(wanted, list(row))
         if _depth(row) > DEEPEST:
             raise WrongCellError(number, None, f"is nested more than {DEEPEST} levels deep")
-        yield {column: row.get(column) for column in wanted}
+        if number == 1:
+            _check_columns(wanted, list(_paths(row)))
+        yield {column: _reached(row, column) for column in wanted}
+
+
+def _paths(row: Row) -> Iterator[str]:
+    for name, value in row.items():
+        yield name
+        if isinstance(value, dict):
+            yield from (f"{name}.{inner}" for inner in _paths(value))
+
+
+def _reached(row: Row, column: str) -> Any:
+    if column in row:
+        return row[column]
+    value: Any = row
+    for name in column.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def _json_values(text: str) -> Iterator[Any]:
@@ -134,8 +153,8 @@ def _depth(value: Any) -> int:
 def _parquet(content: bytes, wanted: Sequence[str]) -> Iterator[Row]:
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
-        _check_columns(wanted, file.schema_arrow.names)
-        columns = [_values(file.read([column]).column(0), column) for column in wanted]
+        _check_columns(wanted, list(_fields(file.schema_arrow)))
+        columns = [_values(_column(file, column), column) for column in wanted]
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise WrongCellError(0, None, f"is not Parquet: {reason[:200]}") from None
@@ -143,6 +162,20 @@ def _parquet(content: bytes, wanted: Sequence[str]) -> Iterator[Row]:
         raise WrongCellError(0, None, "is not Parquet: its columns are of different lengths")
     for cells in zip(*columns, strict=True):
         yield dict(zip(wanted, cells, strict=True))
+
+
+def _fields(fields: Iterable[pa.Field]) -> Iterator[str]:
+    for field in fields:
+        yield field.name
+        if pa.types.is_struct(field.type):
+            yield from (f"{field.name}.{inner}" for inner in _fields(field.type))
+
+
+def _column(file: pq.ParquetFile, name: str) -> pa.ChunkedArray:
+    if name in file.schema_arrow.names:
+        return file.read([name]).column(0)
+    outer, *inner = name.split(".")
+    return pc.struct_field(file.read([outer]).column(0), inner)
 
 
 def _values(column: pa.ChunkedArray, name: str) -> list[Any]:

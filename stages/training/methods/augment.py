@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Self
 import pandas as pd
 from pydantic import Field, model_validator
 
+from stages.config.kinds import ANSWERS
 from stages.config.pin import Pin, PinnedModel
 from stages.config.reading import Section
 from stages.errors import UserError, one_line
@@ -99,6 +100,8 @@ class Augment(Method):
     def misfit(self, fit: Fit) -> str | None:
         for task, kind in fit.targets.items():
             if kind in REFUSED:
+                if not set(AUGMENTED) & set(ANSWERS[fit.model]):
+                    return f"{task}: {REFUSED[kind]}; leave it out; replay or dropout would fit"
                 fitting = ", ".join(AUGMENTED)
                 return f"{task}: {REFUSED[kind]}; what would fit: targets of the kinds {fitting}"
         return None

@@ -26,7 +26,10 @@ class Fgm(Method):
 
     def misfit(self, fit: Fit) -> str | None:
         if fit.model == "seq2seq":
-            return "its encoder and decoder share embeddings, which one move cannot tell apart"
+            return (
+                "its encoder and decoder share embeddings, which one move cannot tell apart; "
+                "dropout would fit"
+            )
         return None
 
     def term(self, subject: Subject) -> Term:

@@ -11,8 +11,9 @@ from stages.training.subject import Subject
 
 
 class Freeze(Method):
-    """`layers`: how many are frozen, from below; `embeddings`: whether these are, too. Where the
-    vocabulary head is tied to the embeddings it is frozen with them."""
+    """`layers`: how many are frozen, from below, of a seq2seq model those of encoder and decoder;
+    `embeddings`: whether these are, too. Where the vocabulary head is tied to the embeddings it is
+    frozen with them."""
 
     name: ClassVar[str] = "freeze"
     layers: Annotated[int, Field(ge=0)]
