@@ -41,7 +41,8 @@ TARGETS = {"encoder": tiny.TARGET, "causal": "agreement"}
 
 def texts(words: Sequence[str]) -> list[str]:
     """Runs of the words in their order: whoever knows the order knows what is masked, or next."""
-    draw, found = random.Random(words[0]), []
+    draw = random.Random(words[0])
+    found: list[str] = []
     while len(found) < 100:
         start, step = draw.randrange(len(words)), draw.choice((1, 2, 3))
         text = " ".join(words[(start + step * at) % len(words)] for at in range(10))
@@ -250,7 +251,7 @@ def test_the_loss_is_that_of_transformers(base: Path) -> None:
     trainee = MaskedTrainee(encoder, masking, 0).eval()
     output = trainee(rows, range(8))
     loss = output.losses.sum() / rows.weight(range(8))
-    loss.backward()
+    torch.autograd.backward(loss)
 
     model = transformers.AutoModelForMaskedLM.from_pretrained(base, dtype=torch.float32).eval()
     read = [rows.masked(row) for row in range(8)]
@@ -262,7 +263,7 @@ def test_the_loss_is_that_of_transformers(base: Path) -> None:
     ids = torch.tensor([ids for ids, _ in read])
     expected = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    expected.backward()
+    torch.autograd.backward(expected)
     body = dict(model.base_model.named_parameters())
     for name, weight in encoder.body.named_parameters():
         torch.testing.assert_close(weight.grad, body[name].grad, rtol=1e-4, atol=1e-6, msg=name)
