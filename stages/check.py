@@ -12,7 +12,7 @@ from stages.config.sweep import changed
 from stages.config.variants import MIXED
 from stages.config.whole import read_whole
 from stages.errors import UserError
-from stages.models.template import LACKING, known_to_lack
+from stages.models import template, word_head
 from stages.training.methods.method import Fit, Method
 from stages.training.methods.table import chosen, misfits
 
@@ -33,14 +33,20 @@ def _of_run(
     yield from misfits(name, methods, Fit(run, model.kind, **kinds))
 
 
-def _templates(sound: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Models that chat tasks are asked of have a chat template, as far as can be known here."""
+def _lacking(sound: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Models have what their tasks need, a chat template or a head for masked words, as far as can
+    be known here."""
     for name, case in sound["cases"].items():
         model = sound["models"].get(case.model)
-        for role in ("targets", "retain") if model and known_to_lack(model) else ():
+        lacks: dict[str, str] = {}
+        if model and template.known_to_lack(model):
+            lacks["chat"] = template.LACKING
+        if model and model.kind == "encoder" and word_head.known_to_lack(model):
+            lacks |= dict.fromkeys(word_head.NEEDED, word_head.LACKING)
+        for role in ("targets", "retain") if lacks else ():
             for task in getattr(case, role):
-                if task in sound["tasks"] and sound["tasks"][task].kind == "chat":
-                    yield mistake(f"cases.{name}.{role}", task, f"{case.model}: {LACKING}")
+                if task in sound["tasks"] and (what := lacks.get(sound["tasks"][task].kind)):
+                    yield mistake(f"cases.{name}.{role}", task, f"{case.model}: {what}")
 
 
 def _swept(sound: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -114,7 +120,7 @@ def check() -> None:
             mistakes.extend(_unmixed(name, methods[name], sound))
     mistakes.extend(_unmerged(methods, sound))
     mistakes.extend(_unseen(methods, sound))
-    mistakes.extend(_templates(sound))
+    mistakes.extend(_lacking(sound))
     if not mistakes:
         mistakes.extend(_swept(sound))
     if mistakes:

@@ -1,10 +1,13 @@
 """BWT, FWT, forgetting and average accuracy against a matrix worked by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from stages.statistics import sequence
+from stages.statistics.intervals import Interval
 from stages.statistics.measures import ACCURACY, BITS_PER_BYTE
 from stages.statistics.paired import Undefined
 from stages.statistics.sequence import MEASURES, SequenceResult, follow, in_order
@@ -110,6 +113,15 @@ def of_two(column: str = "score", measure: object = ACCURACY, **tasks: object) -
     )
 
 
+def value_of(found: SequenceResult) -> dict[str, float]:
+    """Of each measure; none is undefined."""
+    values = {}
+    for name, one in found.measures.items():
+        assert isinstance(one, Interval), name
+        values[name] = one.value
+    return values
+
+
 def test_from_records() -> None:
     """The seeds of the last step alone, averaged; columns in the order of learning."""
     found = of_two()
@@ -117,9 +129,7 @@ def test_from_records() -> None:
     assert found.figures["a"] == pytest.approx((0.25, 0.875, 0.375))
     assert found.figures["b"] == pytest.approx((0.25, 0.5, 0.875))
     assert found.figures["kept"] == pytest.approx((0.75, 0.5, 0.25))
-    assert not isinstance(found.measures, Undefined)
-    values = {name: one.value for name, one in found.measures.items()}
-    assert values == pytest.approx(
+    assert value_of(found) == pytest.approx(
         {
             "average_accuracy": 0.625,
             "backward_transfer": -0.5,
@@ -128,8 +138,11 @@ def test_from_records() -> None:
         }
     )
     for one in found.measures.values():
+        assert isinstance(one, Interval)
         assert one.low <= one.value <= one.high
-    assert found.measures["forward_transfer"].low < found.measures["forward_transfer"].high
+    transfer = found.measures["forward_transfer"]
+    assert isinstance(transfer, Interval)
+    assert transfer.low < transfer.high
     # Seed 0 lost 0.25 of task a, seed 1 lost 0.75.
     assert found.spread["forgetting"] == pytest.approx(np.std([0.25, 0.75], ddof=1))
     assert found.spread["forward_transfer"] == 0
@@ -140,9 +153,7 @@ def test_of_text_less_is_better() -> None:
     found = of_two("nll", BITS_PER_BYTE, kept=BITS_PER_BYTE)
     bits = 1 / np.log(2) / 10
     assert found.figures["a"] == pytest.approx((0.25 * bits, 0.875 * bits, 0.375 * bits))
-    assert not isinstance(found.measures, Undefined)
-    values = {name: one.value for name, one in found.measures.items()}
-    assert values == pytest.approx(
+    assert value_of(found) == pytest.approx(
         {
             "average_accuracy": 0.625 * bits,
             "backward_transfer": 0.5 * bits,
@@ -153,16 +164,28 @@ def test_of_text_less_is_better() -> None:
 
 
 def test_targets_in_different_units_have_no_mean() -> None:
-    base = records({"a": [[1, 0]]}).assign(nll=1.0)
+    """But each of them what is a mean over it alone: a is of the earlier step, b of the later."""
+    base = records({"a": [[1, 0]]}).assign(nll=3.0)
     both = pd.concat([base, base.assign(task="b")])
     found = follow(
         both,
-        {"one": both, "two": both},
+        {"one": both.assign(nll=1.0), "two": both.assign(score=0.25)},
         {"a": 1, "b": 2},
         {"a": ACCURACY, "b": BITS_PER_BYTE},
         confidence=0.95,
         draws=100,
         seed=0,
     )
-    assert isinstance(found.measures, Undefined)
-    assert "units" in found.measures.reason
+    average = found.measures["average_accuracy"]
+    assert isinstance(average, Undefined)
+    assert "units" in average.reason
+    assert "average_accuracy" not in found.spread
+    assert (found.counted["forgetting"], found.counted["forward_transfer"]) == (("a",), ("b",))
+    others = {name: one for name, one in found.measures.items() if name != "average_accuracy"}
+    assert value_of(replace(found, measures=others)) == pytest.approx(
+        {
+            "backward_transfer": -0.25,
+            "forward_transfer": 2 / np.log(2) / 10,
+            "forgetting": 0.25,
+        }
+    )

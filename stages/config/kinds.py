@@ -35,7 +35,6 @@ WRITTEN = ("completion", "chat")
 """Kinds whose answers are texts that the model writes, held against texts that are accepted."""
 UNTAUGHT = {
     "instruction-following": "its rows have checks, but no answers to learn from",
-    "masked-lm": "its head is the base's and stays as it is; list it under retain",
     "minimal-pairs": "it asks which sentence is likelier; language-modelling teaches the good ones",
     "bias-pairs": "neither of its sentences is to be learned; list it under retain",
     "refusal": "its rows say what to refuse, but not in which words; list it under retain",

@@ -65,7 +65,8 @@ def _against_loss(found: Evidence, named: set[str]) -> Iterator[Advice]:
             "smaller steps move the weights less; the target may need more of them",
             0.8 if sure else 0.4,
         )
-    if found.lost and "lwf" not in config.methods and "lora" not in config.methods:
+    taught = "masked-lm" not in found.kinds  # no teacher is asked of masks that are not drawn yet
+    if taught and found.lost and "lwf" not in config.methods and "lora" not in config.methods:
         settings: dict[str, float] = {"weight": 1.0}
         if found.causal:
             settings["temperature"] = 2.0

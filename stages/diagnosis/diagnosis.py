@@ -127,6 +127,7 @@ def _evidence(
         seen=given.seen,
         seen_in_case=given.seen_in_case,
         later=given.later,
+        kinds=tuple(given.tasks[task].kind for task in _targets(given)),
         errors=tuple(errors),
         curves=curves(given.training, given.best_steps),
         moved=moved,

@@ -79,6 +79,8 @@ class Evidence:
     """Of a target with labels: label, answers to its test examples over seeds, accuracy after."""
     later: tuple[str, ...] = ()
     """Targets that are not learned yet, which are no old ones to replay."""
+    kinds: tuple[str, ...] = ()
+    """Of the targets that the run learns."""
 
     @property
     def epochs(self) -> float:

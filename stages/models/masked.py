@@ -26,6 +26,8 @@ class Masking:
             raise UserError(f"{folder}: the tokenizer has no token that masks a word")
         self._longest = longest_input(encoder)
         self.mask_id: int = self._tokenizer.mask_token_id
+        embedded = encoder.body.get_input_embeddings().weight.shape[0]
+        self.vocabulary: int = min(len(self._tokenizer), embedded)
         self.head = masked_head(folder, encoder.body)
 
     def read(self, texts: Sequence[str], max_length: int) -> Inputs:
@@ -72,9 +74,10 @@ class _Read(nn.Module):
 def masked_head(folder: Path, body: Any) -> MaskedHead:
     """The head of the base in `folder`, on `body`, tuned or not, in its device and dtype.
 
-    The head's own weights are the base's. Where the base's decoder is its word embeddings, as
-    most are, it is those of `body`: as whoever loads a tuned body and the base's head into one
-    transformers model has it. Raises UserError where the base has no such head.
+    The head's own weights are the base's, and are not trained. Where the base's decoder is its
+    word embeddings, as most are, it is those of `body`: as whoever loads a tuned body and the
+    base's head into one transformers model has it. Raises UserError where the base has no such
+    head.
     """
     model, missing = load_weights(transformers.AutoModelForMaskedLM, folder)
     prefix = model.base_model_prefix
@@ -89,4 +92,9 @@ def masked_head(folder: Path, body: Any) -> MaskedHead:
     setattr(model, prefix, own)
     model.tie_weights()
     setattr(model, prefix, _Read(own))
-    return MaskedHead(model).to(where.device, where.dtype).eval()
+    head = MaskedHead(model).to(where.device, where.dtype).eval()
+    shared = set(own.parameters())
+    for weight in head.parameters():
+        if weight not in shared:
+            weight.requires_grad_(False)
+    return head

@@ -15,6 +15,7 @@ from stages.config.cases import CaseConfig
 from stages.config.evaluation import EvaluationConfig
 from stages.config.kinds import HEADS, UNTAUGHT
 from stages.config.runs import RunConfig
+from stages.config.sequences import learned
 from stages.config.variants import Variant
 from stages.planning.shape import Shape
 from stages.planning.texts import Texts, mean_longest
@@ -107,6 +108,12 @@ def _of_rows(case: Case, texts: Texts, rows: float) -> float:
     return forward(case.shape, rows * texts.tokens, texts.tokens, rows * judged)
 
 
+def _learned(case: Case, texts: Texts, rows: float) -> float:
+    """The same as they are trained on."""
+    length = sum(texts.learned) / len(texts.learned)
+    return forward(case.shape, rows * length, length, rows * min(length, texts.judged))
+
+
 def _probed(case: Case, texts: Texts, rows: float) -> float:
     return rows * case.shape.width * max(2, texts.outputs) * 4 * PROBE_PASSES
 
@@ -114,9 +121,9 @@ def _probed(case: Case, texts: Texts, rows: float) -> float:
 def streams(case: Case, config: RunConfig) -> Iterator[tuple[Texts, float]]:
     """What a run learns from, and the share of a batch that comes of each."""
     replay = config.methods.get("replay") or {}
-    share = float(replay.get("fraction", 0.0))
-    for target in case.config.targets:
-        yield case.texts[target], (1 - share) / len(case.config.targets)
+    share, targets = float(replay.get("fraction", 0.0)), learned(config, case.config)
+    for target in targets:
+        yield case.texts[target], (1 - share) / len(targets)
     for task in replay.get("tasks", ()):
         yield case.texts[task], share / len(replay["tasks"])
 
@@ -152,10 +159,10 @@ def finetune(case: Case, run: Recipe) -> Work:
     steps = once * config.steps * (2 if "fgm" in methods else 1)
     looks = 1 + -(-config.steps // config.validate_every)
     looked = 0.0
-    for target in case.config.targets:
+    for target in learned(config, case.config):
         texts = case.texts[target]
         rows = sum(min(config.validation_rows, texts.rows[s]) for s in ("train", "validation"))
-        looked += _of_rows(case, texts, looks * rows)
+        looked += _learned(case, texts, looks * rows)
     work = Work(read=models * (looked + _before(case, config)), processes=1)
     work[kind] = models * steps
     work["update"] = models * config.steps * ADAMW_MOVES * trained(shape, methods)
@@ -168,7 +175,7 @@ def finetune(case: Case, run: Recipe) -> Work:
         tokens = told["fraction"] * config.steps * config.batch_size * told.get("length", 128)
         work.add(_writing(shape, models * tokens))
     if config.head == "probe":
-        for target in case.config.targets:
+        for target in learned(config, case.config):
             texts = case.texts[target]
             work["probe"] += models * _probed(case, texts, texts.rows["train"])
     return work
@@ -177,7 +184,7 @@ def finetune(case: Case, run: Recipe) -> Work:
 def _before(case: Case, config: RunConfig) -> float:
     """Operations before the first step: what a teacher says of the rows, the Fisher information."""
     found, drawn = 0.0, config.steps * config.batch_size
-    target = case.texts[case.config.targets[0]]
+    target = case.texts[learned(config, case.config)[0]]
     seen = min(drawn, target.rows["train"])
     teachers = sum(name in config.methods for name in ("lwf", "distil"))
     found += teachers * _of_rows(case, target, seen)
@@ -185,7 +192,7 @@ def _before(case: Case, config: RunConfig) -> float:
         found += _of_rows(case, target, target.rows["train"])
     ewc = config.methods.get("ewc") or {}
     rows = ewc.get("rows", 64)
-    return found + sum(3 * _of_rows(case, case.texts[task], rows) for task in ewc.get("tasks", ()))
+    return found + sum(3 * _learned(case, case.texts[task], rows) for task in ewc.get("tasks", ()))
 
 
 def _writing(shape: Shape, tokens: float) -> Work:
@@ -245,8 +252,8 @@ def retention(case: Case, run: Recipe, evaluation: EvaluationConfig) -> Work:
     lost = [name for name in case.config.retain if case.texts[name].kind not in UNTAUGHT]
     for name in lost:
         again = _asked(case, evaluation, base=False, brief=False, tasks=[name])
-        learned = case.texts[name].learned
-        length = sum(learned) / len(learned)
+        lengths = case.texts[name].learned
+        length = sum(lengths) / len(lengths)
         tokens, judged = RELEARNED * length, min(length, case.texts[name].judged) * RELEARNED
         relearned = 3 * forward(shape, tokens, length, judged)
         again.add({"read": IN_FP32 * relearned, "move": 4 * shape.parameters})

@@ -130,7 +130,7 @@ def case_report(
     of_run = of_runs(scores)
     listed = lines(of_run)
     base = measured.base.provenance
-    of_text = any(line.is_target and line.unit is BITS for line in listed)
+    of_text = all(line.unit is BITS for line in listed if line.is_target)
     compared = table(frontier, of_text)
     cut = {task: about.truncated for task, about in measured.case.tasks.items()}
     made = {

@@ -1,7 +1,7 @@
 """The learning-forgetting frontier of a case: its figures for files, and its table."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -46,7 +46,7 @@ def frontier_among(
 ) -> Frontier:
     """`base`, `prompted`: records of the base without and with a few-shot prompt; `settings`: see
     DRAWN_WITH."""
-    return frontier(
+    found = frontier(
         attempts,
         groups_of(base, weighed),
         draws=settings["resamples"],
@@ -54,6 +54,10 @@ def frontier_among(
         confidence=settings["confidence"],
         prompted=prompted_base(base, prompted, weighed),
     )
+    apart = dict.fromkeys(
+        weighed.apart, "a target in bits per byte; the gain is that of the others"
+    )
+    return replace(found, left_out={**found.left_out, **apart})
 
 
 def _attempts(

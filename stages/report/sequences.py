@@ -45,9 +45,8 @@ def sequence_called(run: str) -> str:
 
 def sequence_headline(found: SequenceResult) -> dict[str, float]:
     """For retention.json, among the keys of the last run."""
-    if isinstance(found.measures, Undefined):
-        return {}
-    return {name: _rounded(one.value) for name, one in found.measures.items()}
+    measures = found.measures.items()
+    return {name: _rounded(one.value) for name, one in measures if not isinstance(one, Undefined)}
 
 
 def sequence_told(found: SequenceResult) -> dict[str, Any]:
@@ -57,9 +56,10 @@ def sequence_told(found: SequenceResult) -> dict[str, Any]:
         "learned": dict(found.learned),
         "R": {task: [_rounded(one) for one in row] for task, row in found.figures.items()},
     }
-    if isinstance(found.measures, Undefined):
-        return {**told, "undefined": found.measures.reason}
     for name, one in found.measures.items():
+        if isinstance(one, Undefined):
+            told[name] = {"undefined": one.reason}
+            continue
         told[name] = {end: _rounded(getattr(one, end)) for end in ("value", "low", "high")}
         if name in found.spread:
             told[name]["seed_spread"] = _rounded(found.spread[name])
@@ -90,13 +90,12 @@ def sequence_rows(
 @dataclass(frozen=True)
 class SequenceReport:
     """`head` over `rows`: R as a table. `measures`: name, value with its interval, unit, spread
-    between seeds, and what it is; empty where `undefined` says why."""
+    between seeds, and what it is; or why it is undefined."""
 
     name: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     measures: tuple[tuple[str, str, str, str, str], ...]
-    undefined: str
     map: HeatMap
 
 
@@ -107,13 +106,11 @@ def sequence_report(found: SequenceResult, tasks: Mapping[str, Measure]) -> Sequ
         (name, *(units[task].level(row[step]) for task, row in found.figures.items()))
         for step, name in enumerate(row_names(found))
     )
-    reason = found.measures.reason if isinstance(found.measures, Undefined) else ""
     return SequenceReport(
         name=found.steps[-1],
         head=("after", *columns),
         rows=rows,
         measures=tuple(_measures(found, units)),
-        undefined=reason,
         map=heat_map(found, tasks),
     )
 
@@ -126,11 +123,12 @@ def _standing(found: SequenceResult, task: str) -> str:
 def _measures(
     found: SequenceResult, units: Mapping[str, Unit]
 ) -> Iterator[tuple[str, str, str, str, str]]:
-    if isinstance(found.measures, Undefined):
-        return
-    unit = units[next(iter(found.learned))]
     for name, one in found.measures.items():
         called, what = DEFINED[name]
+        if isinstance(one, Undefined):
+            yield called, "-", "-", "-", f"{what}: undefined, {one.reason}"
+            continue
+        unit = units[found.counted[name][0]]
         level = name == "average_accuracy"
         shown = unit.level_between(_ends(one)) if level else unit.change_between(_ends(one))
         spread = unit.level(found.spread[name]) if name in found.spread else "-"

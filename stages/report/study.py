@@ -135,10 +135,7 @@ def _sequences(
         yield f"### The sequence that ends with {last}"
         yield f"![tasks by steps]({last}.svg)"
         yield _cells(shown.head, shown.rows)
-        if shown.undefined:
-            yield f"No measures over the targets: {shown.undefined}."
-        else:
-            yield _cells(MEASURED, shown.measures)
+        yield _cells(MEASURED, shown.measures)
 
 
 def _cells(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

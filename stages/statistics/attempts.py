@@ -19,10 +19,11 @@ PROMPT = "prompt"
 @dataclass(frozen=True)
 class Weighed:
     """The tasks that a frontier counts: targets, and accuracy-like retain tasks that no run of the
-    case has seen; text is in another unit."""
+    case has seen; text is in another unit. `apart`: targets that are text, where others are not."""
 
     targets: Mapping[str, Measure]
     unseen: Mapping[str, Measure]
+    apart: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, tasks: Mapping[str, About], seen: Sequence[str]) -> "Weighed":
@@ -33,7 +34,10 @@ class Weighed:
             for name, one in measures.items()
             if name not in targets and name not in seen and not one.of_text
         }
-        return cls(targets, unseen)
+        texts = tuple(name for name, one in targets.items() if one.of_text)
+        apart = texts if len(texts) < len(targets) else ()
+        counted = {name: one for name, one in targets.items() if name not in apart}
+        return cls(counted, unseen, apart)
 
     def lacking(self, base: pd.DataFrame) -> str | None:
         """Why there is no frontier."""
@@ -43,8 +47,6 @@ class Weighed:
         for side, what in ((self.targets, "target"), (self.unseen, "unseen retain task")):
             if not validated.intersection(side):
                 return f"no {what} has validation examples, which attempts are chosen by"
-        if len({one.of_text for one in self.targets.values()}) > 1:
-            return "the targets are measured in different units"
         return None
 
 

@@ -70,8 +70,9 @@ class Prompted:
 
 @dataclass(frozen=True)
 class Frontier:
-    """`gain`: the largest that every curve reaches. `left_out`: methods without one, and why.
-    `attempts`: all, whether they lie on a curve or not. `prompted`: on no curve."""
+    """`gain`: the largest that every curve reaches. `left_out`: methods without one, and
+    targets that are not counted, and why. `attempts`: all, whether they lie on a curve or not.
+    `prompted`: on no curve."""
 
     gain: float
     curves: tuple[Curve, ...]

@@ -3,7 +3,9 @@
 R[i, j] is the figure of task j after step i, higher is better (Lopez-Paz and Ranzato 2017, arXiv
 1706.08840, section 3.1). Row 0 is the untouched base. `learned` [tasks] says after which step each
 task is learned, from 1; in the paper there is one task a step, so that it is 1, 2, … T. Every
-measure takes R [..., steps + 1, tasks] of the learned tasks alone and gives [...].
+measure takes R [..., steps + 1, tasks] of the learned tasks alone and gives [...]. It is a mean
+over some of them, and undefined where they are measured in different units, as texts and questions
+are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +25,20 @@ from stages.statistics.seeds import seed_spread
 Steps = NDArray[np.int64]
 
 
+def _all(learned: Steps, _: int) -> Steps:
+    return np.arange(len(learned))
+
+
+def _old(learned: Steps, last: int) -> Steps:
+    """Tasks of earlier steps than the last."""
+    return np.flatnonzero(learned < last)
+
+
+def _new(learned: Steps, _: int) -> Steps:
+    """Tasks of later steps than the first."""
+    return np.flatnonzero(learned > 1)
+
+
 def average_accuracy(r: Floats, _: Steps) -> Floats:
     """Equation 2: the mean of the last row."""
     return np.asarray(r[..., -1, :].mean(-1))
@@ -31,21 +47,21 @@ def average_accuracy(r: Floats, _: Steps) -> Floats:
 def backward_transfer(r: Floats, learned: Steps) -> Floats:
     """Equation 3: after the last step less after its own, mean over the tasks of earlier steps.
     Negative where the later steps made the model forget."""
-    old = np.flatnonzero(learned < r.shape[-2] - 1)
+    old = _old(learned, r.shape[-2] - 1)
     return np.asarray((r[..., -1, old] - r[..., learned[old], old]).mean(-1))
 
 
 def forward_transfer(r: Floats, learned: Steps) -> Floats:
     """Equation 4: just before its own step less the baseline, mean over the tasks of later steps.
     The baseline is the untouched base (row 0), where the paper takes a model without training."""
-    new = np.flatnonzero(learned > 1)
+    new = _new(learned, r.shape[-2] - 1)
     return np.asarray((r[..., learned[new] - 1, new] - r[..., 0, new]).mean(-1))
 
 
 def forgetting(r: Floats, learned: Steps) -> Floats:
     """Chaudhry et al. 2018, arXiv 1801.10112, equation 3: the best after any step but the last,
     less after the last, mean over the tasks of earlier steps. The base is no step."""
-    old = np.flatnonzero(learned < r.shape[-2] - 1)
+    old = _old(learned, r.shape[-2] - 1)
     return np.asarray((r[..., 1:-1, old].max(-2) - r[..., -1, old]).mean(-1))
 
 
@@ -55,6 +71,13 @@ MEASURES = {
     "forward_transfer": forward_transfer,
     "forgetting": forgetting,
 }
+MEANS_OVER = {
+    "average_accuracy": _all,
+    "backward_transfer": _old,
+    "forward_transfer": _new,
+    "forgetting": _old,
+}
+"""By measure: the places of its tasks, from `learned` and the number of steps."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +85,14 @@ class SequenceResult:
     """`steps`: names of the runs in order. `learned`: the step, from 1, of each target, in order.
     `figures`: of each task, the learned ones first, the base's and that after each step, in the
     task's unit. `measures`: see MEASURES; of text in bits per byte, turned so that higher is
-    better, the average aside. `spread`: of each between seeds; empty for one seed."""
+    better, the average aside. `counted`: the tasks that each is a mean over. `spread`: of each
+    between seeds; empty for one seed."""
 
     steps: tuple[str, ...]
     learned: Mapping[str, int]
     figures: Mapping[str, tuple[float, ...]]
-    measures: Mapping[str, Interval] | Undefined
+    measures: Mapping[str, Interval | Undefined]
+    counted: Mapping[str, tuple[str, ...]]
     spread: Mapping[str, float]
 
 
@@ -90,14 +115,10 @@ def follow(
     figures = {
         task: tuple(float(model.mean()) for model in of_task) for task, of_task in tables.items()
     }
-    told = tuple(runs), dict(learned), figures
-    of_text = {tasks[task].of_text for task in learned}
-    if len(of_text) > 1:
-        return SequenceResult(*told, Undefined("the targets are measured in different units"), {})
-    sign = -1.0 if of_text == {True} else 1.0
+    signs = np.array([-1.0 if tasks[task].of_text else 1.0 for task in learned])
     places = np.array(list(learned.values()))
-    r = sign * np.array([figures[task] for task in learned]).T
-    drawn = sign * np.stack(
+    r = signs * np.array([figures[task] for task in learned]).T
+    drawn = signs * np.stack(
         [
             # A stream a task: the same draws would tie together what has nothing in common.
             Bootstrap(_groups(base, task), draws, seed + at).resampled(
@@ -107,21 +128,25 @@ def follow(
         ],
         axis=-1,
     )
-    each = sign * np.stack(
-        [
-            np.stack([np.broadcast_to(model.mean(axis=1), len(seeds)) for model in tables[task]])
-            for task in learned
-        ],
-        axis=-1,
-    ).swapaxes(0, 1)
-    measures, spread = {}, {}
+    of_seeds = [
+        np.stack([np.broadcast_to(model.mean(axis=1), len(seeds)) for model in tables[task]])
+        for task in learned
+    ]
+    each = signs * np.stack(of_seeds, axis=-1).swapaxes(0, 1)
+    measures: dict[str, Interval | Undefined] = {}
+    counted, spread = {}, {}
     for name, measure in MEASURES.items():
-        turned = sign if name == "average_accuracy" else 1.0
+        of_measure = MEANS_OVER[name](places, len(runs))
+        counted[name] = tuple(list(learned)[at] for at in of_measure)
+        if len(set(signs[of_measure])) > 1:
+            measures[name] = Undefined("the targets are measured in different units")
+            continue
+        turned = signs[of_measure[0]] if name == "average_accuracy" else 1.0
         value, resampled = float(measure(r, places)), measure(drawn, places)
         measures[name] = percentile(turned * value, turned * resampled, confidence)
         if (between := seed_spread(measure(each, places))) is not None:
             spread[name] = between
-    return SequenceResult(*told, measures, spread)
+    return SequenceResult(tuple(runs), dict(learned), figures, measures, counted, spread)
 
 
 def _of_seeds(records: pd.DataFrame, task: str, measure: Measure) -> Floats:

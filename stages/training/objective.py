@@ -76,6 +76,7 @@ class Objective(nn.Module):
             if not chosen:
                 continue
             share = stream.part(chosen, number, shares)
+            stream = stream.at(seed, step)
             # The mean over shares, which may differ in weight, is that over all rows.
             factor = shares * len(chosen) / self.batch_size / stream.rows.weight(chosen)
             if not share:

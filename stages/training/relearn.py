@@ -6,10 +6,11 @@ As in Qi et al. 2023 (arXiv 2310.03693), the other way round: there, so few undo
 import torch
 
 from stages.models.loading import CausalModel, Loaded, Seq2SeqModel
+from stages.models.masked import Masking
 from stages.phases import phase
 from stages.progress import patient
 from stages.tasks.examples import Examples
-from stages.training import causal, encoder, seq2seq
+from stages.training import causal, encoder, masked, seq2seq
 from stages.training.trainee import Rows, Trainee
 
 EXAMPLES, STEPS, RATE = 10, 10, 1e-4
@@ -40,6 +41,10 @@ def _subject(loaded: Loaded, examples: Examples) -> tuple[Trainee, Rows]:
     if isinstance(loaded, CausalModel):
         model = causal.CausalTrainee(loaded.model, loaded.tokenizer.pad_id)
         return model.eval(), causal.tokenise(examples, loaded.tokenizer)
+    if examples.task.kind == "masked-lm":
+        masking = Masking(loaded.encoder, loaded.tokenizer.folder)
+        of_masks = masked.MaskedTrainee(loaded.encoder, masking, loaded.tokenizer.pad_id)
+        return of_masks.eval(), masked.tokenise(examples, masking)
     rows = encoder.tokenise(examples, loaded.tokenizer)
     trainee = encoder.EncoderTrainee(loaded.encoder, examples.task, loaded.tokenizer.pad_id).eval()
     trainee.start_from_probe(rows)

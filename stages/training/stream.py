@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stages.training import order
+from stages.training.masked import MaskedRows
 from stages.training.trainee import Rows, Trainee
 
 
@@ -43,6 +44,12 @@ class Stream:
         if self.whole or self.trainee.in_batch:
             return chosen if number == 0 else []
         return chosen[number::count]
+
+    def at(self, seed: int, step: int) -> "Stream":
+        """With the masks of step `step`, where its rows are read with masks."""
+        if not isinstance(self.rows, MaskedRows):
+            return self
+        return replace(self, rows=self.rows.at(seed, step))
 
     def seen(self, batch_size: int, seed: int, steps: int) -> list[int]:
         """The rows of the first `steps` steps, each once, in order."""

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,10 +12,11 @@ from stages.models.causal import decoder
 from stages.models.documents import let_read_documents
 from stages.models.four_bits import four_bits
 from stages.models.loading import EncoderModel, Seq2SeqModel, load
+from stages.models.masked import Masking
 from stages.models.probe import Probe
 from stages.models.tuned import quiet_peft
 from stages.tasks.examples import Examples
-from stages.training import causal, encoder, seq2seq
+from stages.training import causal, encoder, masked, seq2seq
 from stages.training.causal import CausalTrainee
 from stages.training.recipe import Recipe
 from stages.training.seq2seq import Seq2SeqTrainee
@@ -82,6 +84,8 @@ class Subject:
 
     def tokenise(self, examples: Examples) -> Rows:
         if isinstance(self.loaded, EncoderModel):
+            if examples.task.kind == "masked-lm":
+                return masked.tokenise(examples, self._masking)
             return encoder.tokenise(examples, self.loaded.tokenizer)
         if isinstance(self.loaded, Seq2SeqModel):
             return seq2seq.tokenise(examples, self.loaded.tokenizer)
@@ -95,10 +99,12 @@ class Subject:
         """
         rows = self.tokenise(examples)
         if isinstance(self.loaded, EncoderModel):
+            body, pad_id = self.loaded.encoder, self.loaded.tokenizer.pad_id
+            if isinstance(rows, masked.MaskedRows):
+                of_masks = masked.MaskedTrainee(body, self._masking, pad_id)
+                return Stream(examples.task.name, of_masks, rows, share)
             assert isinstance(rows, encoder.EncoderRows)
-            trainee = encoder.EncoderTrainee(
-                self.loaded.encoder, examples.task, self.loaded.tokenizer.pad_id
-            )
+            trainee = encoder.EncoderTrainee(body, examples.task, pad_id)
             trainee.to(self.device)
             if kept := self.loaded.heads.get(examples.task.name):
                 trainee.set_head(kept)
@@ -106,6 +112,12 @@ class Subject:
                 trainee.start_from_probe(rows)
             return Stream(examples.task.name, trainee, rows, share)
         return Stream(examples.task.name, self.writer(), rows, share)
+
+    @cached_property
+    def _masking(self) -> Masking:
+        """One for all streams. Raises UserError where the base has no head for masked words."""
+        assert isinstance(self.loaded, EncoderModel)
+        return Masking(self.loaded.encoder, self.loaded.tokenizer.folder)
 
     def writer(self) -> CausalTrainee | Seq2SeqTrainee:
         """Another trainee around a model that writes."""

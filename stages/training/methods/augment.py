@@ -40,6 +40,7 @@ REFUSED = {
     "token-classification": "its tags belong to its words as they are",
     "retrieval": "two rows of one document would be each other's negatives",
     "language-modelling": "its text is what is learned, and so would the edits be",
+    "masked-lm": "its text is what is learned, and so would the edits be",
     "completion": "its completion belongs to its prompt as it stands",
     "chat": "its answers belong to its messages as they stand",
     "news-writing": "its text is what is learned, and so would the edits be",

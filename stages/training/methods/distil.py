@@ -9,6 +9,7 @@ from torch import Tensor
 
 from stages.config.kinds import HEADS
 from stages.config.runs import TUNED
+from stages.training.methods.masks import misfit_of_masks
 from stages.training.methods.method import Fit, Method
 from stages.training.objective import Batch, Term
 from stages.training.subject import Subject
@@ -41,7 +42,7 @@ class Distil(Method):
             return f"a {others[0]} target has no classes to be unsure of; classification would fit"
         if "augment" in fit.run.methods:
             return "the teacher reads the target's rows as they are: leave augment out"
-        return None
+        return misfit_of_masks(fit)
 
     def term(self, subject: Subject) -> Term:
         teachers: dict[str, Teacher] = {}

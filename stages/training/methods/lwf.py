@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import Tensor
 
+from stages.training.methods.masks import misfit_of_masks
 from stages.training.methods.method import Fit, Method
 from stages.training.objective import Batch, Term
 from stages.training.subject import Subject
@@ -26,7 +27,7 @@ class Lwf(Method):
             return "temperature is of logits, and an encoder's embeddings have none: leave it out"
         if fit.model != "encoder" and self.temperature is None:
             return "give a temperature, such as 2"
-        return None
+        return misfit_of_masks(fit)
 
     def term(self, subject: Subject) -> Term:
         teachers = {
