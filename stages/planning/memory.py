@@ -12,15 +12,9 @@ from dataclasses import dataclass
 
 from stages.config.evaluation import EvaluationConfig
 from stages.planning.shape import Shape
-from stages.planning.work import (
-    WRITTEN_AT_ONCE,
-    Case,
-    Recipe,
-    adapts,
-    step_tokens,
-    streams,
-    trained,
-)
+from stages.planning.work import Case, Recipe, adapts, step_tokens, streams, trained
+from stages.scoring.causal_case import WRITTEN_AT_ONCE
+from stages.training.relearn import EXAMPLES
 
 PROCESS = 0.8e9
 """Of a process that has imported what it needs, and holds its tables: in the host's memory."""
@@ -105,7 +99,7 @@ def retention(case: Case, evaluation: EvaluationConfig, precision: str) -> Memor
     side_by_side = 8 * shape.parameters
     relearning = states(shape, shape.parameters, "fp32")
     scored = _scoring(case, evaluation, precision)
-    tokens = 10 * max(max(case.texts[name].learned) for name in case.config.retain)
+    tokens = EXAMPLES * max(max(case.texts[name].learned) for name in case.config.retain)
     return Memory(max(side_by_side, relearning), max(scored, activations(shape, tokens, "fp32")))
 
 
