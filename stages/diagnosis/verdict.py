@@ -145,7 +145,7 @@ def _step_size(found: Evidence) -> Finding | None:
         told += (
             f"; the loss on training rows was {_mean(found, 'train_first'):.3g} at first and "
             f"{_mean(found, 'train_worst'):.3g} at worst, that of {BATCHES} steps in a row rose to "
-            f"{max(one.worst for one in found.curves):.1f} times that of the first"
+            f"{found.worst:.1f} times that of the first"
         )
     return Finding("step size too large", told)
 
@@ -158,7 +158,7 @@ def _failed(found: Evidence) -> bool:
 def _is_wild(found: Evidence) -> bool:
     """Training went against itself."""
     harmed = bool(found.lost) or _failed(found)
-    return max(one.worst for one in found.curves) >= (SPIKE if harmed else EXPLODED) or all(
+    return found.worst >= (SPIKE if harmed else EXPLODED) or all(
         one.train_worst >= UNLEARNED * one.train_first for one in found.curves
     )
 
