@@ -107,9 +107,8 @@ def _over_fitting(found: Evidence) -> Finding | None:
     share = float(np.mean(last) / np.mean([one.validation_last for one in found.curves]))
     risen = all(map(_has_risen, found.curves))
     sure = gap is not None and gap.low is not None and gap.low > 0
-    if share < GAP or not (risen or (sure and found.epochs >= MANY_EPOCHS)):
-        return None
-    if _by_wild_steps(found):
+    learned_by_heart = risen or (sure and found.epochs >= MANY_EPOCHS)
+    if share < GAP or not learned_by_heart or _by_wild_steps(found):
         return None
     told = (
         f"at the last step the loss is {_mean(found, 'train_last'):.3g} on training rows and "
