@@ -47,7 +47,6 @@ def score_case(
     where = device()
     used = dtype(evaluation.precision, where)
     scorer = scorer_of(loaded, evaluation)
-    keep_freed_memory()
     records, tasks = [], {}
     for splits in bar(read_splits(case), desc=label, unit="task"):
         conditions = _conditions(splits, evaluation)
@@ -89,6 +88,12 @@ def ask(scorer: Scorer, splits: TaskSplits, asking: Asking) -> tuple[pd.DataFram
 
 def scorer_of(loaded: Loaded, evaluation: EvaluationConfig) -> Scorer:
     """Moves the model to its device and precision, for good."""
+    scorer = _placed(loaded, evaluation)
+    keep_freed_memory()
+    return scorer
+
+
+def _placed(loaded: Loaded, evaluation: EvaluationConfig) -> Scorer:
     where = device()
     used = dtype(evaluation.precision, where)
     if isinstance(loaded, EncoderModel):
