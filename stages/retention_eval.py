@@ -25,7 +25,7 @@ from stages.models.placing import device_map
 from stages.models.sharing import join
 from stages.phases import phase, recorded
 from stages.records import read_records, write_records, write_table
-from stages.scoring.case import ask, score_case, scorer_of
+from stages.scoring.case import ask, score_case, scored_with, scorer_of
 from stages.scoring.derived import score_variants
 from stages.scoring.folds import score_folds
 from stages.scoring.splits import Asking, read_splits
@@ -96,7 +96,6 @@ def main(run: str) -> None:
             model,
             evaluation,
             asked_with,
-            inputs=[manifest_file, *folders(case), Path(f"models/tuned/{run}")],
             repeats=0,
             label=f"{run}, seed {seed}",
         )
@@ -114,10 +113,11 @@ def main(run: str) -> None:
     if not processes.is_first():
         return
     path = Path(f"metrics/records/{case}/{run}.parquet")
-    told = {**about, "bytes": sizes}
+    made_with = scored_with(evaluation, [manifest_file, *folders(case), origin.tuned])
+    told = {**about, "provenance": made_with, "bytes": sizes}
     write_records(path, pd.concat([after, *derived], ignore_index=True), told)
     moved = pa.Table.from_pandas(pd.concat(drifts, ignore_index=True), preserve_index=False)
-    of_drift = {"run": run, "provenance": about["provenance"]}
+    of_drift = {"run": run, "provenance": made_with}
     write_table(Path(f"metrics/drift/{case}/{run}.parquet"), moved, of_drift)
 
 
