@@ -15,18 +15,11 @@ from stages.config.reading import suggestion
 from stages.config.runs import RunConfig, read_runs
 from stages.errors import UserError
 from stages.models.base import materialise
-from stages.models.pretrained import load_tokenizer
+from stages.models.pretrained import AUTO, load_tokenizer
 from stages.models.tuned import HEADS, MANIFEST, has_adapter
 from stages.report.gate import gate_lines
 from stages.report.lines import COLUMNS, lines
 from stages.storage import atomic_directory, read_json
-
-AUTO = {
-    "encoder": "AutoModel",
-    "causal": "AutoModelForCausalLM",
-    "seq2seq": "AutoModelForSeq2SeqLM",
-}
-"""What transformers loads a kind of model by."""
 
 
 def _card(run: str, config: RunConfig, seed: int, source: Path, target: Path) -> Iterator[str]:

@@ -15,7 +15,7 @@ from stages.models.loading import CausalModel, Loaded, load
 from stages.models.sharing import join
 from stages.phases import phase, recorded
 from stages.records import write_records
-from stages.scoring.case import score_case
+from stages.scoring.case import score_case, scored_with
 from stages.scoring.own_text import own_text
 from stages.storage import read_json, write_json
 from stages.tasks.examples import folders, read_role
@@ -44,13 +44,13 @@ def main(case: str) -> None:
         loaded,
         evaluation,
         seed,
-        inputs=[told, *folders(case)],
         repeats=evaluation.noise_repeats,
         label=f"{case}, base",
         shots=config.shots or 0,
     )
     shift = _shift(case, loaded, evaluation, seed)
     if processes.is_first():
+        about["provenance"] = scored_with(evaluation, [told, *folders(case)])
         write_records(Path(f"metrics/records/{case}/base.parquet"), records, about)
         write_json(Path(f"metrics/shift/{case}.json"), shift)
 

@@ -25,7 +25,7 @@ from stages.models.placing import device_map
 from stages.models.sharing import join
 from stages.phases import phase, recorded
 from stages.records import read_records, write_records, write_table
-from stages.scoring.case import ask, score_case, scorer_of
+from stages.scoring.case import ask, score_case, scored_with, scorer_of
 from stages.scoring.derived import score_variants
 from stages.scoring.folds import score_folds
 from stages.scoring.splits import Asking, read_splits
@@ -34,7 +34,7 @@ from stages.statistics.measures import measure_for, values
 from stages.storage import read_json
 from stages.tasks.examples import ROLES, folders, read_role
 from stages.training.relearn import relearn
-from stages.variants.variant import Origin, check_kinds
+from stages.variants.variant import Origin, check_kinds, size_of
 
 
 def _relearned(
@@ -82,13 +82,14 @@ def main(run: str) -> None:
     folder = materialise(manifest)
     tests = [test for role in ROLES for test in read_role(case, role, "test")]
     before, _ = read_records(Path(f"metrics/records/{case}/base.parquet"))
-    drifts, parts = [], []
+    drifts, parts, sizes = [], [], []
     for seed in config.seeds:
 
         def tuned(seed: int = seed) -> Loaded:
             return load(manifest, folder, Path(f"models/tuned/{run}/seed-{seed}"))
 
         base, model = load(manifest, folder), tuned()
+        sizes.append(size_of(model))
         with phase("drift"):
             rows = list(weight_drift(body_of(base), body_of(model)))
         records, about = score_case(
@@ -96,7 +97,6 @@ def main(run: str) -> None:
             model,
             evaluation,
             asked_with,
-            inputs=[manifest_file, *folders(case), Path(f"models/tuned/{run}")],
             repeats=0,
             label=f"{run}, seed {seed}",
         )
@@ -108,16 +108,19 @@ def main(run: str) -> None:
         drifts.append(drift_table(rows).assign(seed=seed))
     origin = Origin(manifest, folder, Path(f"models/tuned/{run}"), config.seeds)
     after = pd.concat(parts, ignore_index=True)
-    derived, sizes = score_variants(case, run, variants, origin, evaluation, before, after)
+    derived, bytes_ = score_variants(
+        case, run, variants, origin, evaluation, before, after, sizes[0]
+    )
     if config.folds:
         derived += score_folds(case, config.folds, origin, evaluation)
     if not processes.is_first():
         return
     path = Path(f"metrics/records/{case}/{run}.parquet")
-    told = {**about, "bytes": sizes}
+    made_with = scored_with(evaluation, [manifest_file, *folders(case), origin.tuned])
+    told = {**about, "provenance": made_with, "bytes": bytes_}
     write_records(path, pd.concat([after, *derived], ignore_index=True), told)
     moved = pa.Table.from_pandas(pd.concat(drifts, ignore_index=True), preserve_index=False)
-    of_drift = {"run": run, "provenance": about["provenance"]}
+    of_drift = {"run": run, "provenance": made_with}
     write_table(Path(f"metrics/drift/{case}/{run}.parquet"), moved, of_drift)
 
 

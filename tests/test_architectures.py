@@ -90,7 +90,6 @@ def project(
             _loaded(body, heads, manifest),
             read_evaluation(),
             20,
-            inputs=[],
             repeats=0,
             label="",
         )

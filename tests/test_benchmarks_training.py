@@ -60,6 +60,9 @@ def test_both_sides_do_the_same_work(
 def test_what_cannot_be_compared_is_said() -> None:
     with pytest.raises(UserError, match="--steps 1: the first is not timed"):
         training.main("--run", "gpt-full", "--steps", "1")
+    for option in ("--threads", "--rounds"):
+        with pytest.raises(UserError, match=f"{option} 0: give 1 or more"):
+            training.main("--run", "gpt-full", option, "0")
 
 
 def test_a_run_is_measured_without_its_methods(monkeypatch: pytest.MonkeyPatch) -> None:

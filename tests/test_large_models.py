@@ -8,6 +8,7 @@ import pytest
 import tiny
 import tiny_training as small
 import torch
+from accelerate import Accelerator
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import DistributedType
@@ -170,6 +171,23 @@ def test_sharded_weights_are_kept_set_and_saved_whole(encoder: Path) -> None:
     (head,) = subject.heads().values()
     assert head.weight.mean() > 0.5
     subject.body.save_pretrained(encoder.parent / "whole")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("l2-sp", {"alpha": 0.1}), ("ewc", {"strength": 1.0, "tasks": ["mood-words"], "rows": 4})],
+)
+def test_what_needs_weights_whole_is_refused(
+    name: str, settings: dict[str, Any], encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = small.subject(encoder, methods={name: settings}, pool="retain/train")
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
+    with pytest.raises(UserError) as error:
+        small.objective(subject)
+    assert str(error.value) == (
+        f"runs.toy.methods = {name}: needs each weight whole, and FSDP keeps it in parts; l2 or "
+        "replay would fit, or a launch without FSDP"
+    )
 
 
 # Several devices

@@ -49,7 +49,8 @@ def _params(case: str, tried: Tried) -> dict[str, Any]:
     rows = dict.fromkeys(about["retain"], sizes["retain"])
     rows |= dict.fromkeys(about["targets"], sizes["target"])
     plain = {**real["runs"][PLAIN[case]], **sizes["run"], "checkpoint_every": 1000}
-    teacher = {TEACHER: plain} if TEACHER in settings.get("teacher", "") else {}
+    drawn = {"draw": settings.get("draw")}
+    teacher = {TEACHER: plain | drawn} if TEACHER in settings.get("teacher", "") else {}
     return {
         **real,
         "tasks": {**real["tasks"], **{task: real["tasks"][task] | n for task, n in rows.items()}},

@@ -32,8 +32,8 @@ FLOORS = (
     ("sources", "records", "provenance"),
     ("models", "tasks", "statistics"),
     ("inputs", "variants"),
-    ("drift", "scoring", "training", "diagnosis", "report", "planning"),
-    ("check",),
+    ("drift", "scoring", "training", "diagnosis", "report"),
+    ("planning", "check"),
     (*SCRIPTS, "branches", "export", "gate", "improve", "new", "plan", "study", "sweep", "verify"),
 )
 """From the ground up. A room imports its own modules and those of lower floors, nothing else."""

@@ -4,6 +4,8 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,13 +14,17 @@ import pytest
 import tiny
 import tiny_causal
 import tiny_seq2seq
+import torch
 import yaml
+from torch.profiler import ProfilerActivity, profile
+from transformers import PreTrainedConfig
 
 from stages import phases
 from stages.config.cases import CaseConfig
 from stages.config.evaluation import EvaluationConfig
 from stages.config.runs import RunConfig
 from stages.errors import UserError
+from stages.models.causal import finished
 from stages.models.loading import load
 from stages.planning import machine, memory, work
 from stages.planning.planned import PROCESS, Plan
@@ -26,6 +32,8 @@ from stages.planning.shape import Shape, of_config, on_paper
 from stages.planning.texts import Texts, _lengths, _written, bound, mean_longest
 from stages.planning.work import Case, Recipe
 from stages.tasks.examples import Task
+from stages.training import losses
+from stages.training.teacher import divergence
 
 SHAPE = Shape(
     parameters=1600, body=1000, layers=2, width=10, vocabulary=50, keys=5, ends=30, causal=True
@@ -159,6 +167,36 @@ def test_states_of_large_models(parameters: float) -> None:
     assert memory.states(shape, adapter, "bf16") == 6 * parameters + 16 * adapter
     assert adapter < parameters / 100
     assert 0.9 * parameters < 12 * shape.layers * shape.width**2 < 1.1 * parameters
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("taught", [False, True])
+def test_logits_take_what_they_take(precision: str, taught: bool) -> None:
+    """The most that is allocated while a loss of this many tokens is taken, and its gradient."""
+    width, vocabulary, tokens = 2, 2000, 200
+    head, teacher = (torch.nn.Linear(width, vocabulary, bias=False) for _ in range(2))
+    states = torch.randn(tokens, width, requires_grad=True)
+    finish = partial(finished, PreTrainedConfig())
+
+    def step() -> None:
+        head.weight.grad = None
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            product = head(states)
+            loss = losses.vocabulary(product, torch.zeros(tokens, dtype=torch.long), finish).sum()
+            if taught:
+                with torch.no_grad():
+                    told = finish(teacher(states))
+                loss = loss + divergence(told, finish(product), 2.0).sum()
+        torch.autograd.backward(loss)
+
+    step()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        step()
+    events = profiled.profiler.kineto_results.events()
+    found = max(accumulate(one.nbytes() for one in events if one.name() == "[memory]"))
+    shape = replace(SHAPE, vocabulary=vocabulary)
+    expected = memory.logits(shape, tokens, precision, taught=taught)
+    assert found == pytest.approx(expected, rel=0.02)
 
 
 def test_llama_2_from_its_settings(tmp_path: Path) -> None:

@@ -168,6 +168,27 @@ def test_the_loss_is_that_of_transformers(family: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", tiny_seq2seq.FAMILIES)
+def test_logits_of_all_labels_are_never_held_in_fp32(family: str, tmp_path: Path) -> None:
+    """For the pass back, of training in bf16."""
+    tiny_seq2seq.write_model(tmp_path, WORDS, 1, family)
+    model = load_seq2seq(tmp_path)
+    tokenizer = Seq2SeqTokenizer(tmp_path, longest_input(model))
+    rows = tokenise(_examples(PROMPTS, SAID, max_new_tokens=16), tokenizer)
+    trainee = Seq2SeqTrainee(model, tokenizer.pad_id).eval()
+    kept: list[torch.Tensor] = []
+
+    def keep(one: torch.Tensor) -> torch.Tensor:
+        kept.append(one)
+        return one
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda one: one)
+    with torch.autocast("cpu", torch.bfloat16), hooks:
+        trainee(rows, [0, 1, 2])
+    shape = rows.weight([0, 1, 2]), model.config.vocab_size
+    assert [one.dtype for one in kept if one.shape == shape] == [torch.bfloat16]
+
+
+@pytest.mark.parametrize("family", tiny_seq2seq.FAMILIES)
 def test_a_batch_writes_what_each_text_alone_does(family: str, tmp_path: Path) -> None:
     """Whatever beams and lengths generation_config.json has."""
     tiny_seq2seq.write_model(tmp_path, WORDS, 2, family)

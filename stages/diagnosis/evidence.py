@@ -86,6 +86,11 @@ class Evidence:
     def epochs(self) -> float:
         return self.config.steps * self.config.batch_size / self.train_rows
 
+    @property
+    def worst(self) -> float:
+        """The largest of its curves' `worst`."""
+        return max(one.worst for one in self.curves)
+
     def error(self, name: str, unit: str) -> Error | None:
         """The mean over seeds of an error that is defined in each; its ends likewise."""
         found = [

@@ -107,9 +107,8 @@ def _over_fitting(found: Evidence) -> Finding | None:
     share = float(np.mean(last) / np.mean([one.validation_last for one in found.curves]))
     risen = all(map(_has_risen, found.curves))
     sure = gap is not None and gap.low is not None and gap.low > 0
-    if share < GAP or not (risen or (sure and found.epochs >= MANY_EPOCHS)):
-        return None
-    if _by_wild_steps(found):
+    learned_by_heart = risen or (sure and found.epochs >= MANY_EPOCHS)
+    if share < GAP or not learned_by_heart or _by_wild_steps(found):
         return None
     told = (
         f"at the last step the loss is {_mean(found, 'train_last'):.3g} on training rows and "
@@ -145,7 +144,7 @@ def _step_size(found: Evidence) -> Finding | None:
         told += (
             f"; the loss on training rows was {_mean(found, 'train_first'):.3g} at first and "
             f"{_mean(found, 'train_worst'):.3g} at worst, that of {BATCHES} steps in a row rose to "
-            f"{max(one.worst for one in found.curves):.1f} times that of the first"
+            f"{found.worst:.1f} times that of the first"
         )
     return Finding("step size too large", told)
 
@@ -158,7 +157,7 @@ def _failed(found: Evidence) -> bool:
 def _is_wild(found: Evidence) -> bool:
     """Training went against itself."""
     harmed = bool(found.lost) or _failed(found)
-    return max(one.worst for one in found.curves) >= (SPIKE if harmed else EXPLODED) or all(
+    return found.worst >= (SPIKE if harmed else EXPLODED) or all(
         one.train_worst >= UNLEARNED * one.train_first for one in found.curves
     )
 

@@ -12,6 +12,13 @@ from stages.errors import UserError, one_line
 from stages.models.bounded import bounded, held
 from stages.storage import read_json
 
+AUTO = {
+    "encoder": "AutoModel",
+    "causal": "AutoModelForCausalLM",
+    "seq2seq": "AutoModelForSeq2SeqLM",
+}
+"""transformers' class that loads a kind of model."""
+
 
 def silence() -> None:
     transformers.logging.set_verbosity_error()

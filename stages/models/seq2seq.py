@@ -119,7 +119,16 @@ class Head:
 
     def __call__(self, features: Tensor) -> Tensor:
         """[..., hidden] -> [..., vocabulary] in fp32."""
-        logits: Tensor = self.layer(features * self.scale).float()
+        return self.finished(self.product(features))
+
+    def product(self, features: Tensor) -> Tensor:
+        """What the layer makes of the states, in its own dtype."""
+        product: Tensor = self.layer(features * self.scale)
+        return product
+
+    def finished(self, product: Tensor) -> Tensor:
+        """A product, or any part of it -> logits in fp32."""
+        logits = product.float()
         return logits if self.bias is None else logits + self.bias
 
 

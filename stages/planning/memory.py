@@ -12,23 +12,19 @@ from dataclasses import dataclass
 
 from stages.config.evaluation import EvaluationConfig
 from stages.planning.shape import Shape
-from stages.planning.work import (
-    WRITTEN_AT_ONCE,
-    Case,
-    Recipe,
-    adapts,
-    step_tokens,
-    streams,
-    trained,
-)
+from stages.planning.work import Case, Recipe, adapts, step_tokens, streams, trained
+from stages.scoring.causal_case import WRITTEN_AT_ONCE
+from stages.training.losses import CHUNK
+from stages.training.relearn import EXAMPLES
 
 PROCESS = 0.8e9
 """Of a process that has imported what it needs, and holds its tables: in the host's memory."""
 TABLES = 0.8e9
 """The same of prepare and compare, which hold no model."""
-LOGIT_BYTES = 12
-"""Of a judged token and entry of the vocabulary, in training: in 16 bits, in fp32 as logits and as
-their logarithms, and the gradient."""
+CHUNK_BYTES, DIVERGENCE_BYTES = 12, 28
+"""A token and entry of the vocabulary, in fp32: of a chunk its logits, their logarithms and the
+gradient; of a divergence the logits of both sides, the same by the temperature, their logarithms,
+and a gradient."""
 RECORD_BYTES = 300
 
 
@@ -64,6 +60,19 @@ def activations(shape: Shape, tokens: float, precision: str) -> float:
     return 34 * shape.width * shape.layers * tokens * _element(precision) / 2
 
 
+def logits(shape: Shape, judged: float, precision: str, *, taught: bool) -> float:
+    """Bytes of a causal model's vocabulary in training, of so many `judged` tokens.
+
+    Its loss (stages/training/losses.py) holds the head's product and, on the way back, the gradient
+    of it in the precision of training, and CHUNK tokens at a time in fp32. Where it is `taught` by
+    another's logits (lwf, distil), both sides' are held whole in fp32, beside bf16's product.
+    """
+    element = _element(precision)
+    if taught:
+        return judged * shape.vocabulary * (DIVERGENCE_BYTES + (element if element < 4 else 0))
+    return shape.vocabulary * (judged * 2 * element + CHUNK * CHUNK_BYTES)
+
+
 def finetune(case: Case, run: Recipe, precision: str, devices: int) -> Memory:
     config, shape = run.config, case.shape
     training = trained(shape, config.methods)
@@ -71,7 +80,8 @@ def finetune(case: Case, run: Recipe, precision: str, devices: int) -> Memory:
     batch = activations(shape, tokens, precision)
     if shape.causal:
         judged = sum(share * texts.judged for texts, share in streams(case, config))
-        batch += config.batch_size / devices * judged * shape.vocabulary * LOGIT_BYTES
+        taught = bool({"lwf", "distil"} & set(config.methods))
+        batch += logits(shape, config.batch_size / devices * judged, precision, taught=taught)
     held = states(shape, training, precision)
     if {"l2-sp", "ewc"} & set(config.methods):
         held += (4 + 4 * ("ewc" in config.methods)) * shape.parameters
@@ -105,7 +115,7 @@ def retention(case: Case, evaluation: EvaluationConfig, precision: str) -> Memor
     side_by_side = 8 * shape.parameters
     relearning = states(shape, shape.parameters, "fp32")
     scored = _scoring(case, evaluation, precision)
-    tokens = 10 * max(max(case.texts[name].learned) for name in case.config.retain)
+    tokens = EXAMPLES * max(max(case.texts[name].learned) for name in case.config.retain)
     return Memory(max(side_by_side, relearning), max(scored, activations(shape, tokens, "fp32")))
 
 

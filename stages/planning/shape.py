@@ -11,7 +11,7 @@ from torch import nn
 from stages.errors import UserError
 from stages.models.base import materialise
 from stages.models.bounded import bounded
-from stages.models.pretrained import reason, silence
+from stages.models.pretrained import AUTO, reason, silence
 from stages.sources.pinned import open_source
 from stages.storage import read_json
 
@@ -21,11 +21,6 @@ ASPECT = 128
 """Width over layers of a model of which only its size is known: that of the large models of Brown
 et al. 2020 (arXiv 2005.14165, table 2.1)."""
 PAPER_VOCABULARY = 32_000
-AUTO = {
-    "encoder": transformers.AutoModel,
-    "causal": transformers.AutoModelForCausalLM,
-    "seq2seq": transformers.AutoModelForSeq2SeqLM,
-}
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ def of_config(folder: Path, kind: str) -> Shape:
     """Of the model that transformers builds from `folder`/config.json; nothing is allocated."""
     silence()
     causal = kind != "encoder"
-    auto = AUTO[kind]
+    auto = getattr(transformers, AUTO[kind])
     try:
         settings = read_json(folder / "config.json")
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)

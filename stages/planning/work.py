@@ -17,9 +17,15 @@ from stages.config.kinds import HEADS, UNTAUGHT
 from stages.config.runs import RunConfig
 from stages.config.sequences import learned
 from stages.config.variants import Variant
+from stages.drift.table import TEXTS as DRIFT_TEXTS
+from stages.drift.texts import TOKENS as DRIFT_TOKENS
 from stages.planning.shape import Shape
 from stages.planning.texts import Texts, mean_longest
+from stages.scoring.causal_case import WRITTEN_AT_ONCE
+from stages.scoring.own_text import TEXTS as OWN_TEXTS
+from stages.scoring.own_text import TOKENS as OWN_TOKENS
 from stages.tasks.noise import NOISED
+from stages.training.relearn import EXAMPLES, STEPS
 
 ADAMW_MOVES = 44
 """Bytes a trained weight and step, in fp32: AdamW reads weight, gradient and both moments and
@@ -27,16 +33,11 @@ writes three of them (28), clipping reads the gradient for its norm, reads and w
 it is cleared (4)."""
 PROBE_PASSES = 120
 """Evaluations of a probe's loss and gradient until L-BFGS ends; 4 operations a weight and row."""
-WRITTEN_AT_ONCE = 24
 LOST_SHARE = 1 / 3
 """Of retain tasks: those that are relearned, because something of them was lost. A guess; of the
 default runs it was a third."""
-RELEARNED = 10 * 10
-"""Rows of stages/training/relearn.py, times its steps."""
 IN_FP32 = 3
 """What an operation in fp32 counts beside one in bf16."""
-DRIFT_TEXTS, DRIFT_TOKENS = 32, 64
-OWN_TEXTS, OWN_TOKENS = 32, 64
 
 
 class Work(defaultdict[str, float]):
@@ -254,8 +255,8 @@ def retention(case: Case, run: Recipe, evaluation: EvaluationConfig) -> Work:
         again = _asked(case, evaluation, base=False, brief=False, tasks=[name])
         lengths = case.texts[name].learned
         length = sum(lengths) / len(lengths)
-        tokens, judged = RELEARNED * length, min(length, case.texts[name].judged) * RELEARNED
-        relearned = 3 * forward(shape, tokens, length, judged)
+        rows, judged = STEPS * EXAMPLES, min(length, case.texts[name].judged)
+        relearned = 3 * forward(shape, rows * length, length, rows * judged)
         again.add({"read": IN_FP32 * relearned, "move": 4 * shape.parameters})
         once.add(again, LOST_SHARE)
     brief = _asked(case, evaluation, base=False, brief=True, tasks=tasks)

@@ -33,21 +33,16 @@ def score_case(
     evaluation: EvaluationConfig,
     seed: int,
     *,
-    inputs: Sequence[Path],
     repeats: int,
     label: str,
     shots: int = 0,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Records of every task of `case`, and what their file's metadata says.
+    """Records of every task of `case`, and what their file's metadata says of them.
 
-    `inputs`: what they depend on, files and folders, whose hashes the metadata keeps.
     `repeats`: how often a base is asked again for the noise floor; 0 for a run. `label` heads
     the progress bar. `shots`: see Asking.
     """
-    where = device()
-    used = dtype(evaluation.precision, where)
     scorer = scorer_of(loaded, evaluation)
-    keep_freed_memory()
     records, tasks = [], {}
     for splits in bar(read_splits(case), desc=label, unit="task"):
         conditions = _conditions(splits, evaluation)
@@ -62,9 +57,13 @@ def score_case(
         }
         if negative := splits.task.options.get("negative"):
             tasks[splits.task.name]["negative"] = negative
-    made_with = provenance(inputs, **describe(where, used))
-    about = {"case": case, "tasks": tasks, "provenance": made_with}
-    return pd.concat(records, ignore_index=True), about
+    return pd.concat(records, ignore_index=True), {"case": case, "tasks": tasks}
+
+
+def scored_with(evaluation: EvaluationConfig, inputs: Sequence[Path]) -> dict[str, Any]:
+    """The provenance of records. `inputs`: what they depend on, files and folders."""
+    where = device()
+    return provenance(inputs, **describe(where, dtype(evaluation.precision, where)))
 
 
 def score_variant(
@@ -89,6 +88,12 @@ def ask(scorer: Scorer, splits: TaskSplits, asking: Asking) -> tuple[pd.DataFram
 
 def scorer_of(loaded: Loaded, evaluation: EvaluationConfig) -> Scorer:
     """Moves the model to its device and precision, for good."""
+    scorer = _placed(loaded, evaluation)
+    keep_freed_memory()
+    return scorer
+
+
+def _placed(loaded: Loaded, evaluation: EvaluationConfig) -> Scorer:
     where = device()
     used = dtype(evaluation.precision, where)
     if isinstance(loaded, EncoderModel):

@@ -1,7 +1,7 @@
 """A causal model and the splits of one task -> records."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -44,9 +44,7 @@ class CausalCaseScorer:
         News is written for the test split only. Asked again, batches are of half the size.
         """
         scorer = self._scorer(1)
-        clean = {
-            split: self._ask(scorer, part, split) for split, part in splits.scored(asking.brief)
-        }
+        clean = {split: self._ask(scorer, part, split) for split, part in splits.scored(asking)}
         parts = [scored.records for scored in clean.values()]
         for condition in asking.conditions:
             asked = self._ask(scorer, noisy(splits.test, condition, asking.seed), "test")
@@ -57,7 +55,7 @@ class CausalCaseScorer:
         if splits.task.kind == "news-writing" and not asking.brief:
             parts.append(self._write(scorer, splits, asking.seed))
         if asking.shots and splits.role == "target":
-            parts += self._prompted(scorer, splits, asking)
+            parts += self._prompted(scorer, splits, replace(asking, brief=True))
         return pd.concat(parts, ignore_index=True), len(clean["test"].truncated)
 
     def _scorer(self, divisor: int) -> CausalScorer:
@@ -98,7 +96,7 @@ class CausalCaseScorer:
         kind = splits.task.kind
         parts = {
             split: part if kind in ("multiple-choice", "completion") else self._clipped(part)
-            for split, part in (("train", splits.train), *splits.scored(brief=True))
+            for split, part in (("train", splits.train), *splits.scored(asking))
         }
         prompt = few_shot_prompt(parts.pop("train"), asking.shots, asking.seed)
         tokens = len(self.tokenizer.encode(prompt))

@@ -28,16 +28,18 @@ def score_variants(
     evaluation: EvaluationConfig,
     before: pd.DataFrame,
     after: pd.DataFrame,
+    size: int,
 ) -> tuple[list[pd.DataFrame], dict[str, int]]:
     """Records of each variant and seed; and the bytes of the run and of each variant, see size_of.
 
     `before`, `after`: records of the base and of the run, which are those of a variant that is the
     same model. Of a target with a head the records at alpha 0 are the base's, and so its probe's.
+    `size`: of the run's model, of its first seed.
     """
     if any(variant.kind == "wise" and not same_as(variant) for variant in variants):
         origin = replace(origin, heads=_base_heads(case, origin, evaluation))
     records: list[pd.DataFrame] = []
-    sizes = {FINAL: size_of(origin.model(origin.seeds[0]))} if variants else {}
+    sizes = {FINAL: size} if variants else {}
     for variant in variants:
         for seed in origin.seeds[:1] if variant.kind in ONCE else origin.seeds:
             known = {"base": before, FINAL: after[after["seed"] == seed]}

@@ -55,7 +55,7 @@ class EncoderScorer:
             if asking.repeats:
                 again = self._answer_again(splits.test, train(), asking)
             answer = partial(self._answer, head)
-        parts = [answer(part, split) for split, part in splits.scored(asking.brief)]
+        parts = [answer(part, split) for split, part in splits.scored(asking)]
         for condition in asking.conditions:
             asked = answer(noisy(splits.test, condition, asking.seed), "test")
             parts.append(asked.assign(condition=condition))

@@ -6,13 +6,13 @@ from dataclasses import replace
 import pandas as pd
 
 from stages.config.evaluation import EvaluationConfig
-from stages.scoring.case import Scorer, ask, scorer_of
-from stages.scoring.splits import Asking, TaskSplits, read_splits
+from stages.scoring.case import ask, scorer_of
+from stages.scoring.splits import Asking, read_splits
 from stages.statistics.variants import FOLD, FOLD_BASE
 from stages.tasks.folds import held_out
 from stages.variants.variant import Origin
 
-BRIEF = Asking(0, (), 0, brief=True)
+HELD_OUT = Asking(0, (), 0, brief=True, validation=False)
 
 
 def score_folds(
@@ -29,10 +29,5 @@ def score_folds(
                 kept, held = held_out(splits.train, folds, seed, fold)
                 asked = replace(splits, train=kept, test=held)
                 for variant, scorer in ((FOLD, tuned), (FOLD_BASE, base)):
-                    found = _test(scorer, asked)
+                    found, _ = ask(scorer, asked, HELD_OUT)
                     yield found.assign(seed=seed, variant=variant, split=f"fold-{fold}")
-
-
-def _test(scorer: Scorer, splits: TaskSplits) -> pd.DataFrame:
-    records, _ = ask(scorer, splits, BRIEF)
-    return records[records["split"] == "test"]

@@ -30,7 +30,7 @@ class Seq2SeqScorer:
         Asked again, batches are of half the size.
         """
         usual = self.batch_tokens
-        parts = [self._ask(part, split, usual) for split, part in splits.scored(asking.brief)]
+        parts = [self._ask(part, split, usual) for split, part in splits.scored(asking)]
         for condition in asking.conditions:
             asked = self._ask(noisy(splits.test, condition, asking.seed), "test", usual)
             parts.append(asked.assign(condition=condition))

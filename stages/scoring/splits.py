@@ -7,6 +7,25 @@ from stages.tasks.examples import ROLES, SPLITS, Examples, Task, read_role
 
 
 @dataclass(frozen=True)
+class Asking:
+    """How a task is asked beyond once.
+
+    `repeats`: times the test split is asked again under condition `rescored` (0: not at all).
+    `conditions`: of noise on the test split. `seed`: what both derive from. `brief`: validation
+    and test as they are, nothing else: neither train rows nor texts of the model's own.
+    `validation`: whether that split is asked at all. `shots`: examples that a target is also asked
+    with (0: it is not), see stages/scoring/shots.py.
+    """
+
+    repeats: int
+    conditions: tuple[str, ...]
+    seed: int
+    brief: bool = False
+    validation: bool = True
+    shots: int = 0
+
+
+@dataclass(frozen=True)
 class TaskSplits:
     """The three splits of one task. `role` is target or retain."""
 
@@ -19,32 +38,15 @@ class TaskSplits:
     def task(self) -> Task:
         return self.test.task
 
-    def scored(self, brief: bool) -> Iterator[tuple[str, Examples]]:
-        """Of the target also train rows, as many as of validation: what was learned by heart; not
-        where `brief`."""
-        if self.role == "target" and not brief:
+    def scored(self, asking: Asking) -> Iterator[tuple[str, Examples]]:
+        """Of the target also train rows, as many as of validation: what was learned by heart."""
+        if self.role == "target" and not asking.brief:
             # Ids are hashes: the first in their order are a sample, and always the same one.
             first = self.train.rows.sort_values("example_id", ignore_index=True)
             yield "train", Examples(self.task, first.head(len(self.validation)))
-        yield "validation", self.validation
+        if asking.validation:
+            yield "validation", self.validation
         yield "test", self.test
-
-
-@dataclass(frozen=True)
-class Asking:
-    """How a task is asked beyond once.
-
-    `repeats`: times the test split is asked again under condition `rescored` (0: not at all).
-    `conditions`: of noise on the test split. `seed`: what both derive from. `brief`: validation
-    and test as they are, nothing else: neither train rows nor texts of the model's own. `shots`:
-    examples that a target is also asked with (0: it is not), see stages/scoring/shots.py.
-    """
-
-    repeats: int
-    conditions: tuple[str, ...]
-    seed: int
-    brief: bool = False
-    shots: int = 0
 
 
 def read_splits(case: str) -> list[TaskSplits]:

@@ -3,17 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from stages.models.causal import CausalTokenizer, decoder, finished, hidden_states
 from stages.models.documents import read_documents
 from stages.models.texts import TokenIds, pad
 from stages.tasks.examples import Examples
-from stages.training import losses
-from stages.training.trainee import Output, Rows, Trainee
+from stages.training.trainee import Output, Rows, Writer
 
 
 @dataclass(frozen=True)
@@ -98,17 +95,11 @@ def _conversations(examples: Examples, tokenizer: CausalTokenizer) -> CausalRows
     return rows
 
 
-class CausalTrainee(Trainee):
-    def __init__(self, model: Any, pad_id: int) -> None:
-        super().__init__()
-        self.model = model
-        self.pad_id = pad_id
-        self.unpadded = False
-        """Whether the model reads rows as documents of one row."""
+class CausalTrainee(Writer):
+    unpadded = False
+    """Whether the model reads rows as documents of one row."""
 
     def forward(self, rows: Rows, indices: Sequence[int]) -> Output:
-        """The cross-entropy of each row's text. The vocabulary head is applied where a token is
-        predicted, and nowhere else."""
         assert isinstance(rows, CausalRows)
         ids, mask = pad([rows.ids[i] for i in indices], self.pad_id, self.device)
         if rows.marks is None:
@@ -124,13 +115,5 @@ class CausalTrainee(Trainee):
             states = read_documents(decoder(self.model), ids, mask.bool())
         else:
             states = hidden_states(self.model, ids, None)
-        features = states[predicts]
-        product, labels = self.model.get_output_embeddings()(features), ids[text]
-        owner = torch.arange(len(indices), device=self.device)[:, None].expand_as(text)[text]
-        smoothing = self.smoothing if self.training else 0.0
-        found = losses.vocabulary(product, labels, self._finish, smoothing)
-        by_row = torch.zeros(len(indices), device=self.device).index_add(0, owner, found)
-        return Output(by_row, features, owner, partial(self._finish, product), labels)
-
-    def _finish(self, product: Tensor) -> Tensor:
-        return finished(self.model.config, product)
+        head, finish = self.model.get_output_embeddings(), partial(finished, self.model.config)
+        return self.judged(states[predicts], text, ids[text], head, finish)

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from safetensors.torch import save_file
 
+from stages.config.runs import RunConfig
 from stages.errors import UserError
 from stages.models.device import device, dtype
 from stages.models.memory import keep_freed_memory
@@ -40,17 +41,7 @@ def train_seed(
 ) -> Trained:
     """Train, write the tuned weights into `out`, and those of each snapshot into a folder of it."""
     keep_freed_memory()
-    where = device()
-    mixed = "bf16" if dtype(recipe.config.precision, where) == torch.bfloat16 else "no"
-    # A replayed task's head sits out the steps in which none of its rows are drawn.
-    uneven = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(
-        cpu=where.type == "cpu",
-        mixed_precision=mixed,
-        kwargs_handlers=[uneven],
-        log_with=tracking.trackers() or None,
-        project_dir=tracking.LOGS,
-    )
+    accelerator = accelerator_of(recipe.config)
     tracking.begin(accelerator, recipe.name, seed)
     order.seed_step(seed, 0, 0)  # a new head and an adapter are random
     subject = Subject(recipe, seed, accelerator)
@@ -73,6 +64,21 @@ def train_seed(
     tracking.finish(accelerator)
     accelerator.free_memory()
     return Trained(history, best, subject.notes)
+
+
+def accelerator_of(config: RunConfig) -> Accelerator:
+    """On the device, and in the precision, that a run trains with."""
+    where = device()
+    mixed = "bf16" if dtype(config.precision, where) == torch.bfloat16 else "no"
+    # A replayed task's head sits out the steps in which none of its rows are drawn.
+    uneven = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(
+        cpu=where.type == "cpu",
+        mixed_precision=mixed,
+        kwargs_handlers=[uneven],
+        log_with=tracking.trackers() or None,
+        project_dir=tracking.LOGS,
+    )
 
 
 @phase("compose")

@@ -2,15 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
 
 from stages.models.seq2seq import IGNORED, Head, Seq2SeqTokenizer, states
 from stages.models.texts import TokenIds, pad
 from stages.tasks.examples import Examples
-from stages.training import losses
-from stages.training.trainee import Output, Rows, Trainee
+from stages.training.trainee import Output, Rows, Writer
 
 
 @dataclass(frozen=True)
@@ -40,23 +36,11 @@ def tokenise(examples: Examples, tokenizer: Seq2SeqTokenizer) -> Seq2SeqRows:
     )
 
 
-class Seq2SeqTrainee(Trainee):
-    def __init__(self, model: Any, pad_id: int) -> None:
-        super().__init__()
-        self.model = model
-        self.pad_id = pad_id
-
+class Seq2SeqTrainee(Writer):
     def forward(self, rows: Rows, indices: Sequence[int]) -> Output:
-        """The cross-entropy of each row's text. The vocabulary head is applied where there is a
-        label, and nowhere else."""
         assert isinstance(rows, Seq2SeqRows)
         ids, mask = pad([rows.ids[i] for i in indices], self.pad_id, self.device)
         labels, _ = pad([rows.labels[i] for i in indices], IGNORED, self.device)
-        text = labels != IGNORED
+        text, head = labels != IGNORED, Head(self.model)
         features = states(self.model, ids, mask, labels)[text]
-        logits, wanted = Head(self.model)(features), labels[text]
-        owner = torch.arange(len(indices), device=self.device)[:, None].expand_as(text)[text]
-        smoothing = self.smoothing if self.training else 0.0
-        found = losses.classification(logits, wanted, smoothing)
-        by_row = torch.zeros(len(indices), device=self.device).index_add(0, owner, found)
-        return Output(by_row, features, owner, lambda: logits, wanted)
+        return self.judged(features, text, labels[text], head.product, head.finished)

@@ -21,7 +21,7 @@ from stages.training.causal import CausalTrainee
 from stages.training.recipe import Recipe
 from stages.training.seq2seq import Seq2SeqTrainee
 from stages.training.stream import Stream
-from stages.training.trainee import Rows, Trainee
+from stages.training.trainee import Rows, Trainee, Writer
 
 
 class Subject:
@@ -46,7 +46,7 @@ class Subject:
         self.left: dict[str, dict[str, torch.Tensor]] = {}
         self.validation: list[Rows] = []
         self.notes: dict[str, Any] = {}
-        self._writers: list[CausalTrainee | Seq2SeqTrainee] = []
+        self._writers: list[Writer] = []
         if isinstance(self.loaded, EncoderModel):
             self.loaded.encoder.to(self.device)
         else:
@@ -119,13 +119,10 @@ class Subject:
         assert isinstance(self.loaded, EncoderModel)
         return Masking(self.loaded.encoder, self.loaded.tokenizer.folder)
 
-    def writer(self) -> CausalTrainee | Seq2SeqTrainee:
+    def writer(self) -> Writer:
         """Another trainee around a model that writes."""
-        of_both = self._model, self.loaded.tokenizer.pad_id
-        if isinstance(self.loaded, Seq2SeqModel):
-            self._writers.append(Seq2SeqTrainee(*of_both))
-        else:
-            self._writers.append(CausalTrainee(*of_both))
+        made = Seq2SeqTrainee if isinstance(self.loaded, Seq2SeqModel) else CausalTrainee
+        self._writers.append(made(self._model, self.loaded.tokenizer.pad_id))
         return self._writers[-1]
 
     def learn_targets(self, rewrite: Callable[[Examples], Examples]) -> None:

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from stages.models.sharing import dealt
 from stages.models.texts import batches_by_tokens
+from stages.training.losses import vocabulary
 
 
 class Rows(Protocol):
@@ -62,6 +64,35 @@ class Trainee(nn.Module):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+
+class Writer(Trainee):
+    """Base of those of a model that writes."""
+
+    def __init__(self, model: Any, pad_id: int) -> None:
+        super().__init__()
+        self.model = model
+        self.pad_id = pad_id
+
+    def judged(
+        self,
+        states: Tensor,
+        text: Tensor,
+        labels: Tensor,
+        head: Callable[[Tensor], Tensor],
+        finish: Callable[[Tensor], Tensor],
+    ) -> Output:
+        """The cross-entropy of each row's text. The vocabulary head is applied where a token is
+        predicted, and nowhere else.
+
+        `text` [rows, length]: where the `labels` [n] stand; `states` [n, hidden]: those before
+        them. `head`: states to a product [n, vocabulary], of which `finish` makes logits in fp32.
+        """
+        product = head(states)
+        owner = torch.arange(len(text), device=text.device)[:, None].expand_as(text)[text]
+        found = vocabulary(product, labels, finish, self.smoothing if self.training else 0.0)
+        by_row = torch.zeros(len(text), device=text.device).index_add(0, owner, found)
+        return Output(by_row, states, owner, partial(finish, product), labels)
 
 
 def _losses(trainee: Trainee, rows: Rows, indices: Sequence[int]) -> Tensor:

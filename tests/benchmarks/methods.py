@@ -192,6 +192,9 @@ def _recipe(case: str, name: str, tried: Tried, steps: int) -> Recipe | None:
     never = {"steps": steps, "validate_every": steps, "validation_rows": 10}
     raw = {**_run_without_methods(case), **never, "checkpoint_every": steps}
     config = RunConfig(**{**raw, "methods": methods, **settings})
+    if config.draw:
+        say(f"{name} is left out: its teacher is of the same draw, and no run is")
+        return None
     if not Path(config.teacher).exists():
         say(f"{name} is left out: its teacher {config.teacher} is not there")
         return None

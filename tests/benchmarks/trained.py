@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import transformers
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset, SequentialSampler
@@ -32,7 +31,7 @@ from stages.training.encoder import EncoderRows, EncoderTrainee
 from stages.training.loop import train
 from stages.training.optimizer import make_optimizer
 from stages.training.recipe import Recipe, read_recipe
-from stages.training.run import compose
+from stages.training.run import accelerator_of, compose
 from stages.training.schedule import rate_factor
 from stages.training.stream import Stream
 from stages.training.subject import Subject
@@ -218,9 +217,7 @@ def _collator(stream: Stream, pad_id: int) -> Any:
 
 
 def _subject(recipe: Recipe) -> Subject:
-    where = device.device()
-    mixed = device.dtype(recipe.config.precision, where) == torch.bfloat16
-    accelerator = Accelerator(cpu=where.type == "cpu", mixed_precision="bf16" if mixed else "no")
+    accelerator = accelerator_of(recipe.config)
     order.seed_step(0, 0, 0)  # a head is random
     return Subject(recipe, 0, accelerator)
 

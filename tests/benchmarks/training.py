@@ -132,6 +132,9 @@ def main(*arguments: str) -> None:
     asked = parser.parse_args(arguments)
     if asked.steps < 2:
         raise UserError(f"--steps {asked.steps}: the first is not timed; give 2 or more")
+    for name, number in (("threads", asked.threads), ("rounds", asked.rounds)):
+        if number < 1:
+            raise UserError(f"--{name} {number}: give 1 or more")
     config = _config(asked.run, asked.steps, asked.batch_size)
     manifest = Path(f"models/base/{config.case}.json")
     if not manifest.exists():

@@ -61,6 +61,10 @@ MEDICAL: dict[str, Tried] = {
         {"distil": {"weight": 1.0, "temperature": 2.0}},
         {"teacher": "models/tuned/bert-full"},
     ),
+    "self-training": (
+        {"self-training": {"threshold": 0.3, "fraction": 0.3}},
+        {"draw": {"rows": 160}, "teacher": "models/tuned/bert-full"},
+    ),
     "replay + lora + l2-sp": (
         {
             "replay": {"fraction": 0.05, "tasks": ["news-retrieval"]},
