@@ -25,13 +25,13 @@ from stages.errors import UserError
 from stages.finetune import check_fit
 from stages.storage import read_json, write_json
 from stages.tasks.examples import Examples
-from stages.training.checkpoint import Checkpoint
 from stages.training.methods.method import Method
 from stages.training.methods.table import chosen
 from stages.training.recipe import Recipe, read_recipe
 from stages.training.run import train_seed
 from stages.training.subject import Subject
 
+from .scratch import scratch
 from .table import say
 from .tried import TRIED, Tried
 
@@ -122,7 +122,7 @@ def measure(full: Recipe, own: Recipe) -> tuple[Stopwatch, Stopwatch]:
         try:
             methods = [watches[who], *chosen(recipe.name, recipe.config), watches[who]]
             with tempfile.TemporaryDirectory() as folder:
-                train_seed(recipe, methods, 0, Checkpoint("benchmark", who), Path(folder))
+                train_seed(recipe, methods, 0, checkpoints[who], Path(folder))
         except BaseException as error:
             failed.append(error)
         finally:
@@ -132,10 +132,11 @@ def measure(full: Recipe, own: Recipe) -> tuple[Stopwatch, Stopwatch]:
     threads = [
         threading.Thread(target=train, args=one, daemon=True) for one in enumerate((full, own))
     ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with scratch() as checkpoints:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     if failed:
         raise failed[0]
     return watches[0], watches[1]

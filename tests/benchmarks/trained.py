@@ -26,7 +26,6 @@ from stages.storage import read_json
 from stages.tasks.examples import Examples
 from stages.training import order
 from stages.training.causal import CausalRows
-from stages.training.checkpoint import Checkpoint
 from stages.training.encoder import EncoderRows, EncoderTrainee
 from stages.training.loop import train
 from stages.training.optimizer import make_optimizer
@@ -37,6 +36,7 @@ from stages.training.stream import Stream
 from stages.training.subject import Subject
 
 from .host import matrix_rate, peak_memory, reset_peak
+from .scratch import scratch
 from .work import Work
 
 IGNORED = -100
@@ -101,7 +101,8 @@ def ours(recipe: Recipe) -> Trained:
     subject = _subject(recipe)
     objective = compose(subject, ())
     watch = Watch(subject)
-    history, _ = train(subject, objective, Checkpoint("benchmark", 0), watch.after_step, False)
+    with scratch() as (checkpoint, _):
+        history, _ = train(subject, objective, checkpoint, watch.after_step, False)
     return watch.trained([float(row["batch_loss"] or 0) for row in history[1:]])
 
 
