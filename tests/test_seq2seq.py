@@ -22,7 +22,7 @@ from stages.models.seq2seq import Head, Seq2SeqTokenizer, load_seq2seq, longest_
 from stages.records import read_records, read_table
 from stages.storage import read_json
 from stages.tasks.examples import Examples, Task, read_examples
-from stages.training.seq2seq import Seq2SeqTrainee, tokenise
+from stages.training.seq2seq import Seq2SeqRows, Seq2SeqTrainee, tokenise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -139,15 +139,19 @@ PROMPTS = ["100 cat saw the dog :", "101 fox met the owl : and the cat and the r
 SAID = ["bark and bark", "hoot and meow and squeak", "meow"]
 
 
+def _in_training(family: str, folder: Path) -> tuple[Seq2SeqTrainee, Seq2SeqRows]:
+    tiny_seq2seq.write_model(folder, WORDS, 1, family)
+    model = load_seq2seq(folder)
+    tokenizer = Seq2SeqTokenizer(folder, longest_input(model))
+    rows = tokenise(_examples(PROMPTS, SAID, max_new_tokens=16), tokenizer)
+    return Seq2SeqTrainee(model, tokenizer.pad_id).eval(), rows
+
+
 @pytest.mark.parametrize("family", tiny_seq2seq.FAMILIES)
 def test_the_loss_is_that_of_transformers(family: str, tmp_path: Path) -> None:
     """On labels padded with -100, of a batch of rows of other lengths; and so are its logits."""
-    tiny_seq2seq.write_model(tmp_path, WORDS, 1, family)
-    model = load_seq2seq(tmp_path)
-    tokenizer = Seq2SeqTokenizer(tmp_path, longest_input(model))
-    rows = tokenise(_examples(PROMPTS, SAID, max_new_tokens=16), tokenizer)
+    trainee, rows = _in_training(family, tmp_path)
     assert [ids[-1] for ids in rows.labels] == [1, 1, 1]
-    trainee = Seq2SeqTrainee(model, tokenizer.pad_id).eval()
     output = trainee(rows, [0, 1, 2])
     plain = transformers.AutoTokenizer.from_pretrained(tmp_path)
     given = plain(
@@ -170,11 +174,7 @@ def test_the_loss_is_that_of_transformers(family: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", tiny_seq2seq.FAMILIES)
 def test_logits_of_all_labels_are_never_held_in_fp32(family: str, tmp_path: Path) -> None:
     """For the pass back, of training in bf16."""
-    tiny_seq2seq.write_model(tmp_path, WORDS, 1, family)
-    model = load_seq2seq(tmp_path)
-    tokenizer = Seq2SeqTokenizer(tmp_path, longest_input(model))
-    rows = tokenise(_examples(PROMPTS, SAID, max_new_tokens=16), tokenizer)
-    trainee = Seq2SeqTrainee(model, tokenizer.pad_id).eval()
+    trainee, rows = _in_training(family, tmp_path)
     kept: list[torch.Tensor] = []
 
     def keep(one: torch.Tensor) -> torch.Tensor:
@@ -184,7 +184,7 @@ def test_logits_of_all_labels_are_never_held_in_fp32(family: str, tmp_path: Path
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda one: one)
     with torch.autocast("cpu", torch.bfloat16), hooks:
         trainee(rows, [0, 1, 2])
-    shape = rows.weight([0, 1, 2]), model.config.vocab_size
+    shape = rows.weight([0, 1, 2]), trainee.model.config.vocab_size
     assert [one.dtype for one in kept if one.shape == shape] == [torch.bfloat16]
 
 

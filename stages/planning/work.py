@@ -253,10 +253,7 @@ def retention(case: Case, run: Recipe, evaluation: EvaluationConfig) -> Work:
     lost = [name for name in case.config.retain if case.texts[name].kind not in UNTAUGHT]
     for name in lost:
         again = _asked(case, evaluation, base=False, brief=False, tasks=[name])
-        lengths = case.texts[name].learned
-        length = sum(lengths) / len(lengths)
-        rows, judged = STEPS * EXAMPLES, min(length, case.texts[name].judged)
-        relearned = 3 * forward(shape, rows * length, length, rows * judged)
+        relearned = 3 * _learned(case, case.texts[name], STEPS * EXAMPLES)
         again.add({"read": IN_FP32 * relearned, "move": 4 * shape.parameters})
         once.add(again, LOST_SHARE)
     brief = _asked(case, evaluation, base=False, brief=True, tasks=tasks)
