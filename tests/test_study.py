@@ -1,5 +1,6 @@
 """make study: what it runs, in a workspace of its own, and its table from its records alone."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,13 @@ def test_the_table_comes_from_the_compact_records_alone(
     assert [one.method for one in written[0].curves] == [one["method"] for one in found["curves"]]
     assert f"![drop over gain]({CASE}.svg)" in page
     assert "base with a few-shot prompt (base@shots-2) gains" in page
+    every = page.split("Every attempt")[1]
+    assert "gain on test, bits/byte" in every
+    for one in written[0].attempts:
+        told = re.search(rf"^\| {re.escape(one.name)} \| (\S+) \| (\S+) ", every, re.MULTILINE)
+        assert told
+        assert float(told[1]) == pytest.approx(one.validation[0], abs=6e-4)
+        assert float(told[2]) == pytest.approx(one.gain.value, abs=6e-4)
     drawing = Path(f"metrics/study/{CASE}.svg").read_text(encoding="utf-8")
     assert all(f"{one.method}</text>" in drawing for one in written[0].curves)
     # Again, from the file alone: the same to the byte.
@@ -237,7 +245,7 @@ def test_through_dvc(
     trained = {one for one in first if one.startswith("finetune@")}
     assert trained == {f"finetune@tiny-{one}-5e-3-s0" for one in ("full", "freeze")}
     page = report.PAGE.read_text(encoding="utf-8")
-    assert "2 recipes of 1 seeds each, at commit" in page
+    assert "2 recipes of one seed each, at commit" in page
 
     study.main("tiny")
     second = tiny.ran(capfd.readouterr().out)

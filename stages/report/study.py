@@ -20,9 +20,10 @@ from stages.report.lines import OF_RUN
 from stages.report.plane import plane
 from stages.report.sequences import MEASURED, sequence_report
 from stages.report.tables import tasks_of
+from stages.report.units import BITS, CORRECT, Ends
 from stages.report.words import cell
 from stages.statistics.attempts import Weighed, attempt
-from stages.statistics.frontier import Attempt
+from stages.statistics.frontier import Attempt, Point
 from stages.statistics.prompted import PROMPTED, apart
 from stages.statistics.sequence import follow, in_order
 from stages.statistics.variants import FINAL
@@ -91,15 +92,17 @@ def _page(case: str) -> str:
         reasons = [f"{method}: {reason}." for method, reason in found.left_out.items()]
         return "\n\n".join([*parts, "Fewer than two methods gained: no frontier.", *reasons])
     _draw(f"{case}.svg", PLANE, plane=plane(plot_rows(case, found), of_text), name=case)
-    return "\n\n".join([*parts, f"![drop over gain]({case}.svg)", *_table(shown)])
+    drawn, every = f"![drop over gain]({case}.svg)", _every(found.attempts, of_text)
+    return "\n\n".join([*parts, drawn, *_table(shown), *every])
 
 
 def _told(about: Mapping[str, Any], seeds: "pd.Series[Any]") -> str:
     counts = seeds.map(len)
     few = [f"{run} has {counts[run]}" for run in counts.index if counts[run] < counts.max()]
     exact = f" ({', '.join(few)})" if few else ""
+    most = "one seed" if counts.max() == 1 else f"{counts.max()} seeds"
     return (
-        f"{len(seeds)} recipes of {counts.max()} seeds each{exact}, at commit {about['git']}. "
+        f"{len(seeds)} recipes of {most} each{exact}, at commit {about['git']}. "
         "Seeds are averaged example by example; intervals are over examples. Attempts were chosen "
         "on validation, and their figures are on test; a drop is the mean over the tasks that no "
         "run has seen."
@@ -112,6 +115,28 @@ def _table(shown: Table) -> Iterator[str]:
         yield f"Left out: {one}."
     if shown.prompted:
         yield f"A point off the curves: the untouched {shown.prompted}."
+
+
+def _every(attempts: Sequence[Point], of_text: bool) -> Iterator[str]:
+    """All attempts, so that two that differ in one thing can be compared."""
+    unit = BITS if of_text else CORRECT
+    head = (
+        "attempt",
+        f"gain on validation, {unit.step}",
+        f"gain on test, {unit.step}",
+        "mean drop of unseen tasks on test, points",
+    )
+    rows = [
+        (
+            one.name,
+            unit.change(one.validation[0]),
+            unit.change_between(Ends(one.gain.value, one.gain.low, one.gain.high)),
+            CORRECT.change_between(Ends(one.drop.value, one.drop.low, one.drop.high)),
+        )
+        for one in sorted(attempts, key=lambda one: one.name)
+    ]
+    yield "Every attempt, those that were not chosen too:"
+    yield _cells(head, rows)
 
 
 def _sequences(
