@@ -191,10 +191,10 @@ def test_the_table_comes_from_the_compact_records_alone(
     every = page.split("Every attempt")[1]
     assert "gain on test, bits/byte" in every
     for one in written[0].attempts:
-        told = re.search(rf"^\| {re.escape(one.name)} \| (\S+) \| (\S+) ", every, re.MULTILINE)
-        assert told
-        assert float(told[1]) == pytest.approx(one.validation[0], abs=6e-4)
-        assert float(told[2]) == pytest.approx(one.gain.value, abs=6e-4)
+        row = re.search(rf"^\| {re.escape(one.name)} \| (\S+) \| (\S+) ", every, re.MULTILINE)
+        assert row
+        assert float(row[1]) == pytest.approx(one.validation[0], abs=6e-4)
+        assert float(row[2]) == pytest.approx(one.gain.value, abs=6e-4)
     drawing = Path(f"metrics/study/{CASE}.svg").read_text(encoding="utf-8")
     assert all(f"{one.method}</text>" in drawing for one in written[0].curves)
     # Again, from the file alone: the same to the byte.
