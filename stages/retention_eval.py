@@ -57,8 +57,9 @@ def _relearned(
         if not has_lost(before, after, task.name, measure):
             continue
         loaded = tuned()
-        relearn(loaded, splits.train)
-        scored, _ = ask(scorer_of(loaded, evaluation), splits, Asking(0, (), seed))
+        relearn(loaded, splits.train, evaluation.precision)
+        asking = Asking(0, (), seed, validation=False)
+        scored, _ = ask(scorer_of(loaded, evaluation), splits, asking)
         found = clean_test(scored, task.name)
         for example_id, value in zip(found["example_id"], values(found, measure), strict=True):
             yield {

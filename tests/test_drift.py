@@ -229,7 +229,8 @@ def test_what_was_lost_and_what_was_not() -> None:
     assert not has_lost(base, base.assign(nll=9.0), "t", bits)
 
 
-def test_relearning_finds_what_a_turned_layer_hides(causal: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_relearning_finds_what_a_turned_layer_hides(causal: Path, precision: str) -> None:
     """Ten rows lower the loss on themselves, and the same ten always."""
     rows = pd.DataFrame({"prompt": "", "text": tiny_causal.texts()})
     rows = identify(rows, "language-modelling")
@@ -240,8 +241,9 @@ def test_relearning_finds_what_a_turned_layer_hides(causal: Path) -> None:
         loaded = load(CAUSAL, causal)
         assert isinstance(loaded, CausalModel)
         before = loss_on(loaded, first)
-        relearn(loaded, train)
+        relearn(loaded, train, precision)
         assert not loaded.model.training
+        assert loaded.model.dtype == torch.float32
         found.append(loss_on(loaded, first))
         assert found[-1] < before
     assert found[0] == found[1]

@@ -1,5 +1,6 @@
 """What lets a model be trained and scored that is large for the machine."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import DistributedType
+from safetensors.torch import load_file, save_file
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -21,7 +23,9 @@ from stages.config.runs import RunConfig
 from stages.errors import UserError
 from stages.models.loading import load
 from stages.scoring.case import scorer_of
+from stages.storage import read_json, write_json
 from stages.training.loop import _gradient
+from stages.training.methods.fgm import Fgm
 from stages.training.methods.lora import Lora
 from stages.training.methods.replay import Replay
 from stages.training.methods.supervised_contrastive import SupervisedContrastive
@@ -83,6 +87,51 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(
     for one, other in zip(found, expected, strict=True):
         assert one == pytest.approx(other, rel=1e-5)
     _alike(accumulated, whole)
+
+
+# The gradient of a tied head
+
+
+@pytest.fixture
+def tied(causal: Path, tmp_path: Path) -> Path:
+    """Weights of the head's own, if they are there, would be taken."""
+    shutil.copytree(causal, tmp_path, dirs_exist_ok=True)
+    weights = load_file(causal / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    config = read_json(causal / "config.json")
+    write_json(tmp_path / "config.json", {**config, "tie_word_embeddings": True})
+    return tmp_path
+
+
+@pytest.mark.parametrize("methods", [[], [Fgm(epsilon=0.1)]], ids=["plain", "fgm"])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_embeddings_add_to_the_gradient_of_the_head_that_is_tied_to_them(
+    tied: Path, methods: list[Any], accumulate: int
+) -> None:
+    taken = []
+    for sparse in (False, True):
+        given = {"targets": (small.TALES,), "accumulate": accumulate}
+        subject, objective = small.composed(tied, methods, **given)
+        embeddings, head = subject.body.get_input_embeddings(), subject.body.lm_head
+        assert embeddings.weight is head.weight
+        assert embeddings.sparse
+        embeddings.sparse = sparse
+        _gradient(objective, subject, 0)
+        assert head.weight.grad.layout == torch.strided
+        taken.append(_gradients(objective))
+    _alike(*taken)
+
+
+@pytest.mark.parametrize("kind", ["causal", "encoder"])
+def test_embeddings_of_their_own_have_a_gradient_of_their_own(
+    models: dict[str, Path], kind: str
+) -> None:
+    target = small.TALES if kind == "causal" else small.LABELLED
+    subject, objective = small.composed(models[kind], [], targets=(target,))
+    assert not subject.body.get_input_embeddings().sparse
+    _gradient(objective, subject, 0)
+    assert all(one.layout == torch.strided for one in _gradients(objective).values())
 
 
 # Checkpointing

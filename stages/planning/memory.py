@@ -109,14 +109,13 @@ def baseline(case: Case, evaluation: EvaluationConfig, precision: str) -> Memory
 
 
 def retention(case: Case, evaluation: EvaluationConfig, precision: str) -> Memory:
-    """The larger of base and tuned model side by side, and of relearning, which trains all weights
-    in fp32."""
+    """The larger of both models side by side, and of relearning, which trains all weights."""
     shape = case.shape
     side_by_side = 8 * shape.parameters
-    relearning = states(shape, shape.parameters, "fp32")
+    relearning = states(shape, shape.parameters, precision)
     scored = _scoring(case, evaluation, precision)
     tokens = EXAMPLES * max(max(case.texts[name].learned) for name in case.config.retain)
-    return Memory(max(side_by_side, relearning), max(scored, activations(shape, tokens, "fp32")))
+    return Memory(max(side_by_side, relearning), max(scored, activations(shape, tokens, precision)))
 
 
 def prepared_disk(cases: Sequence[Case]) -> float:

@@ -149,7 +149,7 @@ class Plan:
         case = self.cases[run.config.case]
         if not stage.stage.startswith("finetune"):
             smaller = f"take a smaller model as cases.{case.name}.model"
-            return f"relearning trains all weights in fp32, on one device: {smaller}"
+            return f"relearning trains all weights, on one device: {smaller}"
         held = self.training(run)
         devices = self.machine.devices
         alone = held.states / (devices if self.sharded else 1)

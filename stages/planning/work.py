@@ -36,8 +36,6 @@ PROBE_PASSES = 120
 LOST_SHARE = 1 / 3
 """Of retain tasks: those that are relearned, because something of them was lost. A guess; of the
 default runs it was a third."""
-IN_FP32 = 3
-"""What an operation in fp32 counts beside one in bf16."""
 
 
 class Work(defaultdict[str, float]):
@@ -252,9 +250,9 @@ def retention(case: Case, run: Recipe, evaluation: EvaluationConfig) -> Work:
     once["read"] += 2 * forward(shape, tokens, DRIFT_TOKENS, tokens)
     lost = [name for name in case.config.retain if case.texts[name].kind not in UNTAUGHT]
     for name in lost:
-        again = _asked(case, evaluation, base=False, brief=False, tasks=[name])
+        again = _asked(case, evaluation, base=False, brief=True, tasks=[name])
         relearned = 3 * _learned(case, case.texts[name], STEPS * EXAMPLES)
-        again.add({"read": IN_FP32 * relearned, "move": 4 * shape.parameters})
+        again.add({"read": relearned, "move": 4 * shape.parameters})
         once.add(again, LOST_SHARE)
     brief = _asked(case, evaluation, base=False, brief=True, tasks=tasks)
     brief["move"] += 8 * shape.parameters

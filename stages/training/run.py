@@ -10,10 +10,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from safetensors.torch import save_file
+from torch import nn
 
 from stages.config.runs import RunConfig
 from stages.errors import UserError
 from stages.models.device import device, dtype
+from stages.models.loading import EncoderModel
 from stages.models.memory import keep_freed_memory
 from stages.models.tuned import save_tuned
 from stages.phases import phase
@@ -108,6 +110,7 @@ def compose(subject: Subject, methods: Sequence[Method]) -> Objective:
     if subject.config.gradient_checkpointing:
         checkpoint_layers(subject)
     subject.leave_out_padding()
+    add_to_tied_head(subject)
     return Objective(
         [*subject.targets, *subject.replayed],
         len(subject.targets),
@@ -115,6 +118,21 @@ def compose(subject: Subject, methods: Sequence[Method]) -> Objective:
         {name: penalty for name, penalty in penalties.items() if penalty},
         subject.config.batch_size,
     )
+
+
+def add_to_tied_head(subject: Subject) -> None:
+    """Where the vocabulary head has the embeddings' weight, add the gradient of the tokens that
+    were read to the head's in its place, and make none of the whole vocabulary beside it.
+
+    Not with several processes: DDP takes the gradient of such a weight for sparse, which with the
+    head's part it is not.
+    """
+    if isinstance(subject.loaded, EncoderModel) or subject.accelerator.num_processes > 1:
+        return
+    head = subject.body.get_output_embeddings()
+    for module in subject.body.modules():
+        if isinstance(module, nn.Embedding) and module.weight is head.weight:
+            module.sparse = True
 
 
 def checkpoint_layers(subject: Subject) -> None:

@@ -47,6 +47,7 @@ class Trained:
     """All but the first step, which also pays for what is set up."""
 
     seconds: float
+    first: float  # seconds, of that step
     labelled: int  # tokens, or rows, that the loss was taken on
     tokens: int  # read by the body, padding included
     operations: int  # floating-point, of the products with the model's matrices, both ways
@@ -67,6 +68,7 @@ class Watch:
         gc.collect()
         reset_peak()
         self._loaded = peak_memory()
+        self._ready = time.perf_counter()
 
     def after_step(self, step: int) -> None:
         if step == 0:
@@ -85,6 +87,7 @@ class Watch:
         tokens, forward = self._done
         return Trained(
             seconds=self._seconds,
+            first=self._began - self._ready,
             labelled=labelled,
             tokens=tokens,
             operations=3 * forward,
@@ -95,11 +98,14 @@ class Watch:
         )
 
 
-def ours(recipe: Recipe) -> Trained:
-    """By the pipeline's own loop."""
+def ours(recipe: Recipe, compiled: bool = False) -> Trained:
+    """By the pipeline's own loop. `compiled`: the body by torch.compile."""
     keep_freed_memory()
     subject = _subject(recipe)
     objective = compose(subject, ())
+    if compiled:
+        loaded = subject.loaded
+        (decoder(subject.body) if isinstance(loaded, CausalModel) else subject.body).compile()
     watch = Watch(subject)
     with scratch() as (checkpoint, _):
         history, _ = train(subject, objective, checkpoint, watch.after_step, False)

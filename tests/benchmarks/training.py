@@ -23,14 +23,21 @@ from .table import aligned, mib, say
 if TYPE_CHECKING:
     from .trained import Trained
 
-OURS, TRAINER = "ours", "Trainer"
+OURS, COMPILED, TRAINER = "ours", "ours, compiled", "Trainer"
 
 
 def compare(
-    config: dict[str, Any], precisions: Sequence[str], whole: bool, threads: int, rounds: int
+    config: dict[str, Any],
+    precisions: Sequence[str],
+    whole: bool,
+    compiled: bool,
+    threads: int,
+    rounds: int,
 ) -> dict[str, list["Trained"]]:
-    """Ours, and Trainer with each precision, in turn, each training in a new process."""
-    asked = {OURS: config} | {
+    """Ours, also `compiled` where asked for, and Trainer with each precision, in turn, each
+    training in a new process."""
+    own = (OURS, COMPILED) if compiled else (OURS,)
+    asked = dict.fromkeys(own, config) | {
         f"{TRAINER}, {one}": {**config, "precision": one} for one in precisions
     }
     found: dict[str, list[Trained]] = {side: [] for side in asked}
@@ -38,13 +45,13 @@ def compare(
         for side, of_side in asked.items():
             process = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
             with process:
-                told = process.submit(_train, side == OURS, of_side, whole, threads).result()
+                told = process.submit(_train, side, of_side, whole, threads).result()
             found[side].append(told)
             say(f"{side}: {told.labelled / told.seconds:.1f} labelled a second")
     return found
 
 
-def _train(ours: bool, config: dict[str, Any], whole: bool, threads: int) -> "Trained":
+def _train(side: str, config: dict[str, Any], whole: bool, threads: int) -> "Trained":
     import torch  # here alone
 
     from . import trained
@@ -52,7 +59,9 @@ def _train(ours: bool, config: dict[str, Any], whole: bool, threads: int) -> "Tr
     torch.set_num_threads(threads)
     os.environ["TQDM_DISABLE"] = "1"
     recipe = trained.recipe_of(config, whole)
-    return trained.ours(recipe) if ours else trained.trainer(recipe)
+    if side in (OURS, COMPILED):
+        return trained.ours(recipe, side == COMPILED)
+    return trained.trainer(recipe)
 
 
 def summary(found: dict[str, list["Trained"]]) -> dict[str, dict[str, Any]]:
@@ -66,6 +75,7 @@ def summary(found: dict[str, list["Trained"]]) -> dict[str, dict[str, Any]]:
             "labelled": rounds[0].labelled / seconds[side],
             "tokens": rounds[0].tokens / seconds[side],
             "ratio": seconds[side] / seconds[OURS],
+            "first": statistics.median(one.first for one in rounds),
             "peak": max(one.peak for one in rounds),
             "loaded": rounds[0].loaded,
             "utilisation": rounds[0].operations
@@ -88,6 +98,7 @@ def table(found: dict[str, dict[str, Any]], of: str) -> str:
             "labelled/s",
             "tokens/s",
             "ratio",
+            "first s",
             "peak MiB",
             "loaded MiB",
             "utilisation",
@@ -95,9 +106,11 @@ def table(found: dict[str, dict[str, Any]], of: str) -> str:
         )
     ]
     for side, told in found.items():
-        costs = f"{told['labelled']:.1f}", f"{told['tokens']:.1f}", f"{told['ratio']:.2f}x"
+        speeds = f"{told['labelled']:.1f}", f"{told['tokens']:.1f}"
+        times = f"{told['ratio']:.2f}x", f"{told['first']:.1f}"
         memory = mib(told["peak"]), mib(told["loaded"])
-        rows.append((side, *costs, *memory, f"{told['utilisation']:.1%}", f"{told['apart']:.1e}"))
+        near = f"{told['utilisation']:.1%}", f"{told['apart']:.1e}"
+        rows.append((side, *speeds, *times, *memory, *near))
     curves = [
         (f"loss, {side}", *(f"{loss:.4f}" for loss in told["losses"]))
         for side, told in found.items()
@@ -126,6 +139,7 @@ def main(*arguments: str) -> None:
         default=["fp32", "bf16"],
         help="of Trainer, by default fp32,bf16",
     )
+    parser.add_argument("--compiled", action="store_true", help="ours also by torch.compile")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=1, help="seconds are their median")
     parser.add_argument("--json", type=Path, help="a file for the numbers")
@@ -142,7 +156,14 @@ def main(*arguments: str) -> None:
     if asked.whole and read_json(manifest)["kind"] == "encoder":
         raise UserError(f"--whole: {asked.run} tunes an encoder, which has no prompts")
     found = summary(
-        compare(config.model_dump(), asked.precisions, asked.whole, asked.threads, asked.rounds)
+        compare(
+            config.model_dump(),
+            asked.precisions,
+            asked.whole,
+            asked.compiled,
+            asked.threads,
+            asked.rounds,
+        )
     )
     whole = ", prompts learnt too" if asked.whole else ""
     shape = f"{asked.run}: {asked.steps} steps of {config.batch_size} rows{whole}"
