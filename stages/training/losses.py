@@ -1,6 +1,6 @@
 """The loss of each kind of task, row by row."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,8 +10,9 @@ from torch.nn import functional
 
 TEMPERATURE = 0.05
 """Of cosine similarities; the value that sentence-transformers trains MiniLM with (scale 20)."""
-CHUNK = 64
-"""Places whose logits over the vocabulary are held in fp32."""
+CHUNK, CPU_CHUNK = 64, 16
+"""Places whose logits over the vocabulary are held in fp32: enough to keep a GPU busy, few enough
+for a processor's cache."""
 
 
 def classification(
@@ -42,7 +43,7 @@ class _InChunks(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(product, labels)
         ctx.settings = finish, smoothing
-        chunks = zip(*(torch.split(each, CHUNK) for each in (product, labels)), strict=True)
+        chunks = _split(product, labels)
         return torch.cat([classification(finish(one), of, smoothing) for one, of in chunks])
 
     @staticmethod
@@ -51,13 +52,17 @@ class _InChunks(torch.autograd.Function):
         product, labels = ctx.saved_tensors
         finish, smoothing = ctx.settings
         found = torch.empty_like(product)
-        parts = (torch.split(each, CHUNK) for each in (product, labels, grad, found))
-        for one, of, given, out in zip(*parts, strict=True):
+        for one, of, given, out in _split(product, labels, grad, found):
             with torch.enable_grad():
                 one = one.detach().requires_grad_()
                 loss = classification(finish(one), of, smoothing)
             out.copy_(*torch.autograd.grad(loss, one, given))
         return found, None, None, None
+
+
+def _split(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    places = CPU_CHUNK if tensors[0].device.type == "cpu" else CHUNK
+    return zip(*(torch.split(each, places) for each in tensors), strict=True)
 
 
 def vocabulary(

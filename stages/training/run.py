@@ -26,6 +26,7 @@ from stages.training.loop import train
 from stages.training.methods.method import Method
 from stages.training.objective import Objective
 from stages.training.recipe import Recipe
+from stages.training.rms_norm import normalise_leanly
 from stages.training.state import History, restore
 from stages.training.subject import Subject
 
@@ -109,6 +110,7 @@ def compose(subject: Subject, methods: Sequence[Method]) -> Objective:
         method.adapt(subject)
     if subject.config.gradient_checkpointing:
         checkpoint_layers(subject)
+    normalise_leanly(subject.body)
     subject.leave_out_padding()
     add_to_tied_head(subject)
     return Objective(
