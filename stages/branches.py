@@ -21,7 +21,7 @@ from stages.config.seed import read_seed
 from stages.errors import UserError
 from stages.records import read_records
 from stages.report.tables import tasks_of
-from stages.report.units import Ends, unit_of
+from stages.report.units import unit_of
 from stages.report.words import cell
 from stages.statistics.branches import Shift, shifts
 from stages.statistics.comparison import Case
@@ -72,7 +72,7 @@ def _cells(run: str, task: str, measure: Measure, found: Shift, confidence: floa
         unit.name,
         unit.level(found.before),
         unit.level(found.after),
-        unit.change_between(Ends(change.value, change.low, change.high)),
+        unit.change_between(change),
         f"{unit.level(found.lost)}, {unit.level(found.won)}",
         "yes" if found.is_real(confidence) else "no",
     ]

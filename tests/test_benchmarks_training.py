@@ -9,7 +9,7 @@ import pytest
 import tiny
 import tiny_training as toy
 from benchmarks import training
-from benchmarks.trained import ours, trainer
+from benchmarks.trained import ours, profiled, trainer
 
 from stages.errors import UserError
 from stages.storage import read_json, write_json
@@ -54,6 +54,9 @@ def test_both_sides_do_the_same_work(
     lines = training.table(found, "tiny").splitlines()
     assert lines[0] == "tiny"
     assert [line.split("  ")[0] for line in lines[2:4]] == list(found)
+
+    _, operators = profiled(recipe)
+    assert {"aten::mm", "aten::addmm"} & set(operators)
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 
 

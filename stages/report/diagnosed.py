@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stages.report.units import BITS, Ends, Unit
+from stages.report.units import BITS, Ends, Unit, ends_of
 from stages.report.words import clipped
 
 POINTS = Unit("points", "points", 100, 1)
@@ -73,7 +73,7 @@ def diagnosed(told: Mapping[str, Any], units: Mapping[str, Unit]) -> Diagnosed:
         errors=tuple(_errors(told["errors"])),
         moved=tuple(_moved(told["moved"])),
         outputs=tuple(
-            (task, one["measure"], PLAIN.level_between(Ends(one["value"], one["low"], one["high"])))
+            (task, one["measure"], PLAIN.level_between(ends_of(one)))
             for task, one in told["moved"]["outputs"].items()
         ),
         back=tuple(

@@ -9,10 +9,9 @@ import pandas as pd
 from stages.config.runs import RunConfig
 from stages.report.lines import OF_RUN
 from stages.report.measured import Measured
-from stages.report.units import BITS, CORRECT, Ends, Unit
+from stages.report.units import BITS, CORRECT, Unit
 from stages.statistics.attempts import Weighed, attempt, groups_of, prompted_base
 from stages.statistics.frontier import Attempt, Frontier, Point, Prompted, frontier
-from stages.statistics.intervals import Interval
 from stages.statistics.paired import Undefined
 from stages.statistics.results import Settings
 
@@ -169,8 +168,8 @@ def table(found: Frontier | Undefined, of_text: bool) -> Table | None:
                 f"{point.name}: {unit.change(point.gain.value)}, {CORRECT.change(point.drop.value)}"
                 for point in curve.points
             ),
-            _between(CORRECT, curve.drop),
-            _between(CORRECT, curve.area),
+            CORRECT.change_between(curve.drop),
+            CORRECT.change_between(curve.area),
             ", ".join(curve.beaten_by) or "none",
         )
         for curve in found.curves
@@ -184,10 +183,6 @@ def _shown(prompted: Prompted, unit: Unit) -> str:
     better = ", ".join(prompted.outgained_by) or "no method"
     return (
         f"base with a few-shot prompt ({prompted.point.name}) gains "
-        f"{_between(unit, prompted.point.gain)} {unit.step} and loses nothing. Of each method, the "
-        f"attempt that gained most on validation surely gains more: {better}"
+        f"{unit.change_between(prompted.point.gain)} {unit.step} and loses nothing. Of each "
+        f"method, the attempt that gained most on validation surely gains more: {better}"
     )
-
-
-def _between(unit: Unit, interval: Interval) -> str:
-    return unit.change_between(Ends(interval.value, interval.low, interval.high))

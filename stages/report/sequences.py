@@ -6,8 +6,7 @@ from typing import Any
 
 from stages.report.heat_map import HeatMap, heat_map, row_names
 from stages.report.lines import OF_RUN
-from stages.report.units import BITS, Ends, Unit, unit_of
-from stages.statistics.intervals import Interval
+from stages.report.units import BITS, Unit, unit_of
 from stages.statistics.measures import Measure
 from stages.statistics.paired import Undefined
 from stages.statistics.sequence import SequenceResult
@@ -130,13 +129,9 @@ def _measures(
             continue
         unit = units[found.counted[name][0]]
         level = name == "average_accuracy"
-        shown = unit.level_between(_ends(one)) if level else unit.change_between(_ends(one))
+        shown = unit.level_between(one) if level else unit.change_between(one)
         spread = unit.level(found.spread[name]) if name in found.spread else "-"
         yield called, shown, "%" if level and unit is not BITS else unit.step, spread, what
-
-
-def _ends(one: Interval) -> Ends:
-    return Ends(one.value, one.low, one.high)
 
 
 def _rounded(value: float) -> float:

@@ -20,7 +20,7 @@ from stages.report.lines import OF_RUN
 from stages.report.plane import plane
 from stages.report.sequences import MEASURED, sequence_report
 from stages.report.tables import tasks_of
-from stages.report.units import BITS, CORRECT, Ends
+from stages.report.units import BITS, CORRECT
 from stages.report.words import cell
 from stages.statistics.attempts import Weighed, attempt
 from stages.statistics.frontier import Attempt, Point
@@ -130,8 +130,8 @@ def _every(attempts: Sequence[Point], of_text: bool) -> Iterator[str]:
         (
             one.name,
             unit.change(one.validation[0]),
-            unit.change_between(Ends(one.gain.value, one.gain.low, one.gain.high)),
-            CORRECT.change_between(Ends(one.drop.value, one.drop.low, one.drop.high)),
+            unit.change_between(one.gain),
+            CORRECT.change_between(one.drop),
         )
         for one in sorted(attempts, key=lambda one: one.name)
     ]

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from stages.statistics.intervals import Interval
+
 
 class Ends(NamedTuple):
     """A figure with its interval, in the unit of scores.json."""
@@ -28,10 +30,10 @@ class Unit:
     def change(self, value: float) -> str:
         return f"{self._shown(value):+.{self.decimals}f}"
 
-    def level_between(self, ends: Ends) -> str:
+    def level_between(self, ends: Ends | Interval) -> str:
         return f"{self.level(ends.value)} [{self.level(ends.low)}, {self.level(ends.high)}]"
 
-    def change_between(self, ends: Ends) -> str:
+    def change_between(self, ends: Ends | Interval) -> str:
         return f"{self.change(ends.value)} [{self.change(ends.low)}, {self.change(ends.high)}]"
 
     def _shown(self, value: float) -> float:

@@ -19,8 +19,11 @@ from stages.errors import UserError
 from stages.storage import read_json, write_json
 
 from .table import aligned, mib, say
+from .table import profile as profile_table
 
 if TYPE_CHECKING:
+    from stages.training.recipe import Recipe
+
     from .trained import Trained
 
 OURS, COMPILED, TRAINER = "ours", "ours, compiled", "Trainer"
@@ -43,22 +46,54 @@ def compare(
     found: dict[str, list[Trained]] = {side: [] for side in asked}
     for _ in range(rounds):
         for side, of_side in asked.items():
-            process = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-            with process:
+            with _process() as process:
                 told = process.submit(_train, side, of_side, whole, threads).result()
             found[side].append(told)
             say(f"{side}: {told.labelled / told.seconds:.1f} labelled a second")
     return found
 
 
-def _train(side: str, config: dict[str, Any], whole: bool, threads: int) -> "Trained":
-    import torch  # here alone
+def profile(run: str, config: dict[str, Any], whole: bool, threads: int) -> dict[str, Any]:
+    """Where our side's time goes, for `table.profile`."""
+    with _process() as process:
+        told, operators = process.submit(_profile, config, whole, threads).result()
+    of_run = {"operators": operators, "operations": told.operations}
+    return {
+        "dtype": config["precision"],
+        "threads": threads,
+        "matrix_rate": told.matrix_rate,
+        "peak_resets": True,
+        "tasks": {run: of_run},
+    }
+
+
+def _process() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+
+
+def _recipe(config: dict[str, Any], whole: bool, threads: int) -> "Recipe":
+    """In a process of its own, the only one that imports torch."""
+    import torch
 
     from . import trained
 
     torch.set_num_threads(threads)
     os.environ["TQDM_DISABLE"] = "1"
-    recipe = trained.recipe_of(config, whole)
+    return trained.recipe_of(config, whole)
+
+
+def _profile(
+    config: dict[str, Any], whole: bool, threads: int
+) -> tuple["Trained", dict[str, float]]:
+    from . import trained
+
+    return trained.profiled(_recipe(config, whole, threads))
+
+
+def _train(side: str, config: dict[str, Any], whole: bool, threads: int) -> "Trained":
+    from . import trained
+
+    recipe = _recipe(config, whole, threads)
     if side in (OURS, COMPILED):
         return trained.ours(recipe, side == COMPILED)
     return trained.trainer(recipe)
@@ -139,6 +174,7 @@ def main(*arguments: str) -> None:
         default=["fp32", "bf16"],
         help="of Trainer, by default fp32,bf16",
     )
+    parser.add_argument("--profile", action="store_true", help="ours, by operator of torch")
     parser.add_argument("--compiled", action="store_true", help="ours also by torch.compile")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=1, help="seconds are their median")
@@ -155,6 +191,12 @@ def main(*arguments: str) -> None:
         raise UserError(f"{manifest}: not there; run `dvc repro prepare@{config.case}`")
     if asked.whole and read_json(manifest)["kind"] == "encoder":
         raise UserError(f"--whole: {asked.run} tunes an encoder, which has no prompts")
+    if asked.profile:
+        watched = profile(asked.run, config.model_dump(), asked.whole, asked.threads)
+        print(profile_table(watched))
+        if asked.json:
+            write_json(asked.json, watched)
+        return
     found = summary(
         compare(
             config.model_dump(),
