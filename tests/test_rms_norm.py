@@ -44,8 +44,8 @@ def test_values_and_gradients_are_those_of_transformers(
     exact = dtype == torch.float32
     for one, other in zip(found, expected, strict=True):
         assert one.dtype == other.dtype
-        near = {"rtol": 1e-5, "atol": 1e-5} if exact else {"rtol": 2e-2, "atol": 5e-2}
-        torch.testing.assert_close(one, other, **near)
+        relative, absolute = (1e-5, 1e-5) if exact else (2e-2, 5e-2)
+        torch.testing.assert_close(one, other, rtol=relative, atol=absolute)
     assert little < 0.75 * much or given.numel() < 100
 
 
@@ -60,8 +60,8 @@ def test_a_frozen_weight_has_no_gradient() -> None:
 @pytest.mark.parametrize("name", ["llama", "mistral", "qwen3", "phi3", "gemma", "gemma3", "gpt2"])
 def test_only_layers_of_this_formula_are_replaced(name: str) -> None:
     """All of them, or none; and the model says what it said."""
-    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    config = tiny_architectures.ALL[name].made(vocab_size=50, **ids)
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    config = tiny_architectures.ALL[name].made(vocab_size=50, **special)
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     ids = torch.tensor([[3, 7, 5, 6]])
     with torch.no_grad():

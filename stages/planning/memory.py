@@ -14,7 +14,7 @@ from stages.config.evaluation import EvaluationConfig
 from stages.planning.shape import Shape
 from stages.planning.work import Case, Recipe, adapts, step_tokens, streams, trained
 from stages.scoring.causal_case import WRITTEN_AT_ONCE
-from stages.training.losses import CHUNK
+from stages.training.losses import CHUNK, CPU_CHUNK
 from stages.training.relearn import EXAMPLES
 
 PROCESS = 0.8e9
@@ -60,20 +60,22 @@ def activations(shape: Shape, tokens: float, precision: str) -> float:
     return 34 * shape.width * shape.layers * tokens * _element(precision) / 2
 
 
-def logits(shape: Shape, judged: float, precision: str, *, taught: bool) -> float:
+def logits(shape: Shape, judged: float, precision: str, *, taught: bool, host: bool) -> float:
     """Bytes of a causal model's vocabulary in training, of so many `judged` tokens.
 
     Its loss (stages/training/losses.py) holds the head's product and, on the way back, the gradient
-    of it in the precision of training, and CHUNK tokens at a time in fp32. Where it is `taught` by
-    another's logits (lwf, distil), both sides' are held whole in fp32, beside bf16's product.
+    of it in the precision of training, and CHUNK tokens at a time in fp32, on the `host` CPU_CHUNK.
+    Where it is `taught` by another's logits (lwf, distil), both sides' are held whole in fp32,
+    beside bf16's product.
     """
     element = _element(precision)
     if taught:
         return judged * shape.vocabulary * (DIVERGENCE_BYTES + (element if element < 4 else 0))
-    return shape.vocabulary * (judged * 2 * element + CHUNK * CHUNK_BYTES)
+    chunk = CPU_CHUNK if host else CHUNK
+    return shape.vocabulary * (judged * 2 * element + chunk * CHUNK_BYTES)
 
 
-def finetune(case: Case, run: Recipe, precision: str, devices: int) -> Memory:
+def finetune(case: Case, run: Recipe, precision: str, devices: int, host: bool) -> Memory:
     config, shape = run.config, case.shape
     training = trained(shape, config.methods)
     tokens = step_tokens(case, config) / devices
@@ -81,7 +83,8 @@ def finetune(case: Case, run: Recipe, precision: str, devices: int) -> Memory:
     if shape.causal:
         judged = sum(share * texts.judged for texts, share in streams(case, config))
         taught = bool({"lwf", "distil"} & set(config.methods))
-        batch += logits(shape, config.batch_size / devices * judged, precision, taught=taught)
+        rows = config.batch_size / devices
+        batch += logits(shape, rows * judged, precision, taught=taught, host=host)
     held = states(shape, training, precision)
     if {"l2-sp", "ewc"} & set(config.methods):
         held += (4 + 4 * ("ewc" in config.methods)) * shape.parameters

@@ -79,8 +79,9 @@ class Plan:
         yield self._stage("compare", None, done, told, 1e7)
 
     def training(self, run: Recipe) -> Memory:
-        precision = self.machine.precision(run.config.precision)
-        return memory.finetune(self.cases[run.config.case], run, precision, self.machine.devices)
+        machine, case = self.machine, self.cases[run.config.case]
+        precision = machine.precision(run.config.precision)
+        return memory.finetune(case, run, precision, machine.devices, machine.host)
 
     def _stage(
         self,

@@ -56,7 +56,8 @@ class _InChunks(torch.autograd.Function):
             with torch.enable_grad():
                 one = one.detach().requires_grad_()
                 loss = classification(finish(one), of, smoothing)
-            out.copy_(*torch.autograd.grad(loss, one, given))
+            (of_one,) = torch.autograd.grad(loss, one, given)
+            out.copy_(of_one)
         return found, None, None, None
 
 
