@@ -27,7 +27,7 @@ from stages.errors import UserError
 from stages.models.causal import finished
 from stages.models.loading import load
 from stages.planning import machine, memory, work
-from stages.planning.planned import PROCESS, Plan
+from stages.planning.planned import PROCESS, Plan, Planned
 from stages.planning.shape import Shape, of_config, on_paper
 from stages.planning.texts import Texts, _lengths, _written, bound, mean_longest
 from stages.planning.work import Case, Recipe
@@ -351,6 +351,16 @@ def test_every_stage_is_told(told: Told, prepared: Path) -> None:
     assert _stages(prepared) <= set(table)
     assert all(float(table[stage][0]) > 0 for stage in _stages(prepared))
     assert "not prepared" not in told()
+
+
+def test_products_are_all_that_is_left_of_passes_at_the_full_rate() -> None:
+    made = Plan({}, [], evaluation(), 0, machine.published("a100", 1))
+    seconds = {"train": 10.0, "read": 5.0, "update": 7.0, "fixed": 3.0}
+    stages = [
+        Planned("finetune@x", "causal", 0.0, 0.0, seconds),
+        Planned("compare", "", 0.0, 0.0, {"tables": 9.0}),
+    ]
+    assert made.products(stages) == pytest.approx(0.4 * 15)
 
 
 def test_the_counted_texts_are_the_prepared_ones(told: Told, prepared: Path) -> None:

@@ -9,6 +9,8 @@ from stages.planning.machine import GB, Machine
 from stages.planning.memory import Memory
 from stages.planning.work import Case, Recipe, Work, adapts
 
+PASSES = ("train", "adapt", "read", "write")
+"""Kinds of work that are products of matrices."""
 PROCESS = 8.0
 """Seconds until a process works, imports and DVC's part included."""
 PREPARING = 5.0
@@ -113,7 +115,7 @@ class Plan:
             precision = machine.precision(asked)
             tokens = work.step_tokens(case, run.config) if run else self.evaluation.batch_tokens
             rate = machine.products(precision, case.shape.width, round(tokens))
-            for kind in ("train", "adapt", "read", "write"):
+            for kind in PASSES:
                 found[kind] = done[kind] / rate / machine.share(kind, case.model) / devices
             streamed = done["stream"] / machine.copies
             found["write"] = max(found["write"], streamed)
@@ -124,6 +126,15 @@ class Plan:
         found["move"] = done["move"] / MOVED
         found["tables"] = done["tables"] / DRAWN
         return {kind: seconds for kind, seconds in found.items() if seconds}
+
+    def products(self, stages: Sequence[Planned]) -> float:
+        """Seconds of the products of states with the model's matrices, at the machine's full rate:
+        what is left where nothing else takes time."""
+        return sum(
+            stage.seconds.get(kind, 0.0) * self.machine.share(kind, stage.model)
+            for stage in stages
+            for kind in PASSES
+        )
 
     def refusals(self, stages: Sequence[Planned]) -> Iterator[str]:
         """A line for each run that cannot fit, and what to change in params.yaml."""
