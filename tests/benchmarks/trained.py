@@ -107,8 +107,8 @@ def ours(
     subject = _subject(recipe)
     objective = compose(subject, ())
     if compiled:
-        loaded = subject.loaded
-        (decoder(subject.body) if isinstance(loaded, CausalModel) else subject.body).compile()
+        body, _ = _body_and_head(subject, *subject.targets)
+        body.compile()
     watch = Watch(subject)
 
     def after_step(step: int) -> None:
