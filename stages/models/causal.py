@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from stages.errors import UserError
+from stages.models.alike import alike
 from stages.models.chat import ChatTemplate, Message
 from stages.models.encoder import UNLIMITED
 from stages.models.pretrained import load_tokenizer, load_weights, reading_tokenizer
@@ -19,7 +20,6 @@ from stages.phases import phase
 
 PROBE = [[0, 1, 1]]
 """The token ids that every model is tried out on when it is loaded."""
-TOLERANCE = 1e-4
 
 
 def load_causal(folder: Path, **how: Any) -> PreTrainedModel:
@@ -226,7 +226,7 @@ def _head_is_known(model: PreTrainedModel) -> bool:
     ids = torch.tensor(PROBE, device=model.device)
     expected = model(input_ids=ids).logits
     found = head_logits(model, hidden_states(model, ids, torch.ones_like(ids)))
-    return torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+    return alike(found, expected)
 
 
 def _generation_ends(folder: Path) -> set[int]:

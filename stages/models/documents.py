@@ -12,13 +12,14 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from stages.models.alike import alike
+
 NAME = "palimpsest_documents"
 PAIRS = 2**14
 """Of tokens, whose scores are held at once for each head; one document may have more."""
 UNSEEN = torch.finfo(torch.float32).min
 PROBE = [[5, 7, 5, 6], [6, 5], [7, 5, 5]]
 """Documents that a model is tried out on."""
-TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -260,4 +261,4 @@ def _fits(body: Any) -> bool:
     within = torch.arange(ids.shape[1]) < torch.tensor([[len(one)] for one in PROBE])
     found = read_documents(body, ids, within)[within]
     expected = body(input_ids=ids, attention_mask=within.long()).last_hidden_state[within]
-    return torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
+    return alike(found, expected)

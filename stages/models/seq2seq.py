@@ -11,12 +11,12 @@ from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedModel
 
 from stages.errors import UserError
+from stages.models.alike import alike
 from stages.models.encoder import UNLIMITED
 from stages.models.pretrained import load_tokenizer, load_weights, reading_tokenizer
 from stages.models.texts import TokenIds, batches_by_tokens, pad
 
 BATCH_TOKENS = 2048
-TOLERANCE = 1e-4
 PROBE = [[0, 1, 1]]
 """The token ids that every model is tried out on when it is loaded."""
 IGNORED = -100
@@ -140,7 +140,7 @@ def _head_is_known(model: PreTrainedModel) -> bool:
     mask = torch.ones_like(ids)
     expected = model(input_ids=ids, attention_mask=mask, labels=ids).logits
     found = Head(model)(states(model, ids, mask, ids))
-    return torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+    return alike(found, expected)
 
 
 def greedy(model: PreTrainedModel, max_new_tokens: int) -> GenerationConfig:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from stages.models.alike import alike
 from stages.models.causal import hidden_states
 from stages.models.texts import TokenIds
 from stages.scoring.caches import Preamble, read_preamble, tokens_of
@@ -19,7 +20,6 @@ ATTENDED = 512
 takes. Measured on SmolLM2-135M on a CPU; a wider model attends to more."""
 PROBE = [[3, 1, 1], [3, 1, 2, 1], [3, 1, 2, 2, 1]]
 """Sequences that share two tokens, and two of them three, in ids that every vocabulary has."""
-TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def reads_trees(model: PreTrainedModel) -> bool:
             for places, sequence in zip(tree.places, PROBE, strict=True):
                 ids = torch.tensor([sequence], device=model.device)
                 expected = hidden_states(model, ids, torch.ones_like(ids))[0, shared:]
-                if not torch.allclose(found[places], expected, rtol=TOLERANCE, atol=TOLERANCE):
+                if not alike(found[places], expected):
                     return False
     except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
         return False
