@@ -2,13 +2,13 @@
 
 import ctypes
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-KEPT = 2**24
+TRIM_THRESHOLD, MMAP_MAX = -1, -4  # glibc's malloc.h
+MOST = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
-    """From now on keep up to 16 MiB of it for the next tensor; what was given back so far, as by
-    loading a model, goes to the system. glibc alone; elsewhere nothing happens.
+    """From now on keep it for the next tensor; what was given back so far, as by loading a model,
+    goes to the system. glibc alone; elsewhere nothing happens.
 
     torch has no allocator of its own for the CPU. By default every large tensor is new memory,
     and the system fills it with zeros page by page, which can take longer than computing it.
@@ -19,5 +19,5 @@ def keep_freed_memory() -> None:
     except (AttributeError, OSError, TypeError):
         return
     malloc_trim(0)
-    mallopt(MMAP_THRESHOLD, KEPT)
-    mallopt(TRIM_THRESHOLD, KEPT)
+    mallopt(MMAP_MAX, 0)  # a block of its own always goes back
+    mallopt(TRIM_THRESHOLD, MOST)
