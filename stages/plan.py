@@ -101,7 +101,7 @@ def _said(plan: Plan, stages: Sequence[Planned]) -> Iterator[str]:
     memory, disk = max(one.memory for one in stages), sum(one.disk for one in stages)
     total = _duration(sum(one.total for one in stages))
     yield f"{'all, one after the other':<42} {memory / GB:>10.1f} {disk / GB:>8.2f} {total:>9}"
-    products = _duration(plan.products(stages))
+    products = _duration(sum(sum(one.products.values()) for one in stages))
     yield f"Of it, products of matrices at the full rate of this machine: {products}"
     yield ""
     yield "Not in it: what prepare has to fetch. A third of the retain tasks counts as relearned."

@@ -1,6 +1,7 @@
 """What a pipeline will take, told before it runs, held against reckoning by hand."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -27,7 +28,7 @@ from stages.errors import UserError
 from stages.models.causal import finished
 from stages.models.loading import load
 from stages.planning import machine, memory, work
-from stages.planning.planned import PROCESS, Plan, Planned
+from stages.planning.planned import PROCESS, Plan
 from stages.planning.shape import Shape, of_config, on_paper
 from stages.planning.texts import Texts, _lengths, _written, bound, mean_longest
 from stages.planning.work import Case, Recipe
@@ -69,7 +70,8 @@ FLAT = machine.Machine(
     disk=1e15,
     copies=1e3,
     products=lambda *_: 1e6,
-    share=lambda *_: 0.5,
+    reached=0.5,
+    beside=lambda *_: 0.0,
     precision=lambda asked: "fp32",
     measured=False,
 )
@@ -353,14 +355,15 @@ def test_every_stage_is_told(told: Told, prepared: Path) -> None:
     assert "not prepared" not in told()
 
 
-def test_products_are_all_that_is_left_of_passes_at_the_full_rate() -> None:
-    made = Plan({}, [], evaluation(), 0, machine.published("a100", 1))
-    seconds = {"train": 10.0, "read": 5.0, "update": 7.0, "fixed": 3.0}
-    stages = [
-        Planned("finetune@x", "causal", 0.0, 0.0, seconds),
-        Planned("compare", "", 0.0, 0.0, {"tables": 9.0}),
-    ]
-    assert made.products(stages) == pytest.approx(0.4 * 15)
+def test_a_pass_takes_its_products_and_what_is_moved_beside_them() -> None:
+    beside = replace(FLAT, beside=lambda kind, model: 3.0 if kind == "train" else 0.0)
+    done = work.finetune(case(), Recipe("full", config(), ()))
+    (tuned,) = [one for one in plan(on=beside).stages() if one.stage == "finetune@full"]
+    assert tuned.products == {kind: pytest.approx(done[kind] / 1e6) for kind in ("train", "read")}
+    # Half of 1e6 FLOP/s; 3 bytes an operation of a model one wide, here 10, at 1e3 bytes/s.
+    moved = done["train"] * 3 / 10 / 1e3
+    assert tuned.seconds["train"] == pytest.approx(2 * done["train"] / 1e6 + moved)
+    assert tuned.seconds["read"] == pytest.approx(2 * done["read"] / 1e6)
 
 
 def test_the_counted_texts_are_the_prepared_ones(told: Told, prepared: Path) -> None:
@@ -426,9 +429,12 @@ def test_beside_what_stages_took(told: Told, prepared: Path) -> None:
     assert ratio == pytest.approx(planned / seconds, abs=0.01)
     assert float(table["all"][1]) == 3 * 115.0
     shown = "\n".join(" ".join(line) for line in lines)
-    # Of this tiny model nearly nothing was planned, and so hardly a share would fit.
+    # Of this tiny model nearly nothing was planned, and so more would have to be moved.
     for key in (("train", "encoder"), ("adapt", "encoder")):
-        assert f"{key}: {machine.EFFICIENCY[key]:.2f} would be 0.00," in shown
+        told_of = re.search(
+            re.escape(f"{key}: {machine.BESIDE[key]:.1f} would be ") + "(.*),", shown
+        )
+        assert told_of and float(told_of[1]) > 1000 * machine.BESIDE[key]
     assert "('train', 'causal')" not in shown
     assert "a start took 4.0 s" in shown
 

@@ -1,10 +1,10 @@
-"""What was planned beside what stages took here (stages/phases.py), and shares that would fit."""
+"""What was planned beside what stages took here (stages/phases.py), and what would fit."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from stages.phases import START, Timing
-from stages.planning.machine import EFFICIENCY
+from stages.planning.machine import BESIDE, REACHED
 from stages.planning.planned import DRAWN, PROCESS, Planned
 
 PHASES = {
@@ -35,7 +35,7 @@ def beside(planned: Sequence[Planned], timings: Sequence[Timing]) -> Iterator[st
 
 
 def refitted(planned: Sequence[Planned], timings: Sequence[Timing]) -> Iterator[str]:
-    """A line for each of EFFICIENCY that the timings tell of: what it is, and what would fit."""
+    """A line for each of BESIDE that the timings tell of: what it is, and what would fit."""
     took = {timing.stage: timing.seconds for timing in timings}
     mine: dict[tuple[str, str], float] = defaultdict(float)
     theirs: dict[tuple[str, str], float] = defaultdict(float)
@@ -49,12 +49,14 @@ def refitted(planned: Sequence[Planned], timings: Sequence[Timing]) -> Iterator[
             if kinds:
                 theirs[main if phase == "train" else kinds[0], one.model] += seconds
         for kind in (main, "read", "write", "probe"):
-            mine[kind, one.model] += one.seconds.get(kind, 0.0)
+            products = one.products.get(kind, 0.0) / REACHED
+            mine[kind, one.model] += one.seconds.get(kind, 0.0) - products
+            theirs[kind, one.model] -= products
         theirs[main, one.model] -= one.seconds.get("update", 0.0)
-    yield "EFFICIENCY of stages/planning/machine.py:"
-    for key, share in EFFICIENCY.items():
+    yield "BESIDE of stages/planning/machine.py:"
+    for key, moved in BESIDE.items():
         if mine.get(key) and theirs.get(key, 0.0) > 0:
-            yield f"    {key}: {share:.2f} would be {share * mine[key] / theirs[key]:.2f},"
+            yield f"    {key}: {moved:.1f} would be {moved * theirs[key] / mine[key]:.1f},"
     yield from _constants(planned, took)
 
 

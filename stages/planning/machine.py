@@ -1,9 +1,10 @@
 """What work is done on: its memory, its disk, and how fast it is.
 
 Of this machine the rate of matrix products is measured, in the shapes of the model, and the rate at
-which memory is copied; a pass of a model reaches a share of it, EFFICIENCY, fitted to a default run
-(`python -m stages.plan --check` says what would fit the one that was recorded last).
-Of a device that is not here the rates are what its maker publishes, and the share is an assumption.
+which memory is copied. A pass of a model takes what its products take, and what BESIDE says of the
+rest, fitted to default runs (`python -m stages.plan --check` says what would fit the one that was
+recorded last). Of a device that is not here the rates are what its maker publishes, of which a pass
+reaches a share that is an assumption.
 """
 
 import math
@@ -27,17 +28,22 @@ MOST_ROWS = (512, 8192)
 """Of a product on a CPU, short enough that one of many is not interrupted; and on a GPU, which
 needs more rows to be busy."""
 
-EFFICIENCY = {
-    ("train", "encoder"): 0.46,
-    ("train", "causal"): 0.43,
-    ("adapt", "encoder"): 0.35,
-    ("adapt", "causal"): 0.37,
-    ("read", "encoder"): 0.52,
-    ("read", "causal"): 0.80,
-    ("write", "causal"): 0.17,
-    ("probe", "encoder"): 0.08,
+REACHED = 0.8
+"""Share of the rate of a large product that those of a pass reach; what a profile of training shows
+(tests/benchmarks/README.md)."""
+BESIDE = {
+    ("train", "encoder"): 20.0,
+    ("train", "causal"): 25.0,
+    ("adapt", "encoder"): 30.0,
+    ("adapt", "causal"): 30.0,
+    ("read", "encoder"): 10.0,
+    ("read", "causal"): 10.0,
+    ("write", "causal"): 100.0,
+    ("probe", "encoder"): 600.0,
 }
-"""Share of the rate of matrix products, by kind of work (see Work in work.py) and of model."""
+"""Bytes that are moved beside the products, for each operation of them, in a model one wide: of a
+token both grow with the layers, the products with the square of the width. By kind of work (see
+Work in work.py) and of model."""
 
 ASSUMED = 0.4
 """Share of its peak that a device which is not here reaches: training was said to, 0.38 to 0.46
@@ -50,8 +56,8 @@ GB = 1e9
 @dataclass(frozen=True)
 class Machine:
     """`memory`: bytes of one device; `disk`: bytes that are free. `copies`: bytes a second.
-    `products`: FLOP/s, by precision, width and rows. `share`: what a pass reaches of them, by kind
-    of work and model."""
+    `products`: FLOP/s, by precision, width and rows. `reached`: what a pass reaches of them;
+    `beside`: bytes moved beside them, as in BESIDE, by kind of work and model."""
 
     name: str
     devices: int
@@ -59,7 +65,8 @@ class Machine:
     disk: float
     copies: float
     products: Callable[[str, int, int], float]
-    share: Callable[[str, str], float]
+    reached: float
+    beside: Callable[[str, str], float]
     precision: Callable[[str], str]
     measured: bool
 
@@ -101,7 +108,8 @@ def published(name: str, devices: int) -> Machine:
         disk=float("inf"),  # it is not this one's
         copies=told.bandwidth,
         products=lambda precision, *_: told.bf16 if precision == "bf16" else told.fp32,
-        share=lambda *_: ASSUMED,
+        reached=ASSUMED,
+        beside=lambda *_: 0.0,
         precision=lambda asked: "fp32" if asked == "fp32" else "bf16",
         measured=False,
     )
@@ -117,7 +125,8 @@ def here(devices: int) -> Machine:
         disk=shutil.disk_usage(Path.cwd()).free,
         copies=_copied(where.type),
         products=partial(_products, where),
-        share=lambda work, model: EFFICIENCY.get((work, model), ASSUMED),
+        reached=REACHED,
+        beside=lambda work, model: BESIDE.get((work, model), 0.0),
         precision=lambda asked: "bf16" if dtype(asked, where) == torch.bfloat16 else "fp32",
         measured=True,
     )

@@ -24,13 +24,16 @@ DRAWN = 3.5e6
 @dataclass(frozen=True)
 class Planned:
     """A stage. `model`: encoder or causal; "" where there is none. `run`: whose it is, of a stage
-    that runs have. `seconds`: by kind of work."""
+    that runs have. `seconds`: by kind of work. `products`: seconds of the products of states with
+    the model's matrices, by kind, at the machine's full rate: what is left where nothing else takes
+    time."""
 
     stage: str
     model: str
     memory: float
     disk: float
     seconds: Mapping[str, float]
+    products: Mapping[str, float]
     run: str = ""
 
     @property
@@ -101,40 +104,38 @@ class Plan:
         bytes_ = held.on_device(devices, self.sharded and training, self.machine.host)
         if not held.states:
             bytes_ = held.process
-        seconds = self._seconds(case, done, devices, run if training else None)
+        at_rate = self._products(case, done, devices, run if training else None)
+        seconds = self._seconds(case, done, at_rate, devices)
         seconds["fixed"] = fixed + PROCESS * done["processes"]
         model = case.model if case else ""
-        return Planned(name, model, bytes_, disk, seconds, run.name if run else "")
+        return Planned(name, model, bytes_, disk, seconds, at_rate, run.name if run else "")
+
+    def _products(
+        self, case: Case | None, done: Work, devices: int, run: Recipe | None
+    ) -> dict[str, float]:
+        if case is None:
+            return {}
+        precision = self.machine.precision((run.config if run else self.evaluation).precision)
+        tokens = work.step_tokens(case, run.config) if run else self.evaluation.batch_tokens
+        rate = self.machine.products(precision, case.shape.width, round(tokens))
+        return {kind: done[kind] / rate / devices for kind in PASSES if done[kind]}
 
     def _seconds(
-        self, case: Case | None, done: Work, devices: int, run: Recipe | None
+        self, case: Case | None, done: Work, products: Mapping[str, float], devices: int
     ) -> dict[str, float]:
         machine, found = self.machine, dict[str, float]()
         if case:
-            asked = run.config.precision if run else self.evaluation.precision
-            precision = machine.precision(asked)
-            tokens = work.step_tokens(case, run.config) if run else self.evaluation.batch_tokens
-            rate = machine.products(precision, case.shape.width, round(tokens))
-            for kind in PASSES:
-                found[kind] = done[kind] / rate / machine.share(kind, case.model) / devices
-            streamed = done["stream"] / machine.copies
-            found["write"] = max(found["write"], streamed)
-            found["update"] = done["update"] / machine.copies
             # Probes are fitted by the host's processor, of which no data sheet of a device tells.
             host = machine.products("fp32", case.shape.width, 512) if machine.host else 1e11
-            found["probe"] = done["probe"] / host / machine.share("probe", "encoder")
+            for kind, at_rate in (*products.items(), ("probe", done["probe"] / host)):
+                moved = done[kind] * machine.beside(kind, case.model) / case.shape.width / devices
+                found[kind] = at_rate / machine.reached + moved / machine.copies
+            streamed = done["stream"] / machine.copies
+            found["write"] = max(found.get("write", 0.0), streamed)
+            found["update"] = done["update"] / machine.copies
         found["move"] = done["move"] / MOVED
         found["tables"] = done["tables"] / DRAWN
         return {kind: seconds for kind, seconds in found.items() if seconds}
-
-    def products(self, stages: Sequence[Planned]) -> float:
-        """Seconds of the products of states with the model's matrices, at the machine's full rate:
-        what is left where nothing else takes time."""
-        return sum(
-            stage.seconds.get(kind, 0.0) * self.machine.share(kind, stage.model)
-            for stage in stages
-            for kind in PASSES
-        )
 
     def refusals(self, stages: Sequence[Planned]) -> Iterator[str]:
         """A line for each run that cannot fit, and what to change in params.yaml."""
