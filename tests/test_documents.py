@@ -150,8 +150,11 @@ def test_the_loss_over_the_vocabulary_is_cross_entropy(smoothing: float) -> None
     def finish(one: Tensor) -> Tensor:
         return torch.tanh(one / 3) * 3
 
-    found = losses.vocabulary(product, labels, finish, smoothing)
-    (gradient,) = torch.autograd.grad((found * weights).sum(), product)
+    # Of a copy, whose place the gradient takes.
+    found = losses.vocabulary(product.clone(), labels, finish, smoothing)
+    (gradient,) = torch.autograd.grad((found * weights).sum(), product, retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(found.sum(), product)
     expected = nn.functional.cross_entropy(
         finish(product), labels, reduction="none", label_smoothing=smoothing
     )

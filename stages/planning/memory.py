@@ -63,8 +63,8 @@ def activations(shape: Shape, tokens: float, precision: str) -> float:
 def logits(shape: Shape, judged: float, precision: str, *, taught: bool, host: bool) -> float:
     """Bytes of a causal model's vocabulary in training, of so many `judged` tokens.
 
-    Its loss (stages/training/losses.py) holds the head's product and, on the way back, the gradient
-    of it in the precision of training, and CHUNK tokens at a time in fp32, on the `host` CPU_CHUNK.
+    Its loss (stages/training/losses.py) holds the head's product, on the way back its gradient, in
+    the precision of training, and CHUNK tokens at a time in fp32, on the `host` CPU_CHUNK.
     Where it is `taught` by another's logits (lwf, distil), both sides' are held whole in fp32,
     beside bf16's product.
     """
@@ -72,7 +72,7 @@ def logits(shape: Shape, judged: float, precision: str, *, taught: bool, host: b
     if taught:
         return judged * shape.vocabulary * (DIVERGENCE_BYTES + (element if element < 4 else 0))
     chunk = CPU_CHUNK if host else CHUNK
-    return shape.vocabulary * (judged * 2 * element + chunk * CHUNK_BYTES)
+    return shape.vocabulary * (judged * element + chunk * CHUNK_BYTES)
 
 
 def finetune(case: Case, run: Recipe, precision: str, devices: int, host: bool) -> Memory:

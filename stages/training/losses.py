@@ -51,14 +51,14 @@ class _InChunks(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         product, labels = ctx.saved_tensors
         finish, smoothing = ctx.settings
-        found = torch.empty_like(product)
-        for one, of, given, out in _split(product, labels, grad, found):
+        for part, of, given in _split(product, labels, grad):
             with torch.enable_grad():
-                one = one.detach().requires_grad_()
+                one = part.detach().requires_grad_()
                 loss = classification(finish(one), of, smoothing)
+            # In place of the product, which is large and read no more: torch refuses who would.
             # By no name, which would hold it while the next one is made.
-            out.copy_(torch.autograd.grad(loss, one, given)[0])
-        return found, None, None, None
+            part.copy_(torch.autograd.grad(loss, one, given)[0])
+        return product, None, None, None
 
 
 def _split(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -73,7 +73,8 @@ def vocabulary(
     smoothing: float = 0.0,
 ) -> Tensor:
     """As `classification` of the logits that `finish` makes of a head's product [n, vocabulary],
-    which are never held whole in fp32."""
+    which are never held whole in fp32. The gradient of the product takes its place: it can be gone
+    back through once."""
     found: Tensor = _InChunks.apply(  # type: ignore[no-untyped-call]
         product, labels, finish, smoothing
     )
