@@ -14,7 +14,7 @@ def test_rounding_of_large_states_is_no_difference() -> None:
 
 def test_small_states_are_held_to_their_own_size() -> None:
     expected = torch.tensor([2e-3, -1e-3])
-    assert alike(expected + 1e-6, expected)
+    assert alike(expected + 1e-7, expected)
     assert not alike(expected + 1e-4, expected)
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-TOLERANCE = 1e-3
+TOLERANCE = 1e-4
 """Of the largest value: what processors round differently is less, and what a token makes of
 another one that it must not see is more."""
 
