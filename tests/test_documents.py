@@ -125,7 +125,7 @@ def test_shares_are_dropped_at_their_rate_and_the_gradient_is_of_what_was_left()
 
 def test_gradients_with_dropout_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
     """By finite differences, in fp64, with the same draw each time."""
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    monkeypatch.setattr(documents, "EXACT", torch.float64)
     of = documents.Documents.of(torch.arange(4) < torch.tensor([[4], [2], [3]]))
     sees = documents.Sees(causal=True, window=None)
     torch.manual_seed(3)

@@ -7,17 +7,21 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from stages.models.alike import alike
+from stages.models.dropout import factors, kept
 
 NAME = "palimpsest_documents"
-PAIRS = 2**14
+PAIRS = 2**16
 """Of tokens, whose scores are held at once for each head; one document may have more."""
-UNSEEN = torch.finfo(torch.float32).min
+EXACT = torch.float32
+"""Of scores and shares."""
+UNSEEN = torch.finfo(EXACT).min
 PROBE = [[5, 7, 5, 6], [6, 5], [7, 5, 5]]
 """Documents that a model is tried out on."""
 
@@ -26,34 +30,44 @@ PROBE = [[5, 7, 5, 6], [6, 5], [7, 5, 5]]
 class Part:
     """Some documents, of like length.
 
-    `within` [documents, longest]: whether a place is the document's own. `places` [documents *
-    longest]: which token of the row stands there; past a document's end, the row's first. `inside`:
-    those of the places that are a document's own, and `tokens`: what stands there.
+    `within` [documents, longest]: whether a place is the document's own. `places`: which token of
+    the row stands at each of them; past a document's end, the row's first. `inside`: those of the
+    places that are a document's own, and `tokens`: what stands there.
     """
 
     within: Tensor
-    places: Tensor
-    inside: Tensor
-    tokens: Tensor
+    places: Tensor | slice
+    inside: Tensor | slice
+    tokens: Tensor | slice
 
     @classmethod
     def of(cls, within: Tensor, places: Tensor) -> "Part":
+        """`places` as `within`."""
+        places = places.flatten()
+        first = int(places[0])
+        if within.all() and bool((places.diff() == 1).all()):
+            there = slice(first, first + len(places))
+            return cls(within, there, slice(len(places)), there)
         inside = within.flatten().nonzero()[:, 0]
-        return cls(within, places.flatten(), inside, places.flatten()[inside])
+        return cls(within, places, inside, places[inside])
 
-    def apart(self, row: Tensor, own: int) -> Tensor:
-        """[tokens, heads, size] -> [documents * own, heads / own * longest, size] in fp32: heads
-        that share a key are more queries of one head."""
-        apart = row.index_select(0, self.places).float()
-        apart = apart.view(*self.within.shape, *row.shape[1:]).transpose(1, 2)
+    def apart(self, row: Tensor, own: int, dtype: torch.dtype) -> Tensor:
+        """[tokens, heads, size] -> [documents * own, heads / own * longest, size]: heads that share
+        a key are more queries of one head. Maybe no copy."""
+        apart = _at(row, self.places).view(*self.within.shape, *row.shape[1:]).transpose(1, 2)
+        apart = apart.to(dtype, memory_format=torch.contiguous_format)
         return apart.reshape(len(self.within) * own, -1, row.shape[-1])
 
     def together(self, apart: Tensor, row: Tensor) -> None:
         """The way back, into those places of `row` that are the documents' own."""
         documents, longest = self.within.shape
         by_place = apart.view(documents, row.shape[1], longest, -1).transpose(1, 2).flatten(0, 1)
-        found = by_place.index_select(0, self.inside).to(row.dtype)
-        row.index_copy_(0, self.tokens, found)
+        row[self.tokens] = _at(by_place, self.inside).to(row.dtype)
+
+
+def _at(row: Tensor, places: Tensor | slice) -> Tensor:
+    """Of places one after another no copy is made."""
+    return row[places] if isinstance(places, slice) else row.index_select(0, places)
 
 
 @dataclass(frozen=True)
@@ -91,21 +105,26 @@ class Sees:
     causal: bool
     window: int | None
 
-    def unseen(self, within: Tensor) -> Tensor:
-        """[documents, 1, queries or 1, keys]; of padding, what its document does not see."""
+    def bias(self, within: Tensor) -> Tensor:
+        """What is added to scores, [documents or 1, 1, queries or 1, keys] in fp32: 0, or so little
+        that nothing is left of them, at what is not seen. Of padding, what its document sees."""
         if not self.causal:
-            return ~within[:, None, None]
-        longest = within.shape[1]
-        pairs = torch.ones(longest, longest, dtype=torch.bool, device=within.device)
-        later = pairs.triu(1)
-        return later if self.window is None else later | pairs.tril(-self.window)
+            unseen = ~within[:, None, None]
+        else:
+            longest = within.shape[1]
+            pairs = torch.ones(1, 1, longest, longest, dtype=torch.bool, device=within.device)
+            unseen = pairs.triu(1)
+            if self.window is not None:
+                unseen |= pairs.tril(-self.window)
+        return torch.zeros(unseen.shape, dtype=EXACT, device=within.device).masked_fill_(unseen, UNSEEN)
 
 
 class _Attend(torch.autograd.Function):
-    """softmax(scale Q K') V of each document by itself, in fp32, and its gradient.
+    """softmax(scale Q K') V of each document by itself, and its gradient.
 
     The shares of the keys are not kept but taken again, from Q and K, as in Dao et al. 2022
-    (arXiv 2205.14135, section 3.1).
+    (arXiv 2205.14135, section 3.1). Scores and shares, and their gradients, are computed in fp32;
+    products that are made of them have the dtype of V.
     """
 
     @staticmethod
@@ -121,46 +140,44 @@ class _Attend(torch.autograd.Function):
     ) -> Tensor:
         """query [tokens, heads, size], key and value [tokens, key-value heads, size] -> like
         query, in the dtype of value."""
-        own = key.shape[1]
-        out = value.new_empty(*query.shape[:2], value.shape[-1])
-        kept = []
+        own, low = key.shape[1], value.dtype
+        # Of tokens of no document nothing may be left that is no number.
+        out = value.new_zeros(*query.shape[:2], value.shape[-1])
+        keep = []
         for part in documents.parts:
-            q, k, v = (part.apart(one, own) for one in (query, key, value))
-            shares = _shares(q.mul_(scale), k, part.within, sees)
+            q, k = (part.apart(one, own, EXACT) for one in (query, key))
+            shares = _shares(q * scale, k, part.within, sees)
             if dropout:
-                kept.append(torch.rand_like(shares) >= dropout)
-                shares *= kept[-1]
-                shares /= 1 - dropout
-            part.together(shares @ v, out)
-        ctx.save_for_backward(query, key, value, *kept)
+                keep.append(kept(shares, dropout))
+                shares *= factors(keep[-1], dropout, EXACT)
+            part.together(shares.to(low) @ part.apart(value, own, low), out)
+        ctx.save_for_backward(query, key, value, *keep)
         ctx.settings = documents, sees, scale, dropout
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
-        query, key, value, *kept = ctx.saved_tensors
+        query, key, value, *keep = ctx.saved_tensors
         documents, sees, scale, dropout = ctx.settings
-        of_query, of_key, of_value = map(torch.empty_like, (query, key, value))
-        own = key.shape[1]
+        of_query, of_key, of_value = map(torch.zeros_like, (query, key, value))
+        own, low = key.shape[1], value.dtype
         for at, part in enumerate(documents.parts):
-            q, k, v = (part.apart(one, own) for one in (query, key, value))
-            given = part.apart(grad, own)
+            q, k, v, given = (part.apart(one, own, EXACT) for one in (query, key, value, grad))
             # What stands past a document's end is another's, and has no gradient here.
-            given.view(len(part.within), -1, part.within.shape[1], given.shape[-1]).mul_(
-                part.within[:, None, :, None]
-            )
-            shares = _shares(q.mul_(scale), k, part.within, sees)
+            by_place = given.view(len(part.within), -1, part.within.shape[1], given.shape[-1])
+            given = (by_place * part.within[:, None, :, None]).view_as(given)
+            shares = _shares(q := q * scale, k, part.within, sees)
             of_shares, used = given @ v.transpose(1, 2), shares
             if dropout:
-                of_shares *= kept[at]
-                of_shares /= 1 - dropout
-                used = shares * kept[at]
-                used /= 1 - dropout
-            part.together(used.transpose(1, 2) @ given, of_value)
-            of_scores = of_shares.sub_((of_shares * shares).sum(-1, keepdim=True)).mul_(shares)
-            part.together((of_scores @ k).mul_(scale), of_query)
-            part.together(of_scores.transpose(1, 2) @ q, of_key)
+                left = factors(keep[at], dropout, EXACT)
+                of_shares *= left
+                used = shares * left
+            part.together(used.to(low).transpose(1, 2) @ given.to(low), of_value)
+            along = (of_shares * shares).sum(-1, keepdim=True)
+            of_scores = of_shares.sub_(along).mul_(shares).to(low)
+            part.together((of_scores @ k.to(low)).mul_(scale), of_query)
+            part.together(of_scores.transpose(1, 2) @ q.to(low), of_key)
         return of_query, of_key, of_value, None, None, None, None
 
 
@@ -169,7 +186,7 @@ def _shares(q: Tensor, k: Tensor, within: Tensor, sees: Sees) -> Tensor:
     queries, keys]"""
     documents, longest = within.shape
     scores = q @ k.transpose(1, 2)
-    scores.view(documents, -1, longest, longest).masked_fill_(sees.unseen(within), UNSEEN)
+    scores.view(documents, -1, longest, longest).add_(sees.bias(within))
     return torch.softmax(scores, -1)
 
 
@@ -210,21 +227,30 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 def read_documents(body: Any, ids: Tensor, within: Tensor, **given: Tensor) -> Tensor:
     """Token ids [batch, length], padded on the right where not `within` -> the last hidden states
-    [batch, length, hidden], zeros at the padding, which is not computed.
+    [batch, length, hidden], zeros at the padding, of which a thirty-second at most is
+    computed.
 
     `given`: what else the body takes, [batch, length] each.
     """
     documents = Documents.of(within)
-    row = {name: one[within][None] for name, one in given.items()}
+    tokens = documents.positions.shape[1]
+    more = -tokens % _step(tokens)
+    row = {name: functional.pad(one[within][None], (0, more)) for name, one in given.items()}
     # What a method does to the embeddings of a text, it does to those of one text.
     embedded = body.get_input_embeddings()(ids)[within][None]
     hidden: Tensor = body(
-        inputs_embeds=embedded,
-        position_ids=documents.positions + _first_position(body),
+        inputs_embeds=functional.pad(embedded, (0, 0, 0, more)),
+        position_ids=functional.pad(documents.positions, (0, more)) + _first_position(body),
         documents=documents,
         **row,
-    ).last_hidden_state[0]
+    ).last_hidden_state[0, :tokens]
     return hidden.new_zeros(*ids.shape, hidden.shape[-1]).masked_scatter(within[..., None], hidden)
+
+
+def _step(tokens: int) -> int:
+    """What a row's length is a multiple of. For each number of rows that it has not met oneDNN
+    prepares the product with each shape of weight, which takes milliseconds."""
+    return max(1, 2 ** (tokens.bit_length() - 6))
 
 
 def _first_position(body: Any) -> int:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 TEMPERATURE = 0.05
 """Of cosine similarities; the value that sentence-transformers trains MiniLM with (scale 20)."""
-CHUNK, CPU_CHUNK = 64, 16
+CHUNK, CPU_CHUNK = 64, 8
 """Places whose logits over the vocabulary are held in fp32: enough to keep a GPU busy, few enough
 for a processor's cache."""
 
@@ -33,6 +33,9 @@ def classification(
 
 
 class _InChunks(torch.autograd.Function):
+    """With s = log sum_j exp z_j of a place's logits z, its loss is s - sum_j t_j z_j, where the
+    targets t add up to 1, and the gradient of z is exp(z - s) - t."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -41,23 +44,33 @@ class _InChunks(torch.autograd.Function):
         finish: Callable[[Tensor], Tensor],
         smoothing: float,
     ) -> Tensor:
-        ctx.save_for_backward(product, labels)
+        losses, sums = [], []
+        for part, of in _split(product, labels):
+            logits = finish(part)
+            sums.append(logits.logsumexp(1))
+            losses.append(sums[-1] - logits.gather(1, of[:, None])[:, 0])
+            if smoothing:
+                losses[-1].lerp_(sums[-1] - logits.mean(1), smoothing)
+        ctx.save_for_backward(product, labels, torch.cat(sums))
         ctx.settings = finish, smoothing
-        chunks = _split(product, labels)
-        return torch.cat([classification(finish(one), of, smoothing) for one, of in chunks])
+        return torch.cat(losses)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
-        product, labels = ctx.saved_tensors
+        product, labels, sums = ctx.saved_tensors
         finish, smoothing = ctx.settings
-        for part, of, given in _split(product, labels, grad):
+        for part, of, total, given in _split(product, labels[:, None], sums[:, None], grad[:, None]):
             with torch.enable_grad():
                 one = part.detach().requires_grad_()
-                loss = classification(finish(one), of, smoothing)
+                logits = finish(one)
+            errors = (logits.detach() - total).exp_()
+            if smoothing:
+                errors -= smoothing / errors.shape[1]
+            errors.scatter_add_(1, of, torch.full_like(given, smoothing - 1)).mul_(given)
             # In place of the product, which is large and read no more: torch refuses who would.
             # By no name, which would hold it while the next one is made.
-            part.copy_(torch.autograd.grad(loss, one, given)[0])
+            part.copy_(torch.autograd.grad(logits, one, errors)[0])
         return product, None, None, None
 
 

@@ -17,38 +17,47 @@ class _Normalised(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, given: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        """`given` [..., width] and `weight` [width] -> [..., width]; computed in fp32, rounded to
-        the dtype of `given` before the weight is multiplied in."""
-        exact = given.float()
-        scale = exact.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
+    def forward(
+        ctx: Any, given: Tensor, weight: Tensor, epsilon: float, dtype: torch.dtype
+    ) -> Tensor:
+        """`given` [..., width] and `weight` [width] -> [..., width] of `dtype`; computed in fp32,
+        rounded to the dtype of `given` before the weight is multiplied in."""
+        exact, width = given.float(), given.shape[-1]
+        length = torch.linalg.vector_norm(exact, dim=-1, keepdim=True)
+        scale = length.square_().div_(width).add_(epsilon).rsqrt_()
         ctx.save_for_backward(given, weight, scale)
-        return weight * (exact * scale).to(given.dtype)
+        return ((exact * scale).to(given.dtype) * weight).to(dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
         given, weight, scale = ctx.saved_tensors
-        normal = given.float() * scale
         grad = grad.float()
+        normal = given.float() * scale
+        both = grad * normal
         of_weight = None
         if ctx.needs_input_grad[1]:
-            of_weight = (grad * normal).reshape(-1, len(weight)).sum(0).to(weight.dtype)
-        grad = grad * weight
+            of_weight = both.reshape(-1, len(weight)).sum(0).to(weight.dtype)
         # d x_j / rms(x): x is held at its length, so what points along it is taken out.
-        along = (grad * normal).mean(-1, keepdim=True)
-        of_given = grad.addcmul_(normal, along, value=-1).mul_(scale)
-        return of_given.to(given.dtype), of_weight, None
+        along = (both @ weight.float()).div_(len(weight)).unsqueeze(-1)
+        of_given = torch.mul(grad, weight).addcmul_(normal, along, value=-1).mul_(scale)
+        return of_given.to(given.dtype), of_weight, None, None
 
 
 class RMSNorm(nn.Module):
+    """Its output has the dtype of products where that is another under autocast: every layer that
+    reads it would round it anew, and keep what it rounded."""
+
     def __init__(self, weight: nn.Parameter, epsilon: float) -> None:
         super().__init__()
         self.weight, self.epsilon = weight, epsilon
 
     def forward(self, given: Tensor) -> Tensor:
+        device, dtype = given.device.type, torch.promote_types(given.dtype, self.weight.dtype)
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
         found: Tensor = _Normalised.apply(  # type: ignore[no-untyped-call]
-            given, self.weight, self.epsilon
+            given, self.weight, self.epsilon, dtype
         )
         return found
 

@@ -16,6 +16,7 @@ from stages.config.runs import RunConfig
 from stages.errors import UserError
 from stages.models.device import device, dtype
 from stages.models.loading import EncoderModel
+from stages.models.dropout import draw_cheaply
 from stages.models.memory import keep_freed_memory
 from stages.models.tuned import save_tuned
 from stages.phases import phase
@@ -111,6 +112,8 @@ def compose(subject: Subject, methods: Sequence[Method]) -> Objective:
     if subject.config.gradient_checkpointing:
         checkpoint_layers(subject)
     normalise_leanly(subject.body)
+    if subject.device.type == "cpu":
+        draw_cheaply(subject.body)
     subject.leave_out_padding()
     add_to_tied_head(subject)
     return Objective(
