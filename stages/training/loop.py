@@ -19,6 +19,7 @@ from stages.phases import phase
 from stages.progress import bar
 from stages.training import order, tracking
 from stages.training.checkpoint import Checkpoint
+from stages.training.clipping import clip
 from stages.training.objective import Objective
 from stages.training.optimizer import make_optimizer, set_rate
 from stages.training.schedule import is_over, rate_factor
@@ -67,14 +68,14 @@ def train(
     is not finite.
     """
     config, seed, accelerator = subject.config, subject.seed, subject.accelerator
-    optimizer = make_optimizer(
+    adamw = make_optimizer(
         objective,
         config.learning_rate,
         config.head_learning_rate,
         config.weight_decay,
         config.layer_decay,
     )
-    model, optimizer = accelerator.prepare(objective, optimizer)
+    model, optimizer = accelerator.prepare(objective, adamw)
     register_fsdp_forward_method(objective, "losses")
     resumable = resumable and not is_sharded(objective)  # the optimizer's state is in parts too
     progress = resume(objective, optimizer, checkpoint, config) if resumable else Progress()
@@ -94,8 +95,11 @@ def train(
         factor = rate_factor(config, step, progress.looks)
         set_rate(optimizer, factor)
         means = _gradient(model, subject, step)
-        norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-        if not math.isfinite(norm := whole(norm)):
+        if is_sharded(objective):
+            norm = whole(accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm))
+        else:
+            norm = clip(model.parameters(), adamw, config.max_grad_norm)
+        if not math.isfinite(norm):
             wrong = _wrong_gradient(objective, optimizer, subject, step)
             _finite(float(norm), "norm of the gradient", step + 1, wrong)
         optimizer.step()
