@@ -116,7 +116,9 @@ class Sees:
             unseen = pairs.triu(1)
             if self.window is not None:
                 unseen |= pairs.tril(-self.window)
-        return torch.zeros(unseen.shape, dtype=EXACT, device=within.device).masked_fill_(unseen, UNSEEN)
+        return torch.zeros(unseen.shape, dtype=EXACT, device=within.device).masked_fill_(
+            unseen, UNSEEN
+        )
 
 
 class _Attend(torch.autograd.Function):
@@ -250,7 +252,7 @@ def read_documents(body: Any, ids: Tensor, within: Tensor, **given: Tensor) -> T
 def _step(tokens: int) -> int:
     """What a row's length is a multiple of. For each number of rows that it has not met oneDNN
     prepares the product with each shape of weight, which takes milliseconds."""
-    return max(1, 2 ** (tokens.bit_length() - 6))
+    return 1 << max(0, tokens.bit_length() - 6)
 
 
 def _first_position(body: Any) -> int:

@@ -44,10 +44,10 @@ class _Dropped(torch.autograd.Function):
 
 
 class Dropout(nn.Dropout):
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, given: Tensor) -> Tensor:
         if not self.training or not self.p:
-            return input
-        found: Tensor = _Dropped.apply(input, self.p)  # type: ignore[no-untyped-call]
+            return given
+        found: Tensor = _Dropped.apply(given, self.p)  # type: ignore[no-untyped-call]
         return found
 
 

@@ -21,10 +21,9 @@ PROCESS = 0.8e9
 """Of a process that has imported what it needs, and holds its tables: in the host's memory."""
 TABLES = 0.8e9
 """The same of prepare and compare, which hold no model."""
-CHUNK_BYTES, DIVERGENCE_BYTES = 12, 28
-"""A token and entry of the vocabulary, in fp32: of a chunk its logits, their logarithms and the
-gradient; of a divergence the logits of both sides, the same by the temperature, their logarithms,
-and a gradient."""
+CHUNK_BYTES, DIVERGENCE_BYTES = 4, 28
+"""A token and entry of the vocabulary, in fp32: of a chunk the gradient; of a divergence the logits
+of both sides, the same by the temperature, their logarithms, and a gradient."""
 RECORD_BYTES = 300
 
 
@@ -64,7 +63,8 @@ def logits(shape: Shape, judged: float, precision: str, *, taught: bool, host: b
     """Bytes of a causal model's vocabulary in training, of so many `judged` tokens.
 
     Its loss (stages/training/losses.py) holds the head's product, on the way back its gradient, in
-    the precision of training, and CHUNK tokens at a time in fp32, on the `host` CPU_CHUNK.
+    the precision of training, and CHUNK tokens at a time in fp32, on the `host` CPU_CHUNK; where
+    that is another precision, their logits and the gradient in it as well.
     Where it is `taught` by another's logits (lwf, distil), both sides' are held whole in fp32,
     beside bf16's product.
     """
@@ -72,7 +72,8 @@ def logits(shape: Shape, judged: float, precision: str, *, taught: bool, host: b
     if taught:
         return judged * shape.vocabulary * (DIVERGENCE_BYTES + (element if element < 4 else 0))
     chunk = CPU_CHUNK if host else CHUNK
-    return shape.vocabulary * (judged * element + chunk * CHUNK_BYTES)
+    each = CHUNK_BYTES + (4 + element if element < 4 else 0)
+    return shape.vocabulary * (judged * element + chunk * each)
 
 
 def finetune(case: Case, run: Recipe, precision: str, devices: int, host: bool) -> Memory:

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 
 def clip(parameters: Iterable[nn.Parameter], optimizer: torch.optim.AdamW, most: float) -> Tensor:
-    """The norm of the gradient over all parameters []. Where it is more than `most`, the optimizer's
-    next step takes the gradient times `most` over the norm (Pascanu et al. 2013, arXiv 1211.5063,
-    algorithm 1): it is fused, and multiplies as it reads."""
+    """The norm of the gradient over all parameters []. Where it is more than `most`, the next step
+    of the optimizer takes the gradient times `most` over the norm (Pascanu et al. 2013, arXiv
+    1211.5063, algorithm 1): it is fused, and multiplies as it reads."""
     grads = [one.grad for one in parameters if one.grad is not None]
     norm = _norm(grads)
     optimizer.grad_scale = (norm / most).clamp(min=1.0)  # type: ignore[attr-defined]

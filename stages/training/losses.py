@@ -44,34 +44,45 @@ class _InChunks(torch.autograd.Function):
         finish: Callable[[Tensor], Tensor],
         smoothing: float,
     ) -> Tensor:
-        losses, sums = [], []
-        for part, of in _split(product, labels):
-            logits = finish(part)
-            sums.append(logits.logsumexp(1))
-            losses.append(sums[-1] - logits.gather(1, of[:, None])[:, 0])
-            if smoothing:
-                losses[-1].lerp_(sums[-1] - logits.mean(1), smoothing)
-        ctx.save_for_backward(product, labels, torch.cat(sums))
+        found = [_judged(finish(part), of, smoothing) for part, of in _split(product, labels)]
+        losses, sums = map(torch.cat, zip(*found, strict=True))
+        ctx.save_for_backward(product, labels, sums)
         ctx.settings = finish, smoothing
-        return torch.cat(losses)
+        return losses
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
-        product, labels, sums = ctx.saved_tensors
+        product, *by_place = ctx.saved_tensors
         finish, smoothing = ctx.settings
-        for part, of, total, given in _split(product, labels[:, None], sums[:, None], grad[:, None]):
+        columns = (one[:, None] for one in (*by_place, grad))
+        for part, of, total, given in _split(product, *columns):
             with torch.enable_grad():
                 one = part.detach().requires_grad_()
                 logits = finish(one)
-            errors = (logits.detach() - total).exp_()
-            if smoothing:
-                errors -= smoothing / errors.shape[1]
-            errors.scatter_add_(1, of, torch.full_like(given, smoothing - 1)).mul_(given)
+            errors = _errors(logits.detach(), of, total, smoothing).mul_(given)
             # In place of the product, which is large and read no more: torch refuses who would.
             # By no name, which would hold it while the next one is made.
             part.copy_(torch.autograd.grad(logits, one, errors)[0])
+            del logits, errors
         return product, None, None, None
+
+
+def _judged(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    """Logits [n, vocabulary] and labels [n] -> losses and s, [n] each."""
+    sums = logits.logsumexp(1)
+    losses = sums - logits.gather(1, labels[:, None])[:, 0]
+    if smoothing:
+        losses.lerp_(sums - logits.mean(1), smoothing)
+    return losses, sums
+
+
+def _errors(logits: Tensor, labels: Tensor, sums: Tensor, smoothing: float) -> Tensor:
+    """Logits [n, vocabulary], labels and s [n, 1] -> the gradient of logits."""
+    errors = (logits - sums).exp_()
+    if smoothing:
+        errors -= smoothing / errors.shape[1]
+    return errors.scatter_add_(1, labels, torch.full_like(sums, smoothing - 1))
 
 
 def _split(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:

@@ -22,11 +22,11 @@ class _Normalised(torch.autograd.Function):
     ) -> Tensor:
         """`given` [..., width] and `weight` [width] -> [..., width] of `dtype`; computed in fp32,
         rounded to the dtype of `given` before the weight is multiplied in."""
-        exact, width = given.float(), given.shape[-1]
-        length = torch.linalg.vector_norm(exact, dim=-1, keepdim=True)
-        scale = length.square_().div_(width).add_(epsilon).rsqrt_()
+        exact = given.float()
+        scale = exact.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
         ctx.save_for_backward(given, weight, scale)
-        return ((exact * scale).to(given.dtype) * weight).to(dtype)
+        normal: Tensor = (exact * scale).to(given.dtype)
+        return (normal * weight).to(dtype)
 
     @staticmethod
     @once_differentiable

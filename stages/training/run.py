@@ -15,8 +15,8 @@ from torch import nn
 from stages.config.runs import RunConfig
 from stages.errors import UserError
 from stages.models.device import device, dtype
-from stages.models.loading import EncoderModel
 from stages.models.dropout import draw_cheaply
+from stages.models.loading import EncoderModel
 from stages.models.memory import keep_freed_memory
 from stages.models.tuned import save_tuned
 from stages.phases import phase

@@ -2,16 +2,18 @@
 
 import gc
 import io
+import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset, SequentialSampler
@@ -99,12 +101,15 @@ class Watch:
 
 
 def ours(
-    recipe: Recipe, compiled: bool = False, also: Callable[[int], None] = lambda step: None
+    recipe: Recipe,
+    learned: float | None = None,
+    compiled: bool = False,
+    also: Callable[[int], None] = lambda step: None,
 ) -> Trained:
-    """By the pipeline's own loop. `compiled`: the body by torch.compile. `also`: called after each
-    step."""
+    """By the pipeline's own loop. `learned`: the last share of each row that is; None: as the task
+    has it. `compiled`: the body by torch.compile. `also`: called after each step."""
     keep_freed_memory()
-    subject = _subject(recipe)
+    subject = _subject(recipe, learned)
     objective = compose(subject, ())
     if compiled:
         body, _ = _body_and_head(subject, *subject.targets)
@@ -120,7 +125,7 @@ def ours(
     return watch.trained([float(row["batch_loss"] or 0) for row in history[1:]])
 
 
-def profiled(recipe: Recipe) -> tuple[Trained, dict[str, float]]:
+def profiled(recipe: Recipe, learned: float | None = None) -> tuple[Trained, dict[str, float]]:
     """Ours, which takes longer while it is watched, and seconds by operator of torch."""
     watched = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
 
@@ -130,13 +135,13 @@ def profiled(recipe: Recipe) -> tuple[Trained, dict[str, float]]:
         if step + 1 == recipe.config.steps:
             watched.stop()
 
-    told = ours(recipe, also=after_step)
+    told = ours(recipe, learned, also=after_step)
     return told, {one.key: one.self_cpu_time_total / 1e6 for one in watched.key_averages()}
 
 
-def trainer(recipe: Recipe) -> Trained:
+def trainer(recipe: Recipe, learned: float | None = None) -> Trained:
     """By Trainer: the same rows in the same order, optimizer, schedule and dropout."""
-    subject = _subject(recipe)
+    subject = _subject(recipe, learned)
     subject.learn_targets(lambda examples: examples)
     (stream,), config = subject.targets, subject.config
     model: Any = (
@@ -245,27 +250,32 @@ def _collator(stream: Stream, pad_id: int) -> Any:
     return of_causal if isinstance(stream.rows, CausalRows) else of_encoder
 
 
-def _subject(recipe: Recipe) -> Subject:
+class _Divided(Subject):
+    """What a causal model learns of a row is its last share, `learned`; the rest is the prompt."""
+
+    def __init__(self, recipe: Recipe, accelerator: Accelerator, learned: float) -> None:
+        super().__init__(recipe, 0, accelerator)
+        self._learned = learned
+
+    def tokenise(self, examples: Examples) -> CausalRows:
+        rows = super().tokenise(examples)
+        assert isinstance(rows, CausalRows)
+        starts = [len(ids) - math.ceil(self._learned * len(ids)) for ids in rows.ids]
+        return CausalRows(rows.ids, starts)
+
+
+def _subject(recipe: Recipe, learned: float | None) -> Subject:
     accelerator = accelerator_of(recipe.config)
     order.seed_step(0, 0, 0)  # a head is random
-    return Subject(recipe, 0, accelerator)
+    if learned is None:
+        return Subject(recipe, 0, accelerator)
+    return _Divided(recipe, accelerator, learned)
 
 
-def recipe_of(settings: dict[str, Any], whole: bool) -> Recipe:
-    """`settings`: of a run, as params.yaml has them. `whole`: prompts are learnt like the texts
-    that follow them."""
+def recipe_of(settings: dict[str, Any]) -> Recipe:
+    """`settings`: of a run, as params.yaml has them."""
     config = RunConfig(**settings)
-    manifest = read_json(Path(f"models/base/{config.case}.json"))
-    recipe = read_recipe("benchmark", config, manifest)
-    train = [_without_prompt(examples) for examples in recipe.train] if whole else recipe.train
-    return replace(recipe, train=train)
-
-
-def _without_prompt(examples: Examples) -> Examples:
-    rows = examples.rows.copy()
-    rows["text"] = rows["prompt"] + rows["text"]
-    rows["prompt"] = ""
-    return Examples(examples.task, rows)
+    return read_recipe("benchmark", config, read_json(Path(f"models/base/{config.case}.json")))
 
 
 def _body_and_head(subject: Subject, stream: Stream) -> tuple[nn.Module, nn.Module]:

@@ -32,7 +32,7 @@ OURS, COMPILED, TRAINER = "ours", "ours, compiled", "Trainer"
 def compare(
     config: dict[str, Any],
     precisions: Sequence[str],
-    whole: bool,
+    learned: float | None,
     compiled: bool,
     threads: int,
     rounds: int,
@@ -47,16 +47,18 @@ def compare(
     for _ in range(rounds):
         for side, of_side in asked.items():
             with _process() as process:
-                told = process.submit(_train, side, of_side, whole, threads).result()
+                told = process.submit(_train, side, of_side, learned, threads).result()
             found[side].append(told)
             say(f"{side}: {told.labelled / told.seconds:.1f} labelled a second")
     return found
 
 
-def profile(run: str, config: dict[str, Any], whole: bool, threads: int) -> dict[str, Any]:
+def profile(
+    run: str, config: dict[str, Any], learned: float | None, threads: int
+) -> dict[str, Any]:
     """Where our side's time goes, for `table.profile`."""
     with _process() as process:
-        told, operators = process.submit(_profile, config, whole, threads).result()
+        told, operators = process.submit(_profile, config, learned, threads).result()
     of_run = {"operators": operators, "operations": told.operations}
     return {
         "dtype": config["precision"],
@@ -71,7 +73,7 @@ def _process() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
 
 
-def _recipe(config: dict[str, Any], whole: bool, threads: int) -> "Recipe":
+def _recipe(config: dict[str, Any], threads: int) -> "Recipe":
     """In a process of its own, the only one that imports torch."""
     import torch
 
@@ -79,24 +81,24 @@ def _recipe(config: dict[str, Any], whole: bool, threads: int) -> "Recipe":
 
     torch.set_num_threads(threads)
     os.environ["TQDM_DISABLE"] = "1"
-    return trained.recipe_of(config, whole)
+    return trained.recipe_of(config)
 
 
 def _profile(
-    config: dict[str, Any], whole: bool, threads: int
+    config: dict[str, Any], learned: float | None, threads: int
 ) -> tuple["Trained", dict[str, float]]:
     from . import trained
 
-    return trained.profiled(_recipe(config, whole, threads))
+    return trained.profiled(_recipe(config, threads), learned)
 
 
-def _train(side: str, config: dict[str, Any], whole: bool, threads: int) -> "Trained":
+def _train(side: str, config: dict[str, Any], learned: float | None, threads: int) -> "Trained":
     from . import trained
 
-    recipe = _recipe(config, whole, threads)
+    recipe = _recipe(config, threads)
     if side in (OURS, COMPILED):
-        return trained.ours(recipe, side == COMPILED)
-    return trained.trainer(recipe)
+        return trained.ours(recipe, learned, side == COMPILED)
+    return trained.trainer(recipe, learned)
 
 
 def summary(found: dict[str, list["Trained"]]) -> dict[str, dict[str, Any]]:
@@ -165,7 +167,11 @@ def _config(run: str, steps: int, batch_size: int | None) -> RunConfig:
 def main(*arguments: str) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.training")
     parser.add_argument("--run", required=True, help="of params.yaml; its case is prepared")
-    parser.add_argument("--whole", action="store_true", help="learn prompts too")
+    parser.add_argument(
+        "--learned",
+        type=float,
+        help="the last share of each row that is; as its task, if not given",
+    )
     parser.add_argument("--steps", type=int, default=12, help="of each training, 2 or more")
     parser.add_argument("--batch-size", type=int, help="the run's, if not given")
     parser.add_argument(
@@ -185,14 +191,16 @@ def main(*arguments: str) -> None:
     for name, number in (("threads", asked.threads), ("rounds", asked.rounds)):
         if number < 1:
             raise UserError(f"--{name} {number}: give 1 or more")
+    if asked.learned is not None and not 0 < asked.learned <= 1:
+        raise UserError(f"--learned {asked.learned}: give more than 0, 1 at most")
     config = _config(asked.run, asked.steps, asked.batch_size)
     manifest = Path(f"models/base/{config.case}.json")
     if not manifest.exists():
         raise UserError(f"{manifest}: not there; run `dvc repro prepare@{config.case}`")
-    if asked.whole and read_json(manifest)["kind"] == "encoder":
-        raise UserError(f"--whole: {asked.run} tunes an encoder, which has no prompts")
+    if asked.learned is not None and read_json(manifest)["kind"] == "encoder":
+        raise UserError(f"--learned: {asked.run} tunes an encoder, which has no prompts")
     if asked.profile:
-        watched = profile(asked.run, config.model_dump(), asked.whole, asked.threads)
+        watched = profile(asked.run, config.model_dump(), asked.learned, asked.threads)
         print(profile_table(watched))
         if asked.json:
             write_json(asked.json, watched)
@@ -201,14 +209,14 @@ def main(*arguments: str) -> None:
         compare(
             config.model_dump(),
             asked.precisions,
-            asked.whole,
+            asked.learned,
             asked.compiled,
             asked.threads,
             asked.rounds,
         )
     )
-    whole = ", prompts learnt too" if asked.whole else ""
-    shape = f"{asked.run}: {asked.steps} steps of {config.batch_size} rows{whole}"
+    learned = "" if asked.learned is None else f", {asked.learned:.0%} of each row learned"
+    shape = f"{asked.run}: {asked.steps} steps of {config.batch_size} rows{learned}"
     print(table(found, f"{shape}, {asked.threads} threads"))
     if asked.json:
         write_json(asked.json, found)
