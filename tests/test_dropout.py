@@ -56,8 +56,8 @@ def test_at_a_rate_of_1_nothing_is_left() -> None:
 
 
 def test_a_body_keeps_its_rates_and_modes() -> None:
-    body = nn.Sequential(nn.Dropout(0.2), nn.Sequential(nn.Dropout(0.3).eval(), nn.Dropout1d(0.4)))
-    draw_cheaply(body)
-    first, (second, other) = body
-    assert [type(one) for one in (first, second, other)] == [Dropout, Dropout, nn.Dropout1d]
-    assert (first.p, second.p, first.training, second.training) == (0.2, 0.3, True, False)
+    layers = nn.Dropout(0.2), nn.Dropout(0.3).eval(), nn.Dropout1d(0.4)
+    draw_cheaply(nn.Sequential(layers[0], nn.Sequential(*layers[1:])))
+    assert [type(one) for one in layers] == [Dropout, Dropout, nn.Dropout1d]
+    assert [one.p for one in layers] == [0.2, 0.3, 0.4]
+    assert [one.training for one in layers] == [True, False, True]
