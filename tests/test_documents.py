@@ -54,8 +54,8 @@ def _body(kind: str, more: dict[str, Any]) -> Any:
     return transformers.AutoModel.from_config(_config(kind, **more)).eval()
 
 
-def _ids() -> tuple[Tensor, Tensor]:
-    within = torch.arange(9) < LENGTHS[:, None]
+def _ids(lengths: Tensor = LENGTHS) -> tuple[Tensor, Tensor]:
+    within = torch.arange(9) < lengths[:, None]
     generator = torch.Generator().manual_seed(1)
     return torch.randint(3, VOCABULARY, (6, 9), generator=generator).where(within, 1), within
 
@@ -67,13 +67,16 @@ def _gradients(body: nn.Module, hidden: Tensor, of: Tensor) -> dict[str, Tensor]
     return {name: one.grad.clone() for name, one in named if one.grad is not None}
 
 
-@pytest.mark.parametrize("pairs", [4, documents.PAIRS])
+@pytest.mark.parametrize("lengths", [LENGTHS, torch.full((6,), 9)], ids=["unlike", "alike"])
+@pytest.mark.parametrize("pairs, step", [(4, 1), (documents.PAIRS, 16)])
 @pytest.mark.parametrize("kind", READ)
 def test_states_and_gradients_are_those_of_padded_rows(
-    kind: str, pairs: int, monkeypatch: pytest.MonkeyPatch
+    kind: str, pairs: int, step: int, lengths: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Read one by one and all together, and where the row is filled up to a multiple."""
     monkeypatch.setattr(documents, "PAIRS", pairs)
-    body, (ids, within) = _body(kind, READ[kind]), _ids()
+    monkeypatch.setattr(documents, "_step", lambda tokens: step)
+    body, (ids, within) = _body(kind, READ[kind]), _ids(lengths)
     of = torch.randn(6, 9, 32) * within[..., None]
     padded = body(input_ids=ids, attention_mask=within.long()).last_hidden_state
     expected = _gradients(body, padded, of)

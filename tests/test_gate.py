@@ -11,6 +11,8 @@ import yaml
 
 from stages import gate
 from stages.errors import UserError
+from stages.report.gate import GateLine, summary
+from stages.report.units import Ends, unit_of
 from stages.storage import write_json
 
 
@@ -124,3 +126,16 @@ def test_what_it_refuses(folder: Path) -> None:
     gate.GATE.unlink()
     with pytest.raises(UserError, match=r"metrics/gate\.json: not there; run `dvc repro`"):
         gate.main()
+
+
+def test_where_no_number_of_examples_would_decide_the_verdict_says_so() -> None:
+    lines = [
+        GateLine(
+            "open", name, False, "undecided", unit_of("accuracy"), Ends(0.0, -1.0, 1.0), 0.0, 9, n
+        )
+        for name, n in (("kept", 1234), ("tie", None))
+    ]
+    assert summary(lines, "undecided") == (
+        "undecided on kept (about 1,234 examples would decide), "
+        "tie (no number of examples would decide)"
+    )

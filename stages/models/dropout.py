@@ -45,8 +45,8 @@ class _Dropped(torch.autograd.Function):
 
 class Dropout(nn.Dropout):
     def forward(self, given: Tensor) -> Tensor:
-        if not self.training or not self.p:
-            return given
+        if not self.training or not 0 < self.p < 1:
+            return super().forward(given)
         found: Tensor = _Dropped.apply(given, self.p)  # type: ignore[no-untyped-call]
         return found
 

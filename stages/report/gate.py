@@ -103,10 +103,14 @@ def summary(lines: Sequence[GateLine], outcome: str) -> str:
     parts = []
     for status in (DEGRADED, UNDECIDED):
         tasks = [
-            f"{line.task} ({line.need} examples would decide)" if line.need else line.task
+            f"{line.task} ({_examples(line)} would decide)" if line.need else line.task
             for line in lines
             if line.status == status
         ]
         if tasks:
             parts.append(f"{status} on {', '.join(tasks)}")
     return "; ".join(parts)
+
+
+def _examples(line: GateLine) -> str:
+    return f"{line.need} examples" if line.needed else "no number of examples"

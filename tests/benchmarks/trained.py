@@ -260,7 +260,8 @@ class _Divided(Subject):
     def tokenise(self, examples: Examples) -> CausalRows:
         rows = super().tokenise(examples)
         assert isinstance(rows, CausalRows)
-        starts = [len(ids) - math.ceil(self._learned * len(ids)) for ids in rows.ids]
+        # Nothing stands before the first token that it could be told from.
+        starts = [max(1, len(ids) - math.ceil(self._learned * len(ids))) for ids in rows.ids]
         return CausalRows(rows.ids, starts)
 
 
