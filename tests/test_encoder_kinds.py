@@ -53,10 +53,9 @@ def test_a_kind_goes_through_the_stages(
         change = figures["full"] - figures["base"]
         assert changes[task] == pytest.approx(change if task == kind else -change, abs=2e-4)
         assert all(map(math.isfinite, figures.values()))
-    # It learned: each task's answers can be told from its words. Of 30 rows, and whichever draws
-    # dropout made.
+    # It learned: each task's answers can be told from its words.
     target = scores["full"][kind][MEASURES[kind]]
-    assert target["value"] > scores["base"][kind]["chance"]["value"] + 0.05
+    assert target["value"] > scores["base"][kind]["chance"]["value"] + 0.2
     if "extractive-qa" in scores["full"]:
         figures = scores["full"]["extractive-qa"]
         assert 0 < figures["exact_match"]["value"] <= figures["token_f1"]["value"]

@@ -109,6 +109,7 @@ def test_a_step_starts_where_the_other_ended(begun: Path, methods: dict[str, Any
 @pytest.mark.usefixtures("one_thread")
 def test_the_sequence_is_told(begun: Path) -> None:
     """R has a row the base and each step; a target that another step learns may be lost."""
+    tiny.edit_params(begun, runs__second__steps=120)
     tiny.run_stage("finetune", "second")
     tiny.run_stage("retention_eval", "second")
     tiny.run_stage("compare")
@@ -127,7 +128,7 @@ def test_the_sequence_is_told(begun: Path) -> None:
     assert told["forward_transfer"]["value"] == pytest.approx(r[SECOND][1] - r[SECOND][0])
     assert told["forgetting"]["value"] == pytest.approx(r[FIRST][1] - r[FIRST][2])
     assert told["average_accuracy"]["value"] == pytest.approx((r[FIRST][2] + r[SECOND][2]) / 2)
-    assert told["forgetting"]["value"] > 0
+    assert told["forgetting"]["value"] > 0.1
     for name in MEASURES:
         assert retention["second"][name] == told[name]["value"]
         assert name not in retention["first"]
