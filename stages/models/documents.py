@@ -1,7 +1,7 @@
 """Documents one after another in one row, none of which sees another: training without padding."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -39,6 +39,7 @@ class Part:
     places: Tensor | slice
     inside: Tensor | slice
     tokens: Tensor | slice
+    biases: dict[tuple[Any, ...], Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, within: Tensor, places: Tensor) -> "Part":
@@ -51,12 +52,22 @@ class Part:
         inside = within.flatten().nonzero()[:, 0]
         return cls(within, places, inside, places[inside])
 
-    def apart(self, row: Tensor, own: int, dtype: torch.dtype) -> Tensor:
-        """[tokens, heads, size] -> [documents * own, heads / own * longest, size]: heads that share
-        a key are more queries of one head. Maybe no copy."""
+    def apart(self, row: Tensor, own: int, dtype: torch.dtype, scale: float = 1.0) -> Tensor:
+        """[tokens, heads, size] -> [documents * own, heads / own * longest, size], times `scale`:
+        heads that share a key are more queries of one head. Maybe no copy."""
         apart = _at(row, self.places).view(*self.within.shape, *row.shape[1:]).transpose(1, 2)
-        apart = apart.to(dtype, memory_format=torch.contiguous_format)
+        if scale == 1.0:
+            apart = apart.to(dtype, memory_format=torch.contiguous_format)
+        else:
+            apart = torch.mul(apart, scale, out=apart.new_empty(apart.shape, dtype=dtype))
         return apart.reshape(len(self.within) * own, -1, row.shape[-1])
+
+    def bias(self, sees: "Sees", own: int, shared: int) -> Tensor:
+        """As `Sees.bias`; one for all layers."""
+        asked = sees, own, shared
+        if asked not in self.biases:
+            self.biases[asked] = sees.bias(self.within, own, shared)
+        return self.biases[asked]
 
     def together(self, apart: Tensor, row: Tensor) -> None:
         """The way back, into those places of `row` that are the documents' own."""
@@ -96,6 +107,12 @@ class Documents:
                 start = end
         return cls(steps.expand_as(within)[within][None], tuple(parts))
 
+    def blank(self, row: Tensor) -> Tensor:
+        """Zeros at those tokens of a row [tokens and more, ...] that are of no document: nothing
+        may be left there that is no number."""
+        row[self.positions.shape[1] :] = 0
+        return row
+
 
 @dataclass(frozen=True)
 class Sees:
@@ -105,17 +122,19 @@ class Sees:
     causal: bool
     window: int | None
 
-    def bias(self, within: Tensor) -> Tensor:
-        """What is added to scores, [documents or 1, 1, queries or 1, keys] in fp32: 0, or so little
-        that nothing is left of them, at what is not seen. Of padding, what its document sees."""
+    def bias(self, within: Tensor, own: int, shared: int) -> Tensor:
+        """What is added to the scores of `own` heads, each asked by `shared`, in fp32: 0, or so
+        little that nothing is left of them, at what is not seen. [documents * own or 1, shared *
+        longest or 1, longest]. Of padding, what its document sees."""
         if not self.causal:
-            unseen = ~within[:, None, None]
+            unseen = ~within.repeat_interleave(own, 0)[:, None]
         else:
             longest = within.shape[1]
-            pairs = torch.ones(1, 1, longest, longest, dtype=torch.bool, device=within.device)
+            pairs = torch.ones(longest, longest, dtype=torch.bool, device=within.device)
             unseen = pairs.triu(1)
             if self.window is not None:
                 unseen |= pairs.tril(-self.window)
+            unseen = unseen.repeat(shared, 1)[None]
         return torch.zeros(unseen.shape, dtype=EXACT, device=within.device).masked_fill_(
             unseen, UNSEEN
         )
@@ -142,13 +161,12 @@ class _Attend(torch.autograd.Function):
     ) -> Tensor:
         """query [tokens, heads, size], key and value [tokens, key-value heads, size] -> like
         query, in the dtype of value."""
+        out = documents.blank(value.new_empty(*query.shape[:2], value.shape[-1]))
         own, low = key.shape[1], value.dtype
-        # Of tokens of no document nothing may be left that is no number.
-        out = value.new_zeros(*query.shape[:2], value.shape[-1])
         keep = []
         for part in documents.parts:
-            q, k = (part.apart(one, own, EXACT) for one in (query, key))
-            shares = _shares(q * scale, k, part.within, sees)
+            q, k = part.apart(query, own, EXACT, scale), part.apart(key, own, EXACT)
+            shares = _shares(q, k, part.bias(sees, own, query.shape[1] // own))
             if dropout:
                 keep.append(kept(shares, dropout))
                 shares *= factors(keep[-1], dropout, EXACT)
@@ -162,34 +180,34 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         query, key, value, *keep = ctx.saved_tensors
         documents, sees, scale, dropout = ctx.settings
-        of_query, of_key, of_value = map(torch.zeros_like, (query, key, value))
+        made = of_query, of_key, of_value = [*map(torch.empty_like, (query, key, value))]
+        for one in made:
+            documents.blank(one)
         own, low = key.shape[1], value.dtype
         for at, part in enumerate(documents.parts):
-            q, k, v, given = (part.apart(one, own, EXACT) for one in (query, key, value, grad))
-            # What stands past a document's end is another's, and has no gradient here.
-            by_place = given.view(len(part.within), -1, part.within.shape[1], given.shape[-1])
-            given = (by_place * part.within[:, None, :, None]).view_as(given)
-            shares = _shares(q := q * scale, k, part.within, sees)
+            q = part.apart(query, own, EXACT, scale)
+            k, v, given = (part.apart(one, own, EXACT) for one in (key, value, grad))
+            if not isinstance(part.inside, slice):
+                # What stands past a document's end is another's, and has no gradient here.
+                by_place = given.view(len(part.within), -1, part.within.shape[1], given.shape[-1])
+                given = (by_place * part.within[:, None, :, None]).view_as(given)
+            shares = _shares(q, k, part.bias(sees, own, query.shape[1] // own))
             of_shares, used = given @ v.transpose(1, 2), shares
             if dropout:
                 left = factors(keep[at], dropout, EXACT)
                 of_shares *= left
                 used = shares * left
             part.together(used.to(low).transpose(1, 2) @ given.to(low), of_value)
-            along = (of_shares * shares).sum(-1, keepdim=True)
-            of_scores = of_shares.sub_(along).mul_(shares).to(low)
+            of_scores = torch._softmax_backward_data(of_shares, shares, -1, EXACT).to(low)
             part.together((of_scores @ k.to(low)).mul_(scale), of_query)
             part.together(of_scores.transpose(1, 2) @ q.to(low), of_key)
         return of_query, of_key, of_value, None, None, None, None
 
 
-def _shares(q: Tensor, k: Tensor, within: Tensor, sees: Sees) -> Tensor:
+def _shares(q: Tensor, k: Tensor, bias: Tensor) -> Tensor:
     """[documents * own, queries, size] and [documents * own, keys, size] -> [documents * own,
     queries, keys]"""
-    documents, longest = within.shape
-    scores = q @ k.transpose(1, 2)
-    scores.view(documents, -1, longest, longest).add_(sees.bias(within))
-    return torch.softmax(scores, -1)
+    return torch.baddbmm(bias, q, k.transpose(1, 2)).softmax(-1)
 
 
 def _attention(
@@ -236,7 +254,8 @@ def read_documents(body: Any, ids: Tensor, within: Tensor, **given: Tensor) -> T
     """
     documents = Documents.of(within)
     tokens = documents.positions.shape[1]
-    more = -tokens % _step(tokens)
+    # Rows of one length are as many tokens at every step.
+    more = 0 if len(ids) > 1 and tokens == within.numel() else -tokens % _step(tokens)
     row = {name: functional.pad(one[within][None], (0, more)) for name, one in given.items()}
     # What a method does to the embeddings of a text, it does to those of one text.
     embedded = body.get_input_embeddings()(ids)[within][None]
