@@ -699,6 +699,23 @@ def test_draws_follow_the_nucleus(nucleus: int, monkeypatch: pytest.MonkeyPatch)
     assert set(_draw(logits, last, Sampling(2, 0.75, 0)).tolist()) == {2}
 
 
+def test_a_flat_row_beside_it_changes_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a flat one the tokens that are looked at first do not hold the nucleus."""
+    monkeypatch.setattr("stages.scoring.generation.NUCLEUS", 8)
+    logits = torch.randn(6, 64, generator=torch.Generator().manual_seed(0))
+    logits[::2] *= 12
+    draws, sample = np.linspace(0.05, 0.95, 6), Sampling(1.0, 0.9, 0)
+    held = logits.softmax(1).topk(8, dim=1)[0].sum(1) >= 0.9
+    assert held.any() and not held.all()
+    alone = [_draw(logits[row : row + 1], draws[row : row + 1], sample) for row in range(6)]
+    assert _draw(logits, draws, sample).tolist() == torch.cat(alone).tolist()
+    shares, tokens = logits.softmax(1).sort(dim=1, descending=True)
+    for row, chosen in enumerate(_draw(logits, draws, sample).tolist()):
+        inside = int((shares[row].cumsum(0) - shares[row] < 0.9).sum())
+        total = shares[row, :inside].cumsum(0)
+        assert chosen == tokens[row, int((total <= draws[row] * total[-1]).sum())]
+
+
 def test_a_long_prompt_loses_its_beginning() -> None:
     learned = make(CONFIGS["gpt2"]())
     prompt = tokens(LONGEST + 5, 0)

@@ -30,11 +30,11 @@ def block_attention(
     key-value heads, keys, size] -> [batch, queries, heads, size].
 
     torch's own kernel for bf16 takes half as long again without AMX, and rounds the shares of the
-    keys to bf16. One query at a time, as when text is written, is left to it.
+    keys to bf16.
     """
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     (rows, heads, queries, size), (own, keys) = query.shape, key.shape[1:3]
-    if queries == 1 or not causal or kwargs.get("position_bias") is not None:
+    if not causal or kwargs.get("position_bias") is not None:
         left: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, is_causal, **kwargs
         )

@@ -19,7 +19,7 @@ from stages.tasks.examples import Examples
 from stages.tasks.extra import require_harness
 from stages.tasks.noise import noisy
 
-WRITTEN_AT_ONCE = 24
+WRITTEN_AT_ONCE = 48
 """Answers: each keeps the keys and values of all its tokens, 23 kB a token in SmolLM2-135M."""
 TEMPERATURE, TOP_P = 1.0, 0.95
 """Of generated news: the model's own distribution without its unlikeliest twentieth."""

@@ -148,12 +148,22 @@ def _continue(
 def _draw(logits: Tensor, draws: NDArray[np.float64], sample: Sampling) -> Tensor:
     """Logits [rows, vocabulary] and uniform draws [rows] -> tokens [rows], by inversion."""
     probabilities = (logits / sample.temperature).softmax(1)
+    wanted = torch.from_numpy(draws).to(probabilities)
     shares, tokens = probabilities.topk(min(NUCLEUS, logits.shape[1]), dim=1)
-    if bool((shares.sum(1) < sample.top_p).any()):
-        shares, tokens = probabilities.sort(dim=1, descending=True)
-    inside = shares.cumsum(1) - shares < sample.top_p
+    chosen = _inverted(shares, tokens, wanted, sample.top_p)
+    short = (shares.sum(1) < sample.top_p).nonzero()[:, 0]
+    if len(short):
+        shares, tokens = probabilities[short].sort(dim=1, descending=True)
+        chosen[short] = _inverted(shares, tokens, wanted[short], sample.top_p)
+    return chosen
+
+
+def _inverted(shares: Tensor, tokens: Tensor, draws: Tensor, top_p: float) -> Tensor:
+    """Tokens and their shares, the largest first, both [rows, tokens], and draws [rows] -> tokens
+    [rows]."""
+    inside = shares.cumsum(1) - shares < top_p
     up_to = torch.where(inside, shares, 0).cumsum(1)
-    wanted = torch.from_numpy(draws).to(up_to)[:, None] * up_to[:, -1:]
+    wanted = draws[:, None] * up_to[:, -1:]
     # A draw just under 1 may round up to the whole share.
     places = torch.minimum((up_to <= wanted).sum(1), inside.sum(1) - 1)
     return tokens.gather(1, places.unsqueeze(1)).squeeze(1)
