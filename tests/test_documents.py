@@ -7,7 +7,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from stages.models import documents
+from stages.models import documents, layout
 from stages.models.documents import let_read_documents, read_documents
 from stages.training import losses
 
@@ -68,13 +68,13 @@ def _gradients(body: nn.Module, hidden: Tensor, of: Tensor) -> dict[str, Tensor]
 
 
 @pytest.mark.parametrize("lengths", [LENGTHS, torch.full((6,), 9)], ids=["unlike", "alike"])
-@pytest.mark.parametrize("pairs, step", [(4, 1), (documents.PAIRS, 16)])
+@pytest.mark.parametrize("pairs, step", [(4, 1), (layout.PAIRS, 16)])
 @pytest.mark.parametrize("kind", READ)
 def test_states_and_gradients_are_those_of_padded_rows(
     kind: str, pairs: int, step: int, lengths: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Read one by one and all together, and where the row is filled up to a multiple."""
-    monkeypatch.setattr(documents, "PAIRS", pairs)
+    monkeypatch.setattr(layout, "PAIRS", pairs)
     monkeypatch.setattr(documents, "_step", lambda tokens: step)
     body, (ids, within) = _body(kind, READ[kind]), _ids(lengths)
     of = torch.randn(6, 9, 32) * within[..., None]
@@ -111,10 +111,10 @@ def test_no_document_sees_another() -> None:
 def test_shares_are_dropped_at_their_rate_and_the_gradient_is_of_what_was_left() -> None:
     """With values of one the attention is the sum of what is left of the shares, over its rate."""
     within = torch.ones(64, 8, dtype=torch.bool)
-    of = documents.Documents.of(within)
+    of = layout.Documents.of(within)
     query, key = (torch.randn(512, 4, 8, requires_grad=True) for _ in range(2))
     value = torch.ones(512, 4, 8, requires_grad=True)
-    sees = documents.Sees(causal=False, window=None)
+    sees = layout.Sees(causal=False, window=None)
     torch.manual_seed(0)
     out = documents._Attend.apply(query, key, value, of, sees, 0.0, 0.25)  # type: ignore[no-untyped-call]
     # A scale of 0: eight shares of 1/8, each of which is 0 or 1/6 now.
@@ -128,9 +128,10 @@ def test_shares_are_dropped_at_their_rate_and_the_gradient_is_of_what_was_left()
 
 def test_gradients_with_dropout_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
     """By finite differences, in fp64, with the same draw each time."""
-    monkeypatch.setattr(documents, "EXACT", torch.float64)
-    of = documents.Documents.of(torch.arange(4) < torch.tensor([[4], [2], [3]]))
-    sees = documents.Sees(causal=True, window=None)
+    for room in (documents, layout):
+        monkeypatch.setattr(room, "EXACT", torch.float64)
+    of = layout.Documents.of(torch.arange(4) < torch.tensor([[4], [2], [3]]))
+    sees = layout.Sees(causal=True, window=None)
     torch.manual_seed(3)
     query = torch.randn(9, 4, 3, dtype=torch.float64, requires_grad=True)
     key, value = (torch.randn(9, 2, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))

@@ -239,11 +239,11 @@ def test_the_best_look_is_what_is_written(bench: Path) -> None:
     """The scored model's loss on validation is the smallest of the curve, not the last."""
     tiny.edit_params(
         bench,
-        # A rate that rises to the end spoils what it first learned.
-        runs__full__learning_rate=0.05,
+        # A rate that rises to the end spoils what it first learned, whichever rows come first.
+        runs__full__learning_rate=0.2,
         runs__full__warmup=0.95,
-        runs__full__steps=60,
-        runs__full__validate_every=5,
+        runs__full__steps=160,
+        runs__full__validate_every=10,
         runs__full__validation_rows=1000,
         runs__full__precision="fp32",
         evaluation__precision="fp32",
@@ -252,7 +252,7 @@ def test_the_best_look_is_what_is_written(bench: Path) -> None:
     tiny.run_stage("retention_eval", "full")
     curves, about = read_table(bench / f"metrics/training/{CASE}/full.parquet")
     losses_seen = curves["validation_loss"].dropna()
-    assert 0 < about["best_step"]["0"] < 60
+    assert 0 < about["best_step"]["0"] < 160
     assert losses_seen.iloc[-1] > losses_seen.min() + 0.1
     records, _ = read_table(bench / f"metrics/records/{CASE}/full.parquet")
     of_target = (records["task"] == tiny.TARGET) & (records["split"] == "validation")
