@@ -60,9 +60,9 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         query, key, value, *keep = ctx.saved_tensors
         documents, sees, scale, dropout = ctx.settings
-        made = of_query, of_key, of_value = [*map(torch.empty_like, (query, key, value))]
-        for one in made:
-            documents.blank(one)
+        of_query, of_key, of_value = (
+            documents.blank(torch.empty_like(one)) for one in (query, key, value)
+        )
         own, low = key.shape[1], value.dtype
         for at, part in enumerate(documents.parts):
             q = part.apart(query, own, EXACT, scale)
