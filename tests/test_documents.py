@@ -98,6 +98,16 @@ def test_a_body_that_would_read_otherwise_keeps_its_padding(kind: str) -> None:
     torch.testing.assert_close(after, before, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("kind", READ)
+def test_no_keys_are_kept_for_a_text_to_go_on(kind: str) -> None:
+    body = _body(kind, READ[kind])
+    assert let_read_documents(body)
+    given: list[Any] = []
+    body.register_forward_hook(lambda _, __, output: given.append(output))
+    read_documents(body, *_ids())
+    assert [one.get("past_key_values") for one in given] == [None]
+
+
 def test_no_document_sees_another() -> None:
     body, (ids, within) = _body("bert", {}), _ids()
     assert let_read_documents(body)

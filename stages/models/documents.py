@@ -143,6 +143,7 @@ def read_documents(body: Any, ids: Tensor, within: Tensor, **given: Tensor) -> T
         inputs_embeds=functional.pad(embedded, (0, 0, 0, more)),
         position_ids=functional.pad(documents.positions, (0, more)) + _first_position(body),
         documents=documents,
+        use_cache=False,
         **row,
     ).last_hidden_state[0, :tokens]
     return hidden.new_zeros(*ids.shape, hidden.shape[-1]).masked_scatter(within[..., None], hidden)

@@ -34,7 +34,8 @@ def relearn(loaded: Loaded, train: Examples, precision: str = "fp32") -> None:
     model.to(where)
     first = train.rows.sort_values("example_id", ignore_index=True).head(EXAMPLES)
     trainee, rows = _subject(loaded, Examples(train.task, first))
-    optimizer = torch.optim.AdamW(trainee.to(where).parameters(), lr=RATE, weight_decay=0.0)
+    parameters = trainee.to(where).parameters()
+    optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.0, fused=True)
     chosen = list(range(len(rows)))
     bf16 = dtype(precision, where) == torch.bfloat16
     for _ in patient(range(STEPS), desc="relearning", unit="step"):
