@@ -85,6 +85,7 @@ class RunConfig(Section):
     accumulate: Annotated[int, Field(ge=1)] = 1
     """The parts of a step's rows that each process takes one after the other."""
     gradient_checkpointing: bool = False
+    compile: bool = False
     quantise: Literal["4bit"] | None = None
     """Of the base under a LoRA adapter."""
     precision: Literal["auto", "fp32", "bf16"]

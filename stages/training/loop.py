@@ -20,6 +20,7 @@ from stages.progress import bar
 from stages.training import order, tracking
 from stages.training.checkpoint import Checkpoint
 from stages.training.clipping import clip
+from stages.training.compiled import as_written
 from stages.training.objective import Objective
 from stages.training.optimizer import make_optimizer, set_rate
 from stages.training.schedule import is_over, rate_factor
@@ -224,7 +225,7 @@ def _validate(
 def _look(subject: Subject, objective: Objective, of_targets: list[Look]) -> float:
     """The mean over targets."""
     size, deal = subject.config.batch_size, not is_sharded(objective)
-    with subject.accelerator.autocast():
+    with subject.accelerator.autocast(), as_written(subject.config.compile):
         losses = [
             mean_loss(stream.trainee, rows, chosen, size, objective.losses, deal=deal)
             for stream, rows, chosen in of_targets

@@ -23,6 +23,7 @@ from stages.phases import phase
 from stages.tasks.examples import Examples
 from stages.training import order, tracking
 from stages.training.checkpoint import Checkpoint
+from stages.training.compiled import compile_layers
 from stages.training.loop import train
 from stages.training.methods.method import Method
 from stages.training.objective import Objective
@@ -116,6 +117,8 @@ def compose(subject: Subject, methods: Sequence[Method]) -> Objective:
         draw_cheaply(subject.body)
     subject.leave_out_padding()
     add_to_tied_head(subject)
+    if subject.config.compile:
+        compile_layers(subject)
     return Objective(
         [*subject.targets, *subject.replayed],
         len(subject.targets),

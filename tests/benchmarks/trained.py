@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,25 +46,25 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Trained:
-    """All but the first step, which also pays for what is set up."""
+    """All but the first steps, of which the very first also pays for what is set up."""
 
     seconds: float
-    first: float  # seconds, of that step
+    first: float  # seconds, of those steps
     labelled: int  # tokens, or rows, that the loss was taken on
     tokens: int  # read by the body, padding included
     operations: int  # floating-point, of the products with the model's matrices, both ways
     matrix_rate: float  # operations a second that this process got of a large product
     loaded: int  # bytes resident before the first step
     peak: int
-    losses: list[float]  # of each step, the first included
+    losses: list[float]  # of each step, the first ones included
 
 
 class Watch:
-    """Looks at clock and counters after the first step and after the last."""
+    """Looks at clock and counters after the `first` steps and after the last."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, first: int = 1) -> None:
         (self._stream,) = subject.targets
-        self._config = subject.config
+        self._config, self._first = subject.config, first
         self._work = Work(*_body_and_head(subject, self._stream))
         self._rate = matrix_rate(device.dtype(self._config.precision, subject.device))
         gc.collect()
@@ -73,7 +73,7 @@ class Watch:
         self._ready = time.perf_counter()
 
     def after_step(self, step: int) -> None:
-        if step == 0:
+        if step + 1 == self._first:
             self._work.reset()
             self._began = time.perf_counter()
         if step + 1 == self._config.steps:
@@ -82,7 +82,7 @@ class Watch:
 
     def trained(self, losses: Sequence[float]) -> Trained:
         config, stream = self._config, self._stream
-        steps = range(1, config.steps)
+        steps = range(self._first, config.steps)
         labelled = sum(
             stream.rows.weight(stream.batch(config.batch_size, 0, step)) for step in steps
         )
@@ -104,17 +104,17 @@ def ours(
     recipe: Recipe,
     learned: float | None = None,
     compiled: bool = False,
+    first: int = 1,
     also: Callable[[int], None] = lambda step: None,
 ) -> Trained:
     """By the pipeline's own loop. `learned`: the last share of each row that is; None: as the task
-    has it. `compiled`: the body by torch.compile. `also`: called after each step."""
+    has it. `compiled`: as `compile` under a run has it. `first`: steps that are left out. `also`:
+    called after each step."""
     keep_freed_memory()
-    subject = _subject(recipe, learned)
+    config = recipe.config.model_copy(update={"compile": compiled})
+    subject = _subject(replace(recipe, config=config), learned)
     objective = compose(subject, ())
-    if compiled:
-        body, _ = _body_and_head(subject, *subject.targets)
-        body.compile()
-    watch = Watch(subject)
+    watch = Watch(subject, first)
 
     def after_step(step: int) -> None:
         watch.after_step(step)
@@ -126,16 +126,23 @@ def ours(
 
 
 def profiled(recipe: Recipe, learned: float | None = None) -> tuple[Trained, dict[str, float]]:
-    """Ours, which takes longer while it is watched, and seconds by operator of torch."""
+    """Ours, and of its last step, which takes longer while it is watched, seconds by operator of
+    torch.
+
+    What the watch writes down lies between the tensors, so that more of them are new memory, which
+    takes long to write to. Hence one step, and memory that was written to before.
+    """
     watched = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
+    last = recipe.config.steps - 1
 
     def after_step(step: int) -> None:
-        if step == 0:
+        if step + 1 == last:
+            torch.ones(2**30, dtype=torch.uint8)
             watched.start()
-        if step + 1 == recipe.config.steps:
+        if step == last:
             watched.stop()
 
-    told = ours(recipe, learned, also=after_step)
+    told = ours(recipe, learned, first=last, also=after_step)
     return told, {one.key: one.self_cpu_time_total / 1e6 for one in watched.key_averages()}
 
 
