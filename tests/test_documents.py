@@ -6,6 +6,7 @@ import pytest
 import torch
 import transformers
 from torch import Tensor, nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from stages.models import documents, layout
 from stages.models.documents import let_read_documents, read_documents
@@ -99,13 +100,23 @@ def test_a_body_that_would_read_otherwise_keeps_its_padding(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", READ)
-def test_no_keys_are_kept_for_a_text_to_go_on(kind: str) -> None:
+def test_no_keys_are_kept_for_a_text_to_go_on_and_no_mask_is_made(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     body = _body(kind, READ[kind])
     assert let_read_documents(body)
+    masks: list[Tensor] = []
+
+    def attend(*given: Any, **named: Any) -> Any:
+        masks.append(given[4])
+        return documents._attention(*given, **named)
+
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, documents.NAME, attend)
     given: list[Any] = []
     body.register_forward_hook(lambda _, __, output: given.append(output))
     read_documents(body, *_ids())
     assert [one.get("past_key_values") for one in given] == [None]
+    assert [mask.numel() for mask in masks] == [1, 1], "one a layer"
 
 
 def test_no_document_sees_another() -> None:

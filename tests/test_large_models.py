@@ -321,5 +321,11 @@ def test_an_encoder_is_not_loaded_in_four_bits() -> None:
 
 
 def test_defaults_leave_a_run_as_it_is() -> None:
-    for key, value in (("accumulate", 1), ("gradient_checkpointing", False), ("quantise", None)):
+    defaults = {
+        "accumulate": 1,
+        "compile": False,
+        "gradient_checkpointing": False,
+        "quantise": None,
+    }
+    for key, value in defaults.items():
         assert RunConfig.model_fields[key].default == value

@@ -125,6 +125,23 @@ def test_two_processes_tune_and_score_a_causal_model_as_one(
         _stages(one, two, environment, monkeypatch, tiny_causal.CASE, "lora")
 
 
+@pytest.mark.slow
+def test_two_processes_tune_a_compiled_model_as_one(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "one"
+    folder.mkdir()
+    tiny_causal.write_sources(folder)
+    settings = {**CAUSAL, "compile": True}
+    one, two = _twins(folder, tiny_causal.make_params(folder), "lora", settings)
+    with tiny.one_thread():
+        monkeypatch.chdir(one)
+        tiny.run_stage("finetune", "lora")
+        done = _launched(two, environment, "stages.finetune", "lora")
+    assert done.returncode == 0, done.stderr
+    _compare(one, two, tiny_causal.CASE, "lora")
+
+
 def test_a_mistake_ends_all_processes_and_is_said_once(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -184,6 +185,28 @@ def test_two_seeds_and_an_adapter_resume_too(
     change = read_json(bench / "metrics/scores.json")[CASE]["lora"][tiny.TARGET]["gain"]
     assert math.isfinite(change["seed_spread"])
     assert len(change["mcnemar_p"]) == 2
+
+
+def test_a_compiled_run_resumes_to_rounding(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, seen: list[int]
+) -> None:
+    params = tiny.read_params(bench)
+    steps = params["runs"]["full"]["steps"]
+    params["runs"]["full"] |= {"compile": True, "checkpoint_every": 4}
+    tiny.write_params(bench, params)
+    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
+
+    tiny.run_stage("finetune", "full")
+    whole = _curves(bench, "full")
+    shutil.rmtree(bench / "models/tuned/full")
+    with monkeypatch.context() as patch, pytest.raises(_StopError):
+        _stop_at(patch, 0, 6)
+        tiny.run_stage("finetune", "full")
+    torch.compiler.reset()  # as in a new process
+    seen.clear()
+    tiny.run_stage("finetune", "full")
+    assert seen == list(range(4, steps))
+    np.testing.assert_allclose(_curves(bench, "full"), whole, rtol=1e-5, atol=1e-6)
 
 
 def test_the_best_weights_wait_on_the_disk(

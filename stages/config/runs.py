@@ -143,6 +143,15 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _compiled_is_kept(self) -> Self:
+        if self.compile and self.gradient_checkpointing:
+            raise ValueError(
+                "compile = True: not with gradient_checkpointing, which calls layers as they are "
+                "written: leave one of the two out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _quantised_is_frozen(self) -> Self:
         if self.quantise and "lora" not in self.methods:
             raise ValueError(f"quantise = {self.quantise}: goes with methods.lora: add it")

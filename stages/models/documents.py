@@ -142,6 +142,8 @@ def read_documents(body: Any, ids: Tensor, within: Tensor, **given: Tensor) -> T
     hidden: Tensor = body(
         inputs_embeds=functional.pad(embedded, (0, 0, 0, more)),
         position_ids=functional.pad(documents.positions, (0, more)) + _first_position(body),
+        # Looked at by nobody, but transformers would make one of every token by every other.
+        attention_mask=within.new_ones(1, 1, 1, 1),
         documents=documents,
         use_cache=False,
         **row,

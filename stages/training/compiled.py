@@ -30,6 +30,8 @@ def compile_layers(subject: Subject) -> None:
     except Exception as error:
         told = str(error).strip().partition("\n")[0]
         raise _refused(subject, f"torch.compile fails here ({told})") from None
+    # Layers by themselves are small enough for DDP, which would cut each in two.
+    torch._dynamo.config.optimize_ddp = False
     attend: Any = AttentionInterface()[documents.NAME]
     eager = torch.compiler.disable(attend)  # type: ignore[no-untyped-call]
     AttentionInterface.register(documents.NAME, eager)

@@ -1,5 +1,6 @@
 """One recipe with one seed: a base model, or a tuned one, in; tuned weights and curves out."""
 
+import gc
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
@@ -45,6 +46,7 @@ def train_seed(
     recipe: Recipe, methods: Sequence[Method], seed: int, checkpoint: Checkpoint, out: Path
 ) -> Trained:
     """Train, write the tuned weights into `out`, and those of each snapshot into a folder of it."""
+    gc.collect()  # the model of the seed before, which its compiled layers refer to
     keep_freed_memory()
     accelerator = accelerator_of(recipe.config)
     tracking.begin(accelerator, recipe.name, seed)

@@ -95,6 +95,8 @@ def _profile(
 def _train(side: str, config: dict[str, Any], learned: float | None, threads: int) -> "Trained":
     from . import trained
 
+    if side == COMPILED:
+        os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # the first step compiles
     recipe = _recipe(config, threads)
     if side in (OURS, COMPILED):
         return trained.ours(recipe, learned, side == COMPILED)
