@@ -585,6 +585,7 @@ UNREADABLE: list[tuple[bytes, str]] = [
     (b"? [1]\n: 2", "is no name"),
     (b"a: {? {b: 1} : 2}", "is no name"),
     (b"a: \xff", "not UTF-8 at byte 3"),
+    ("a: 1\nb: 'x\u2028y'".encode(), "line 2: holds U+2028, which not all readers of YAML take"),
     (b"", "no mapping"),
     (b"# nothing\n", "no mapping"),
     (b"- 1\n", "no mapping"),

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from faults_page import Fault
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from stages import storage
@@ -407,6 +407,8 @@ def test_any_source_is_read_or_told(
 
 
 @quick
+@example("\x85")
+@example("\u2028")
 @given(JSON)
 def test_what_is_written_is_what_is_read(value: Any) -> None:
     """JSON is YAML: numbers keep their type and their value, words stay words."""

@@ -17,6 +17,9 @@ from stages.secrets import is_secret
 
 PARAMS = Path("params.yaml")
 
+BREAKS = re.compile("[\x85\u2028\u2029]")
+"""Line breaks of YAML 1.1, which PyYAML folds into a space; by YAML 1.2, and for DVC, they are
+characters like others."""
 MOST_TEXTS = 100_000
 """Beyond it, a few lines of YAML have been unfolded into more than anybody wrote."""
 
@@ -115,6 +118,12 @@ def load() -> dict[str, Any]:
 def parsed(text: str) -> dict[str, Any]:
     """YAML 1.2 of a whole file. A stage looks several sections up, each time in the file; nobody
     changes what it finds."""
+    if odd := BREAKS.search(text):
+        line = text.count("\n", 0, odd.start()) + 1
+        raise UserError(
+            f"{PARAMS}: line {line}: holds U+{ord(odd.group()):04X}, which not all readers of YAML "
+            "take for a line break: leave it out"
+        )
     try:
         params = yaml.load(text, Loader=_Loader)
     except RecursionError:
