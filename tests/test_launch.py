@@ -101,6 +101,12 @@ def _twins(folder: Path, params: dict[str, Any], run: str, settings: dict[str, A
     return [folder, folder.parent / "two"]
 
 
+def _causal_twins(folder: Path, settings: dict[str, Any]) -> list[Path]:
+    folder.mkdir()
+    tiny_causal.write_sources(folder)
+    return _twins(folder, tiny_causal.make_params(folder), "lora", settings)
+
+
 @pytest.mark.slow
 def test_two_processes_tune_and_score_an_encoder_as_one(
     own: Path, tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
@@ -117,10 +123,7 @@ def test_two_processes_tune_and_score_a_causal_model_as_one(
     tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of unequal numbers of tokens, LoRA, and texts that the model writes."""
-    folder = tmp_path / "one"
-    folder.mkdir()
-    tiny_causal.write_sources(folder)
-    one, two = _twins(folder, tiny_causal.make_params(folder), "lora", CAUSAL)
+    one, two = _causal_twins(tmp_path / "one", CAUSAL)
     with tiny.one_thread():
         _stages(one, two, environment, monkeypatch, tiny_causal.CASE, "lora")
 
@@ -129,11 +132,7 @@ def test_two_processes_tune_and_score_a_causal_model_as_one(
 def test_two_processes_tune_a_compiled_model_as_one(
     tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "one"
-    folder.mkdir()
-    tiny_causal.write_sources(folder)
-    settings = {**CAUSAL, "compile": True}
-    one, two = _twins(folder, tiny_causal.make_params(folder), "lora", settings)
+    one, two = _causal_twins(tmp_path / "one", {**CAUSAL, "compile": True})
     with tiny.one_thread():
         monkeypatch.chdir(one)
         tiny.run_stage("finetune", "lora")
