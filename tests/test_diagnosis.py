@@ -450,6 +450,19 @@ def test_the_slice_that_lost_is_found() -> None:
     assert ("slice", "arts") not in {(one.cut, one.name) for one in found}
 
 
+def test_a_slice_is_found_among_many_however_few_the_draws() -> None:
+    """Of a figure that is neither right nor wrong, whose test draws: ten times the least p of 100
+    draws is 0.1."""
+    base, run = sliced(lambda place: False)
+    names = [f"part {place % 9}" if place < 100 else "lost" for place in range(120)]
+    generator = np.random.default_rng(0)
+    base, run = (one.assign(slice=names, target="right") for one in (base, run))
+    base = base.assign(nll=generator.normal(3.0, 0.1, 120))
+    worse = np.where(np.arange(120) < 100, 0.0, 0.5) + generator.normal(0, 0.1, 120)
+    found = lost_slices(base, run.assign(nll=base["nll"] + worse), {"goal": BITS}, 0.95, 100, 0)
+    assert [one.name for one in found if one.cut == "slice"] == ["lost"]
+
+
 def test_chance_finds_no_slice() -> None:
     """A claim in any slice of a run that lost and won alike: in 5 % of runs at most, by Holm."""
     generator = np.random.default_rng(0)
@@ -471,7 +484,12 @@ def test_movement_by_hand() -> None:
     places = [(0, "query", 0.1), (1, "query", 0.3), (1, "key", 0.2)]
     rows = [
         *({"layer": la, "module": mo, "measure": "weight", "value": v} for la, mo, v in places),
-        {"layer": 1, "module": "query", "measure": "spectral", "value": 0.5},
+        *(
+            {"layer": layer, "module": module, "measure": "spectral", "value": 0.5}
+            for layer, module, _ in places
+        ),
+        # Norms, which most methods leave as they were.
+        *({"layer": la, "module": "norm", "measure": "weight", "value": 0.0} for la in range(9)),
         *({"layer": layer, "measure": "cka", "value": 1 - layer / 10} for layer in range(3)),
         *({"task": "goal", "example_id": i, "measure": "kl", "value": 0.2} for i in ids),
         *(

@@ -86,6 +86,7 @@ def test_the_first_advice_fails_and_the_second_passes(
         "first-try-2: gate pass, gain +0.1000 (at least +0.0800), drops of 0.80 margins",
         "the gate passes",
         "best: first-try-2; take it with `dvc exp apply first-try-2`",
+        "chosen on test, the best of 2 tries: its gate errs more than it says",
     ]
     # Every attempt is kept, and the workspace is as it was.
     assert {"first-try-1", "first-try-2"} <= set(project.dvc("exp", "list", "--name-only").split())

@@ -53,6 +53,18 @@ def test_curves_by_hand() -> None:
     assert (full.attempts, replay.attempts) == (2, 1)
 
 
+def test_a_resample_without_a_gain_is_no_untouched_model() -> None:
+    """Gains of +1 and -1 by example, a third of the resamples gain nothing: the drop stays."""
+    tried = attempt("wild", "full", 0.0, (0.3, 0.3), (0.1, 0.3))
+    tried.gain[TARGET][:] = [1.0] * 6 + [-1.0] * 4
+    steady = attempt("steady", "replay", 0.2, (0.0, 0.0), (0.1, 0.0))
+    found = drawn([tried, steady], draws=400)
+    drop = curve(found, "full").drop
+    assert (drop.value, drop.high) == pytest.approx((0.3, 0.3))
+    # A resample that gains 0.8 reads a quarter of it at 0.2; none reads nothing.
+    assert 0.05 < drop.low < 0.3
+
+
 def test_the_best_on_validation_are_chosen() -> None:
     tried = [
         attempt("a", "full", 0.0, (0, 0), (0.01, 0.02)),

@@ -22,6 +22,15 @@ def test_a_shift_is_part_of_the_floor_whichever_way_it_goes() -> None:
     assert noise_floor([1, 1], [[1, 0], [0, 1]], 0.9).floor == 0.5
 
 
+def test_what_other_rows_take_from_every_refit_is_no_noise() -> None:
+    # Net differences -1/2 and -1/4: mean -3/8, sd sqrt(2)/8, t(1) at 90 % = 6.3138.
+    clean, refits = [1, 1, 0, 0], [[0, 0, 0, 0], [1, 0, 0, 0]]
+    apart = noise_floor(clean, refits, 0.9, refitted=True)
+    assert apart.mean == -0.375
+    assert apart.floor == pytest.approx(6.313752 * np.sqrt(2) / 8 * np.sqrt(3 / 2))
+    assert noise_floor(clean, refits, 0.9).floor == pytest.approx(apart.floor + 0.375)
+
+
 def test_flips_that_cancel_are_seen_but_make_no_floor() -> None:
     noise = noise_floor([1, 0], [[0, 1], [0, 1]], 0.95)
     assert (noise.floor, noise.flip_rate) == (0, 1)

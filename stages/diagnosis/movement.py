@@ -21,15 +21,17 @@ def movement(
     measures: Mapping[str, Measure],
     confidence: float,
 ) -> dict[str, Any]:
-    """Means over seeds. `weights`: relative, the median over parameters, and the SHOWN largest;
+    """Means over seeds. `weight`: relative, the median over matrices: what most methods leave as
+    it is, biases and norms, would hide how far the others went; `largest`: SHOWN of all;
     `cka`: by layer; `outputs`: by task; `relearned`: by task that was lost."""
     weight = drift[drift["measure"] == "weight"]
     spectral = drift[drift["measure"] == "spectral"]
     by_place = weight.groupby(["layer", "module"])["value"].mean()
+    matrices = by_place[by_place.index.isin(spectral.set_index(["layer", "module"]).index)]
     largest = by_place.sort_values(ascending=False, kind="stable").head(SHOWN)
     cka = drift[drift["measure"] == "cka"].groupby("layer")["value"].mean()
     return {
-        "weight": float(by_place.median()) if len(by_place) else 0.0,
+        "weight": float(matrices.median()) if len(matrices) else 0.0,
         "spectral": float(spectral["value"].median()) if len(spectral) else 0.0,
         "largest": [
             {"layer": int(layer), "module": module, "value": float(value)}

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stages.statistics.arrays import Floats
+from stages.statistics.draws import enough_draws
 from stages.statistics.intervals import Interval
 from stages.statistics.measures import Measure, values
 from stages.statistics.paired import holm, sign_flip
@@ -63,33 +64,32 @@ def lost_slices(
     seed: int,
 ) -> list[Slice]:
     """The slices that lost surely, by size of the drop; SHOWN at most. Seeds are averaged."""
-    found: dict[tuple[str, str, str], tuple[int, Interval]] = {}
-    raw: dict[str, float] = {}
-    keys: dict[str, tuple[str, str, str]] = {}
+    found: dict[str, tuple[tuple[str, str, str], int, Interval]] = {}
+    parts: dict[str, tuple[Floats, list[str]]] = {}
     for task, measure in measures.items():
         rows = rows_in_order(base, task)
         worse = _worse(rows, run, task, measure)
         for cut, names in cuts(rows):
-            parts = names.groupby(names.to_numpy()).indices
-            if not 1 < len(parts) <= MOST_NAMES:
+            places = names.groupby(names.to_numpy()).indices
+            if not 1 < len(places) <= MOST_NAMES:
                 continue
-            for name, chosen in parts.items():
+            for name, chosen in places.items():
                 groups = list(rows["group"].iloc[chosen])
                 if len(chosen) < FEWEST or len(set(groups)) < 2:
                     continue
                 key = (task, cut, str(name))
                 text = "\x1f".join(key)
-                keys[text] = key
                 part = worse[chosen]
                 if measure.of_all:
                     part = _worse(rows.iloc[chosen], run, task, measure)
-                raw[text] = sign_flip(part, groups, draws, seed)
-                found[key] = (len(chosen), measure.interval(part, groups, confidence))
-    adjusted = holm(raw)
+                parts[text] = part, groups
+                found[text] = key, len(chosen), measure.interval(part, groups, confidence)
+    draws = enough_draws(draws, len(parts), confidence)
+    adjusted = holm({text: sign_flip(*part, draws, seed) for text, part in parts.items()})
     slices = [
-        Slice(*key, found[key][0], *_ends(found[key][1]), adjusted[text])
-        for text, key in keys.items()
-        if found[key][1].value > 0 and adjusted[text] < 1 - confidence
+        Slice(*key, n, *_ends(interval), adjusted[text])
+        for text, (key, n, interval) in found.items()
+        if interval.value > 0 and adjusted[text] < 1 - confidence
     ]
     return sorted(slices, key=lambda one: (-one.drop, one.task, one.cut, one.name))[:SHOWN]
 

@@ -234,7 +234,7 @@ def _format(found: Evidence) -> Finding | None:
         return None
     return Finding(
         "format drift",
-        f"{', '.join(one.task for one in broken)} lost {_percent(broken[0].drop)} of its answers, "
+        f"{', '.join(f'{one.task} lost {_percent(one.drop)} of its answers' for one in broken)}, "
         f"and nothing else was lost: {', '.join(found.kept)}",
     )
 

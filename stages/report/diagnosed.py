@@ -103,13 +103,15 @@ def diagnosed(told: Mapping[str, Any], units: Mapping[str, Unit]) -> Diagnosed:
 def _errors(told: list[dict[str, Any]]) -> Iterator[tuple[str, Figure]]:
     """With the formula of each."""
     scales = {"error rate": POINTS, "bits/byte": BITS}
+    several = len({one["task"] for one in told}) > 1
     for one in told:
         unit = scales.get(one["unit"], PLAIN)
         value = "-" if one["value"] is None else unit.change(one["value"])
         interval = ""
         if one["low"] is not None:
             interval = f"[{unit.change(one['low'])}, {unit.change(one['high'])}]"
-        name = one["error"] if one["seed"] == 0 else f"{one['error']}, seed {one['seed']}"
+        name = f"{one['error']}, {one['task']}" if several else one["error"]
+        name = name if one["seed"] == 0 else f"{name}, seed {one['seed']}"
         named = "points of error" if unit is POINTS else one["unit"]
         yield one["formula"], Figure(name, named, value, interval, one["says"])
 

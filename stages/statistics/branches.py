@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from stages.statistics.arrays import Floats
+from stages.statistics.draws import enough_draws
 from stages.statistics.intervals import Bootstrap, Interval
 from stages.statistics.measures import Measure, values
 from stages.statistics.paired import holm, sign_flip
@@ -52,8 +53,9 @@ def shifts(
         for task, measure in measures.items()
         if (found := _paired(rows_of(before, task), rows_of(after, task), measure))
     }
+    draws = enough_draws(settings.resamples, len(paired), settings.confidence)
     p = {
-        task: sign_flip(one.better, one.groups, settings.resamples, settings.seed)
+        task: sign_flip(one.better, one.groups, draws, settings.seed)
         for task, one in paired.items()
     }
     adjusted = holm(p)

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from stages.config.kinds import WITH_HEAD
 from stages.records import pair
 from stages.statistics.arrays import Floats
 from stages.statistics.classification import report
+from stages.statistics.draws import enough_draws
 from stages.statistics.gate import Judged, judge
 from stages.statistics.intervals import Bootstrap, Interval
 from stages.statistics.measures import Measure, values
@@ -110,10 +112,10 @@ class Case:
         pair(asked, run)
         after = self._grids(run)
         worse = {task: self._worse(task, grid) for task, grid in after.items()}
+        settings = self._settings
+        draws = enough_draws(settings.resamples, len(self.tasks), settings.confidence)
         p = {
-            task: sign_flip(
-                difference, after[task].groups, self._settings.resamples, self._settings.seed
-            )
+            task: sign_flip(difference, after[task].groups, draws, settings.seed)
             for task, difference in worse.items()
         }
         retain = {task: p[task] for task, about in self.tasks.items() if about.role == "retain"}
@@ -158,12 +160,14 @@ class Case:
         }
 
     def _noise(self, task: str, before: _Grid, again: _Grid) -> NoiseFloor:
-        found = noise_floor(before.figures[0], again.figures, self._settings.confidence)
+        refitted = self.tasks[task].kind in WITH_HEAD
+        clean, confidence = before.figures[0], self._settings.confidence
+        found = noise_floor(clean, again.figures, confidence, refitted=refitted)
         if self.tasks[task].measure.of_all is None:
             return found
         # Of a figure of all examples every value moves where one answer does.
-        clean, *rescored = (rows["score"].to_numpy() for rows in (*before.rows, *again.rows))
-        return replace(found, flip_rate=float(np.mean(np.stack(rescored) != clean)))
+        first, *rescored = (rows["score"].to_numpy() for rows in (*before.rows, *again.rows))
+        return replace(found, flip_rate=float(np.mean(np.stack(rescored) != first)))
 
     def _worse(self, task: str, after: _Grid) -> Floats:
         """By how much each example got worse, seeds averaged; of a target, how much better."""

@@ -18,6 +18,8 @@ from stages.statistics.paired import holm
 
 GRID = 101
 """Gains at which curves are read, for the area under them."""
+NEAR = 1e-12
+"""To no gain, on the side of some."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,13 @@ def _read(gained: _Means, lost: _Means, places: Sequence[int], common: float) ->
 
 
 def _curves(gains: Floats, drops: Floats, common: float) -> Floats:
-    """Points [curves, points] and the base -> drops [curves, GRID] at gains from 0 to `common`."""
+    """Points [curves, points] and the base -> drops [curves, GRID] at gains from 0 to `common`.
+
+    A curve none of whose points gained keeps the drop of the one that came nearest: it is no model
+    that was left as it was.
+    """
+    most = gains.max(axis=1, keepdims=True)
+    gains = np.where((most <= 0) & (gains == most), NEAR, gains)
     base = np.zeros((len(gains), 1))
     gains, drops = np.hstack([base, gains]), np.hstack([base, drops])
     order = np.argsort(gains, axis=1, kind="stable")
