@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from stages.models.device import has_bf16
 from stages.models.packed import PackedLinear, pack
 from stages.records import read_table, write_records
 from stages.scoring import causal
+from stages.scoring.caches import sees_all
 from stages.scoring.causal import CausalScorer
 from stages.scoring.coherence import coherence, sentences
 from stages.scoring.generation import Sampling, _draw, generate
@@ -923,3 +925,12 @@ def test_coherence_by_hand() -> None:
     expected = [(1 + np.sqrt(0.5)) / 2, 0, 0, 0]
     assert coherence(texts, embedding) == pytest.approx(expected)
     assert coherence([""], embedding) == [0]
+
+
+@pytest.mark.parametrize("setting", ["sliding_window", "attention_chunk_size", "window_size"])
+def test_what_a_layer_does_not_reach_is_not_shared(setting: str) -> None:
+    """The last is GPT-Neo's: its local layers look back 256 tokens."""
+    config = transformers.PretrainedConfig(**{setting: 8})
+    model: Any = SimpleNamespace(config=config)
+    assert sees_all(model, 8)
+    assert not sees_all(model, 9)

@@ -71,6 +71,19 @@ def test_what_no_fold_could_be_asked_is_refused() -> None:
     lonely = examples({"g0": ("rare", 9), "g1": ("a", 1), "g2": ("a", 1)})
     with pytest.raises(UserError, match="task asked has label 'rare' in one group only"):
         in_folds(lonely, 2, 0)
+    # A group of both labels goes by the first; the other's two groups may meet in one fold.
+    mixed = examples({"g0": ("a", 1), "g1": ("a", 3), "g2": ("a", 3), "g3": ("b", 1)})
+    mixed.rows.loc[mixed.rows["example_id"] == "g11", "label"] = "b"
+    seeds = []
+    for seed in range(20):
+        try:
+            folds = in_folds(mixed, 2, seed)
+        except UserError as error:
+            assert "task asked has label 'b' in one fold only" in str(error)
+            continue
+        seeds.append(seed)
+        assert mixed.rows.assign(fold=folds).groupby("label")["fold"].nunique().min() == 2
+    assert 0 < len(seeds) < 20
     with pytest.raises(UserError, match="folds = 5: task asked has 4 groups of train rows"):
         in_folds(examples({f"g{n}": (("a", "b")[n % 2], 2) for n in range(4)}), 5, 0)
 

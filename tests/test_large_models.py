@@ -2,7 +2,9 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,13 +19,18 @@ from safetensors.torch import load_file, save_file
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 from stages.config.evaluation import EvaluationConfig, NoiseConfig
 from stages.config.runs import RunConfig
 from stages.errors import UserError
+from stages.models import sharing
+from stages.models.bounded import bounded
 from stages.models.loading import load
 from stages.scoring.case import scorer_of
 from stages.storage import read_json, write_json
+from stages.tasks.examples import Examples
+from stages.training import run
 from stages.training.loop import _gradient
 from stages.training.methods.fgm import Fgm
 from stages.training.methods.lora import Lora
@@ -32,6 +39,8 @@ from stages.training.methods.supervised_contrastive import SupervisedContrastive
 from stages.training.objective import Objective
 from stages.training.sharded import is_sharded, make_whole
 from stages.training.state import restore, trainable
+from stages.training.subject import Subject
+from stages.training.teacher import _features
 
 FSDP = tiny.ROOT / "stages/training/fsdp.yaml"
 EVALUATION = EvaluationConfig(
@@ -198,33 +207,93 @@ def group() -> Iterator[None]:
     distributed.destroy_process_group()
 
 
-@pytest.mark.usefixtures("group")
-def test_sharded_weights_are_kept_set_and_saved_whole(encoder: Path) -> None:
-    subject, objective = small.composed(encoder, [])
-    assert "BertLayer" in objective._no_split_modules
-    before = trainable(objective)
+def _sharded(folder: Path, target: str) -> tuple[Subject, Objective]:
+    """Split as accelerate does, one layer at a time, padding read as on a GPU."""
+    subject, objective = small.composed(folder, [], targets=(target,))
+    for module in objective.modules():
+        if hasattr(module, "unpadded"):
+            setattr(module, "unpadded", False)  # noqa: B010 - torch has no such attribute
     mesh = init_device_mesh("cpu", (1,))
     for module in list(objective.modules()):
         if type(module).__name__ in objective._no_split_modules:
             fully_shard(module, mesh=mesh)
     fully_shard(objective, mesh=mesh)
+    return subject, objective
+
+
+@torch.no_grad()
+def _look(objective: Objective) -> None:
+    """As at validation: what lies outside of the layers is whole afterwards."""
+    small.parts(objective)
+    assert not all(isinstance(weight, DTensor) for weight in objective.parameters())
+
+
+@pytest.mark.usefixtures("group")
+@pytest.mark.parametrize("kind", ["encoder", "causal", "tied"])
+def test_sharded_weights_are_kept_set_and_saved_whole(
+    kind: str, models: dict[str, Path], tied: Path, tmp_path: Path
+) -> None:
+    folder = tied if kind == "tied" else models[kind]
+    target = small.LABELLED if kind == "encoder" else small.TALES
+    before: dict[str, torch.Tensor] = trainable(small.composed(folder, [], targets=(target,))[1])
+    subject, objective = _sharded(folder, target)
     assert is_sharded(objective)
-    assert all(type(weight) is not nn.Parameter for weight in objective.parameters())
+    assert all(isinstance(weight, DTensor) for weight in objective.parameters())
+    _look(objective)
     kept = trainable(objective)
     assert kept.keys() == before.keys()
+    _look(objective)
     restore(objective, {name: weight + 1 for name, weight in kept.items()})
+    _look(objective)
     make_whole(objective)
     for name, weight in objective.named_parameters():
         assert type(weight) is nn.Parameter
         torch.testing.assert_close(weight.detach(), before[name] + 1)
-    (head,) = subject.heads().values()
-    assert head.weight.mean() > 0.5
-    subject.body.save_pretrained(encoder.parent / "whole")
+    if kind == "encoder":
+        (head,) = subject.heads().values()
+        assert head.weight.mean() > 0.5
+    subject.body.save_pretrained(tmp_path / "whole")
+    saved = load_file(tmp_path / "whole/model.safetensors")
+    named = dict(subject.body.named_parameters())
+    assert set(saved) == set(named)
+    for name, found in saved.items():
+        torch.testing.assert_close(found, named[name].detach())
+
+
+def test_under_fsdp_losses_are_not_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = SimpleNamespace(mixed_precision_policy=None)
+    state = SimpleNamespace(fsdp_plugin=plugin)
+    made = SimpleNamespace(distributed_type=DistributedType.FSDP, state=state)
+    monkeypatch.setattr(run, "Accelerator", lambda **_: made)
+    run.accelerator_of(small.config(precision="bf16"))
+    policy = plugin.mixed_precision_policy
+    assert (policy.param_dtype, policy.reduce_dtype) == (torch.bfloat16, torch.float32)
+    assert policy.output_dtype is None
+
+
+def test_a_masked_target_is_refused_under_fsdp(
+    encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = small.subject(encoder)
+    train = [
+        Examples(replace(one.task, kind="masked-lm"), one.rows) for one in subject.recipe.train
+    ]
+    subject.recipe = replace(subject.recipe, train=train)
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
+    with pytest.raises(UserError, match=r"of kind masked-lm, cannot be learned under FSDP"):
+        small.objective(subject)
 
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("l2-sp", {"alpha": 0.1}), ("ewc", {"strength": 1.0, "tasks": ["mood-words"], "rows": 4})],
+    [
+        ("l1", {"strength": 1e-4}),
+        ("l2", {"strength": 1e-4}),
+        ("fgm", {"epsilon": 0.1}),
+        ("adalora", {"target_r": 1, "init_r": 2, "tinit": 1, "tfinal": 1}),
+        ("l2-sp", {"alpha": 0.1}),
+        ("ewc", {"strength": 1.0, "tasks": ["mood-words"], "rows": 4}),
+    ],
 )
 def test_what_needs_weights_whole_is_refused(
     name: str, settings: dict[str, Any], encoder: Path, monkeypatch: pytest.MonkeyPatch
@@ -234,8 +303,8 @@ def test_what_needs_weights_whole_is_refused(
     with pytest.raises(UserError) as error:
         small.objective(subject)
     assert str(error.value) == (
-        f"runs.toy.methods = {name}: needs each weight whole, and FSDP keeps it in parts; l2 or "
-        "replay would fit, or a launch without FSDP"
+        f"runs.toy.methods = {name}: needs each weight whole, and FSDP keeps it in parts; replay "
+        "would fit, or a launch without FSDP"
     )
 
 
@@ -313,6 +382,65 @@ def test_four_bits_without_a_gpu_are_refused_in_a_line(causal: Path) -> None:
 def test_four_bits_go_with_an_adapter_alone(methods: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         small.config(methods, quantise="4bit")
+
+
+def test_four_bits_do_not_start_from_another_run() -> None:
+    given = {"quantise": "4bit", "starts": "teacher", "teacher": "models/tuned/first"}
+    with pytest.raises(ValueError, match="quantise = 4bit: a base is held in 4 bits, and this run"):
+        small.config({"lora": {"r": 2}}, **given)
+
+
+def test_an_adapter_goes_into_layers_in_four_bits(causal: Path) -> None:
+    """What bitsandbytes keeps of a layer: bytes, which have no gradient."""
+    subject = small.subject(causal, (small.TALES,))
+    packed = subject.body.model.layers[0].mlp.up_proj
+    packed.weight = nn.Parameter(torch.zeros(8, 1, dtype=torch.uint8), requires_grad=False)
+    frozen = subject.body.model.layers[1].mlp.up_proj
+    frozen.weight.requires_grad_(False)
+    Lora(r=2).adapt(subject)
+    named = {name for name, _ in subject.body.named_modules() if name.endswith("lora_A.default")}
+    assert any("layers.0.mlp.up_proj" in name for name in named)
+    assert not any("layers.1.mlp.up_proj" in name for name in named)
+
+
+def test_layers_in_four_bits_are_built_more_than_once() -> None:
+    """As transformers and bitsandbytes do: a layer, then one in its place whose weight is set
+    twice. The spare elements alone would not hold it."""
+
+    def build() -> None:
+        with torch.device("meta"):
+            nn.Linear(2**15, 2**14, bias=False)
+            again = nn.Linear(2**15, 2**14, bias=False)
+            again.weight = nn.Parameter(torch.empty(2**14, 2**15))
+
+    with pytest.raises(ValueError, match="far more than the weights hold"), bounded({}, 1, 2**29):
+        build()
+    with bounded({}, 1, 2**29, quantised=True):
+        build()
+
+
+# Several processes
+
+
+def test_what_a_teacher_says_is_sent_by_itself(encoder: Path) -> None:
+    """A view of a batch is pickled with all of it."""
+    subject = small.subject(encoder)
+    subject.learn_targets(lambda examples: examples)
+    stream = subject.targets[0]
+    for found in _features(subject, stream.trainee, stream.rows, range(12)).values():
+        assert found.untyped_storage().nbytes() == found.numel() * found.element_size()
+
+
+def test_one_gpu_is_taken_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[torch.device] = []
+    monkeypatch.setenv("PALIMPSEST_DEVICE", "cuda:1")
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(sharing, "PartialState", lambda cpu: SimpleNamespace(num_processes=1))
+    sharing.join()
+    assert taken == [torch.device("cuda:1")]
+    monkeypatch.setattr(sharing, "PartialState", lambda cpu: SimpleNamespace(num_processes=2))
+    with pytest.raises(UserError, match="PALIMPSEST_DEVICE='cuda:1': each process takes its own"):
+        sharing.join()
 
 
 def test_an_encoder_is_not_loaded_in_four_bits() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny_training as small
 import torch
@@ -12,9 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.errors import UserError
+from stages.models.causal import CausalTokenizer
 from stages.models.encoder import embed, load_encoder
 from stages.models.probe import fit_probe
+from stages.tasks.examples import Examples, Task
 from stages.training import order
+from stages.training.causal import tokenise
 from stages.training.encoder import EncoderRows
 from stages.training.methods.lora import Lora
 from stages.training.methods.method import Fit, Method
@@ -226,6 +230,55 @@ def test_self_replay_writes_what_the_base_would(causal: Path) -> None:
     end = subject.loaded.tokenizer.eos_ids[0]  # type: ignore[union-attr]
     assert all(end not in row[len(start) : -1] for row in ids[0])
     assert len({tuple(row) for row in ids[0]}) > 20, "the texts are alike"
+
+
+def test_self_replay_does_not_follow_the_models_own_settings(causal: Path) -> None:
+    drawn = []
+    for penalty in (1.0, 5.0):
+        subject = small.subject(causal, targets=(small.TALES,))
+        subject.loaded.model.generation_config.repetition_penalty = penalty  # type: ignore[union-attr]
+        (stream,) = SelfReplay(fraction=0.5, length=12).streams(subject)
+        assert subject.loaded.model.generation_config.repetition_penalty == penalty  # type: ignore[union-attr]
+        drawn.append(stream.rows.ids)  # type: ignore[attr-defined]
+    assert drawn[0] == drawn[1]
+
+
+def test_replay_of_no_row_is_refused(causal: Path, encoder: Path) -> None:
+    refused = r"replay.fraction = 0.001: no row .*would come in \d+ steps"
+    written = SelfReplay(fraction=0.001, length=12)
+    with pytest.raises(UserError, match=f"self-{refused}"):
+        written.streams(small.subject(causal, targets=(small.TALES,)))
+    old = Replay(fraction=0.001, tasks=(OLD,))
+    with pytest.raises(UserError, match=refused):
+        old.streams(small.subject(encoder, retain=(OLD,)))
+
+
+def choices(context: str, choice: str) -> dict[str, object]:
+    return {"context": context, "choices": [choice, " other"], "answer": 0}
+
+
+def test_a_long_context_loses_its_beginning_and_no_answer(causal: Path) -> None:
+    tokenizer = small.subject(causal, targets=(small.TALES,)).loaded.tokenizer
+    assert isinstance(tokenizer, CausalTokenizer)
+    asked = [("the sun " * 400, " is high"), ("the sun", " is low")]
+    rows = pd.DataFrame([choices(*one) for one in asked])
+    task = Task("asked", "multiple-choice", 16, (), {})
+    found = tokenise(Examples(task, rows), tokenizer)
+    for ids, start, (context, answer) in zip(found.ids, found.starts, asked, strict=True):
+        before, learned = tokenizer.pair(context, answer)
+        assert ids[start:] == learned
+        assert ids[:start] == before[-start:]
+        assert len(ids) == min(len(before + learned), 16 + 1)
+    assert found.weight([0]) == len(tokenizer.pair(*asked[0])[1])
+
+
+def test_a_text_behind_a_long_prompt_is_learned(causal: Path) -> None:
+    tokenizer = small.subject(causal, targets=(small.TALES,)).loaded.tokenizer
+    assert isinstance(tokenizer, CausalTokenizer)
+    rows = pd.DataFrame({"prompt": ["the sun " * 400], "text": ["is high"]})
+    found = tokenise(Examples(Task("told", "language-modelling", 64, (), {}), rows), tokenizer)
+    assert found.weight([0]) >= 1
+    assert len(found.ids[0]) <= tokenizer.longest
 
 
 def test_self_replay_of_an_encoder_is_refused() -> None:

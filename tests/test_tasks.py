@@ -257,6 +257,9 @@ def test_an_empty_split_is_told(rows: pd.DataFrame) -> None:
         ("a-b_c 1.5", "a b_c 1 5"),
         ("日本 語", "日本 語"),
         ("…", ""),
+        ("कि की", "कि की"),  # marks that are vowels
+        ("Cafe\u0301!", "caf\u00e9"),
+        ("\u2764\ufe0f", ""),
     ],
 )
 def test_normalise(text: str, normal: str) -> None:

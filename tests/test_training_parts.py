@@ -132,6 +132,13 @@ def test_restarts_are_those_of_torch() -> None:
     assert found[1:] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("steps", "cycles"), [(101, 5), (301, 6), (601, 5)])
+def test_a_wave_begins_at_the_whole_rate(steps: int, cycles: int) -> None:
+    found = rates(steps=steps, warmup=0.0, schedule="restarts", cycles=cycles)
+    assert min(found) > 0
+    assert found.count(1.0) == cycles + 1  # that of the warm-up's one step
+
+
 def test_plateau_by_hand() -> None:
     settings = {"steps": 4, "warmup": 0.0, "schedule": "plateau"}
     plateau = {"factor": 0.5, "patience": 2}
@@ -206,6 +213,12 @@ def test_which_parameters_decay_and_at_which_rate() -> None:
         "head.weight": (HEAD_RATE, DECAY),
         "head.bias": (HEAD_RATE, 0.0),
     }
+
+
+def test_a_replayed_head_learns_where_no_target_has_one() -> None:
+    model = Model()
+    found = groups_of(model, make_optimizer(model, RATE, None, DECAY))
+    assert {group["lr"] for group in found.values()} == {RATE}
 
 
 def test_every_parameter_is_in_one_group() -> None:

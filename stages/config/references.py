@@ -81,6 +81,9 @@ def _of_runs(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterat
             if targets and len(kinds) == len(targets):
                 yield from _of_head(f"runs.{name}.head", run.head, kinds)
                 yield from _of_draw(f"runs.{name}.draw", run, kinds)
+            if len(targets) > run.batch_size:
+                reason = f"a step takes a row of each target, and there are {len(targets)}"
+                yield mistake(f"runs.{name}.batch_size", run.batch_size, reason)
             yield from sequence_mistakes(name, sound["runs"], case)
         yield from _of_teacher(f"runs.{name}.teacher", name, run, params["runs"])
 

@@ -155,6 +155,11 @@ class RunConfig(Section):
     def _quantised_is_frozen(self) -> Self:
         if self.quantise and "lora" not in self.methods:
             raise ValueError(f"quantise = {self.quantise}: goes with methods.lora: add it")
+        if self.quantise and self.starts == "teacher":
+            raise ValueError(
+                f"quantise = {self.quantise}: a base is held in 4 bits, and this run starts from "
+                "another's weights: leave one of the two out"
+            )
         moving = [name for name in WHOLE if name in self.methods]
         if self.quantise and moving:
             raise ValueError(

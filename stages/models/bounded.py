@@ -22,15 +22,22 @@ SPARE_TENSORS = 1000
 
 
 @contextmanager
-def bounded(settings: Mapping[str, Any], tensors: int, elements: int) -> Iterator[None]:
+def bounded(
+    settings: Mapping[str, Any], tensors: int, elements: int, *, quantised: bool = False
+) -> Iterator[None]:
     """Building a model of these `settings` raises ValueError once it is far larger than weights of
     so many `tensors` and `elements`.
 
     Twice the elements and four times the tensors, and a little: room for masks kept as buffers,
-    weights that are tied or packed in the file, and a pooler that the file lacks.
+    weights that are tied or packed in the file, and a pooler that the file lacks. Where layers are
+    `quantised`, twice of that: transformers builds each as it is, and then two times in its place.
     """
     _check_counts(settings)
-    left = {"tensors": 4 * tensors + SPARE_TENSORS, "elements": 2 * elements + SPARE_ELEMENTS}
+    times = 2 if quantised else 1
+    left = {
+        "tensors": times * 4 * tensors + SPARE_TENSORS,
+        "elements": times * 2 * elements + SPARE_ELEMENTS,
+    }
 
     def count(_: nn.Module, name: str, tensor: Tensor | None) -> None:
         if tensor is None or not tensor.is_meta:  # the weights, as they are filled in

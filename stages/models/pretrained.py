@@ -31,7 +31,8 @@ def load_weights(auto: Any, folder: Path, **how: Any) -> tuple[Any, list[str]]:
     Raises UserError where it is none."""
     silence()
     try:
-        with bounded(read_json(folder / "config.json"), *held(folder)):
+        settings, quantised = read_json(folder / "config.json"), "quantization_config" in how
+        with bounded(settings, *held(folder), quantised=quantised):
             model, report = auto.from_pretrained(
                 folder,
                 dtype=torch.float32,

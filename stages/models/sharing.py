@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+import torch
 from accelerate import PartialState
 from torch import distributed
 
+from stages.errors import UserError
 from stages.models.device import device
 
 B = TypeVar("B")
@@ -13,8 +15,17 @@ R = TypeVar("R")
 
 
 def join() -> PartialState:
-    """Meet the other processes, where there are any; on a GPU each takes its own."""
-    return PartialState(cpu=device().type == "cpu")
+    """Meet the other processes, where there are any; on a GPU each takes its own.
+
+    Raises UserError where one GPU is named for several of them.
+    """
+    where = device()
+    if where.type == "cuda" and where.index is not None:
+        torch.cuda.set_device(where)  # accelerate takes the one that is set
+    state = PartialState(cpu=where.type == "cpu")
+    if state.num_processes > 1 and where.index is not None:
+        raise UserError(f"PALIMPSEST_DEVICE='{where}': each process takes its own: give cuda")
+    return state
 
 
 def dealt(batches: Iterable[B], work: Callable[[B], R]) -> Iterator[tuple[B, R]]:

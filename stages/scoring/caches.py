@@ -10,6 +10,8 @@ from transformers.cache_utils import DynamicLayer
 from stages.models.causal import decoder
 from stages.models.texts import TokenIds
 
+REACHES = ("sliding_window", "attention_chunk_size", "window_size")
+"""Under which settings have how far a layer's attention reaches; the last is GPT-Neo's."""
 WORTH = 16
 """Tokens from which a common beginning is read apart."""
 
@@ -106,5 +108,5 @@ def buffers(model: PreTrainedModel, rows: int, room: int, preamble: Preamble | N
 def sees_all(model: PreTrainedModel, tokens: int) -> bool:
     """Whether the attention of every layer reaches over that many."""
     config = model.config.get_text_config()
-    bounds = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    bounds = [getattr(config, name, None) for name in REACHES]
     return all(tokens <= bound for bound in bounds if isinstance(bound, int))

@@ -12,8 +12,8 @@ def in_folds(train: Examples, folds: int, seed: int) -> list[int]:
 
     Group after group, label by label and in the order of a hash with `seed`, goes to the fold that
     has fewest rows of that label, and of all: folds are alike in size and labels as far as groups
-    allow. Raises UserError where a label stands in one group only, which no fold could be asked
-    that was not trained on it, and where there are fewer groups than folds.
+    allow. Raises UserError where a label stands in one group only, or in one fold, which could not
+    be asked by a model that was trained on it, and where there are fewer groups than folds.
     """
     rows = train.rows
     labels = rows["label"] if train.task.labelled else rows["group"].map(lambda _: "")
@@ -39,7 +39,14 @@ def in_folds(train: Examples, folds: int, seed: int) -> list[int]:
         fold_of[group] = fold
         of_label[label, fold] += int(sizes[group])
         total[fold] += int(sizes[group])
-    return [fold_of[group] for group in rows["group"]]
+    found = rows["group"].map(fold_of)
+    asked = found.groupby(labels).nunique()
+    if train.task.labelled and asked.min() < 2:
+        raise UserError(
+            f"folds = {folds}: task {train.task.name} has label {asked.idxmin()!r} in one fold "
+            "only, whose model would never have seen it; leave folds out, or give fewer"
+        )
+    return [int(fold) for fold in found]
 
 
 def held_out(train: Examples, folds: int, seed: int, fold: int) -> tuple[Examples, Examples]:

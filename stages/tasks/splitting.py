@@ -1,6 +1,7 @@
 """Rows to splits: duplicates out first, groups never torn apart."""
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,12 @@ import pandas as pd
 from stages.errors import UserError
 from stages.storage import content_id
 from stages.tasks.examples import COLUMNS, SHARED, SPLITS, TEXTS, compared, identify
+
+MARKS = "".join(
+    sign for sign in map(chr, range(0x20000)) if unicodedata.category(sign).startswith("M")
+)
+WORD = re.compile(rf"\w[\w{MARKS}]*")
+"""Letters and digits, with the marks on them that are vowels in many scripts."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class Split:
 
 def normalise(text: str) -> str:
     """What makes two texts duplicates: their letters and digits, case and layout aside."""
-    return " ".join(re.findall(r"\w+", text.casefold()))
+    return " ".join(WORD.findall(unicodedata.normalize("NFC", text.casefold())))
 
 
 def split_rows(

@@ -35,9 +35,10 @@ class CausalRows:
 
 
 def tokenise(examples: Examples, tokenizer: CausalTokenizer) -> CausalRows:
-    """Rows of prompt and text; of multiple choice, context and the right answer; of completions,
-    prompt, the first that is accepted, and the end token, so that it learns to stop; of chat, whole
-    conversations, of which the assistant's messages are learned."""
+    """Rows of prompt and text; of multiple choice, context and the right answer, as much of the
+    context's end as is read when the task is asked; of completions, prompt, the first that is
+    accepted, and the end token, so that it learns to stop; of chat, whole conversations, of which
+    the assistant's messages are learned."""
     if examples.task.kind == "completion":
         return _completions(examples, tokenizer)
     if examples.task.kind == "chat":
@@ -52,12 +53,20 @@ def tokenise(examples: Examples, tokenizer: CausalTokenizer) -> CausalRows:
             tokenizer.clip(prompt, text, examples.task.max_length)
             for prompt, text in zip(prompts, examples.column("text"), strict=True)
         ]
-    pairs = [tokenizer.pair(*both) for both in zip(prompts, texts, strict=True)]
     room = tokenizer.longest
-    return CausalRows(
-        ids=[(context + text)[:room] for context, text in pairs if text],
-        starts=[len(context) for context, text in pairs if text],
-    )
+    if examples.task.kind == "multiple-choice":
+        room = min(examples.task.max_length + 1, room)  # the last token is only predicted
+    rows = CausalRows([], [])
+    for prompt, text in zip(prompts, texts, strict=True):
+        context, learned = tokenizer.pair(prompt, text)
+        if not learned:
+            continue
+        # An answer is learned whole; of a text at least its first token, as `clip` leaves it.
+        least = len(learned) if examples.task.kind == "multiple-choice" else 1
+        context = context[-max(1, room - least) :]
+        rows.ids.append((context + learned)[:room])
+        rows.starts.append(len(context))
+    return rows
 
 
 def _completions(examples: Examples, tokenizer: CausalTokenizer) -> CausalRows:

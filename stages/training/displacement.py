@@ -4,10 +4,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from accelerate import DistributedType
 from torch import Tensor, nn
 
-from stages.errors import UserError
 from stages.training.encoder import EncoderTrainee
 from stages.training.subject import Subject
 
@@ -16,13 +14,6 @@ class Displacement:
     """The body's weights as they are when this is made, and how far training has moved them."""
 
     def __init__(self, subject: Subject) -> None:
-        """Raises UserError under FSDP, which puts parts in the place of the weights."""
-        if subject.accelerator.distributed_type == DistributedType.FSDP:
-            asked = ", ".join(sorted({"l2-sp", "ewc"} & set(subject.config.methods)))
-            raise UserError(
-                f"runs.{subject.recipe.name}.methods = {asked}: needs each weight whole, and FSDP "
-                "keeps it in parts; l2 or replay would fit, or a launch without FSDP"
-            )
         self._subject = subject
         named = dict(subject.body.named_parameters())
         self.names = {parameter: name for name, parameter in named.items()}

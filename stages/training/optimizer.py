@@ -31,7 +31,8 @@ def make_optimizer(
         decay = weight_decay if parameter.ndim > 1 else 0.0
         rate = learning_rate * layer_decay ** _below(name, top)
         if HEAD.match(name):
-            rate = head_learning_rate or 0.0
+            # None where no target has a head; a replayed one may.
+            rate = learning_rate if head_learning_rate is None else head_learning_rate
         groups[rate, decay].append(parameter)
     listed: list[dict[str, Any]] = [
         {"params": parameters, "lr": rate, "peak_lr": rate, "weight_decay": decay}

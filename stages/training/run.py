@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from accelerate.utils import DistributedDataParallelKwargs
 from safetensors.torch import save_file
 from torch import nn
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from stages.config.runs import RunConfig
 from stages.errors import UserError
@@ -79,13 +80,19 @@ def accelerator_of(config: RunConfig) -> Accelerator:
     mixed = "bf16" if dtype(config.precision, where) == torch.bfloat16 else "no"
     # A replayed task's head sits out the steps in which none of its rows are drawn.
     uneven = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=where.type == "cpu",
         mixed_precision=mixed,
         kwargs_handlers=[uneven],
         log_with=tracking.trackers() or None,
         project_dir=tracking.LOGS,
     )
+    if accelerator.distributed_type == DistributedType.FSDP and mixed == "bf16":
+        # accelerate's own has losses and sums of gradients in bf16, too.
+        accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16, reduce_dtype=torch.float32
+        )
+    return accelerator
 
 
 @phase("compose")
@@ -98,6 +105,7 @@ def compose(subject: Subject, methods: Sequence[Method]) -> Objective:
     def rewrite(examples: Examples) -> Examples:
         return reduce(lambda rows, method: method.rewrite(rows, subject.seed), methods, examples)
 
+    refuse_in_parts(subject, methods)
     subject.learn_targets(rewrite)
     whole = any(method.in_batch for method in methods)
     subject.leave_out_padding()
@@ -128,6 +136,25 @@ def compose(subject: Subject, methods: Sequence[Method]) -> Objective:
         {name: penalty for name, penalty in penalties.items() if penalty},
         subject.config.batch_size,
     )
+
+
+def refuse_in_parts(subject: Subject, methods: Sequence[Method]) -> None:
+    """Raises UserError under FSDP where a method needs weights whole, or a target's head shares
+    one with the embeddings, which are a part of their own."""
+    if subject.accelerator.distributed_type != DistributedType.FSDP:
+        return
+    run = f"runs.{subject.recipe.name}"
+    if asked := ", ".join(sorted(method.name for method in methods if method.needs_whole)):
+        raise UserError(
+            f"{run}.methods = {asked}: needs each weight whole, and FSDP keeps it in parts; replay "
+            "would fit, or a launch without FSDP"
+        )
+    for examples in subject.recipe.train:
+        if examples.task.kind == "masked-lm":
+            raise UserError(
+                f"{run}: {examples.task.name}, of kind masked-lm, cannot be learned under FSDP: "
+                "launch without it"
+            )
 
 
 def add_to_tied_head(subject: Subject) -> None:

@@ -22,7 +22,9 @@ def rate_factor(config: RunConfig, step: int, losses: Sequence[float] = ()) -> f
     if config.schedule == "cosine":
         return _half_wave(1 - left)
     if config.cycles:
-        return _half_wave((1 - left) * config.cycles % 1)
+        # In whole numbers: where a wave begins, a float is a hair before the end of the last.
+        length = max(1, config.steps - rise)
+        return _half_wave((step - rise) * config.cycles % length / length)
     if config.plateau:
         return float(config.plateau.factor ** reductions(losses, config.plateau.patience))
     return 1.0

@@ -13,6 +13,14 @@ def is_sharded(module: nn.Module) -> bool:
     return isinstance(module, FSDPModule)
 
 
+def part_again(module: nn.Module) -> None:
+    """What lies outside of the layers, such as embeddings, FSDP leaves whole after a forward pass:
+    until this, or a backward pass, these are other tensors than the ones it trains and saves."""
+    for child in module.modules():
+        if isinstance(child, FSDPModule):
+            child.reshard()
+
+
 def whole(weight: Tensor) -> Tensor:
     """All of a weight, detached."""
     detached = weight.detach()
@@ -30,6 +38,7 @@ def fill(weight: Tensor, values: Tensor) -> None:
 
 def make_whole(module: nn.Module) -> None:
     """Let the module have its own weights again, on the CPU, to be saved; it trains no more."""
+    part_again(module)
     made: dict[int, nn.Parameter] = {}
     for child in module.modules():
         for name, weight in list(child.named_parameters(recurse=False)):

@@ -11,7 +11,7 @@ from torch import Tensor
 from stages.config.runs import RunConfig
 from stages.training.checkpoint import Checkpoint
 from stages.training.objective import Objective
-from stages.training.sharded import fill, whole
+from stages.training.sharded import fill, part_again, whole
 
 History = list[dict[str, float | int | None]]
 
@@ -36,6 +36,7 @@ class Progress:
 
 def trainable(objective: torch.nn.Module) -> dict[str, Tensor]:
     """The parameters that training changes, by name, on the CPU: to be saved, not kept."""
+    part_again(objective)
     return {
         name: whole(parameter).cpu()
         for name, parameter in objective.named_parameters()
@@ -44,6 +45,7 @@ def trainable(objective: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def restore(objective: torch.nn.Module, weights: dict[str, Tensor]) -> None:
+    part_again(objective)
     for name, parameter in objective.named_parameters():
         if parameter.requires_grad:
             fill(parameter, weights[name])

@@ -62,7 +62,8 @@ def _features(
         with subject.accelerator.autocast():
             output = trainee(rows, chosen)
         counts = torch.bincount(output.owner, minlength=len(chosen)).tolist()
-        return list(torch.split(output.features.cpu(), counts))
+        # Views would be sent to other processes with all of what they are views of, each.
+        return [part.clone() for part in torch.split(output.features.cpu(), counts)]
 
     found: dict[int, Tensor] = {}
     places = list(batches_by_tokens(rows.lengths(indices), BATCH_TOKENS))

@@ -26,6 +26,7 @@ class AdaLora(Method):
     """
 
     name: ClassVar[str] = "adalora"
+    needs_whole: ClassVar[bool] = True
     resumable: ClassVar[bool] = False  # the importance of singular values is a running mean
     target_r: Rank
     init_r: Rank

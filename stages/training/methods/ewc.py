@@ -42,6 +42,7 @@ class Ewc(Method):
     """
 
     name: ClassVar[str] = "ewc"
+    needs_whole: ClassVar[bool] = True
     strength: Annotated[float, Field(gt=0)]
     tasks: Names
     rows: Annotated[int, Field(ge=2)]

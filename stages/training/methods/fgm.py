@@ -21,6 +21,7 @@ class Fgm(Method):
     """
 
     name: ClassVar[str] = "fgm"
+    needs_whole: ClassVar[bool] = True
     epsilon: Annotated[float, Field(gt=0)]
     weight: Annotated[float, Field(gt=0)] = 1.0
 

@@ -21,6 +21,7 @@ class L2SP(Method):
     """
 
     name: ClassVar[str] = "l2-sp"
+    needs_whole: ClassVar[bool] = True
     alpha: Annotated[float, Field(gt=0)]
     beta: Annotated[float, Field(ge=0)] = 0.0
 

@@ -37,6 +37,8 @@ class Method(Section):
     """Its key under `methods` of a run."""
     resumable: ClassVar[bool] = True
     """Whether an interrupted run goes on from a checkpoint; False for a method with a state."""
+    needs_whole: ClassVar[bool] = False
+    """Whether it looks at whole weights, or takes gradients of its own: FSDP has neither."""
     in_batch: ClassVar[bool] = False
     """Whether what `term` takes of a row depends on the rows beside it."""
 

@@ -20,6 +20,7 @@ class L1(Method):
     """strength * sum |w| over the matrices of body and heads; biases and norms are left out."""
 
     name: ClassVar[str] = "l1"
+    needs_whole: ClassVar[bool] = True
     strength: Annotated[float, Field(gt=0)]
 
     def misfit(self, fit: Fit) -> str | None:
@@ -33,6 +34,7 @@ class L2(Method):
     """strength/2 * sum w^2 over the matrices of body and heads; biases and norms are left out."""
 
     name: ClassVar[str] = "l2"
+    needs_whole: ClassVar[bool] = True
     strength: Annotated[float, Field(gt=0)]
 
     def misfit(self, fit: Fit) -> str | None:

@@ -125,13 +125,16 @@ def _targets(body: Any, peft_type: str) -> str | list[str] | None:
 
 
 def _frozen(subject: Subject) -> list[str]:
-    """The modules whose own weights another method has frozen."""
+    """The modules whose own weights another method has frozen. Those in 4 bits never move, and an
+    adapter is what they are for."""
     owned = (
         (name, list(module.parameters(recurse=False)))
         for name, module in subject.body.named_modules()
     )
     return [
-        name for name, weights in owned if weights and not any(w.requires_grad for w in weights)
+        name
+        for name, weights in owned
+        if weights and not any(w.requires_grad or not w.is_floating_point() for w in weights)
     ]
 
 

@@ -33,7 +33,8 @@ class Replay(Method):
         return self.tasks
 
     def streams(self, subject: Subject) -> list[Stream]:
-        """Raises UserError where more rows would be drawn than there are, `repeats` times over."""
+        """Raises UserError where more rows would be drawn than there are, `repeats` times over, and
+        where none would be."""
         share = self.fraction / (1 - self.fraction) / len(self.tasks)
         return [self._stream(subject, task, share) for task in sorted(self.tasks)]
 
@@ -44,6 +45,11 @@ class Replay(Method):
             # A row alone has no negatives to be told from.
             stream = replace(stream, chunk=config.batch_size)
         needed, there = stream.drawn(config.batch_size, config.steps), len(stream.rows)
+        if not needed:
+            raise UserError(
+                f"runs.{subject.recipe.name}.methods.replay.fraction = {self.fraction}: no row of "
+                f"{task} would come in {config.steps} steps; raise it, or steps or batch_size"
+            )
         if needed > there * self.repeats:
             raise UserError(
                 f"runs.{subject.recipe.name}.methods.replay.repeats = {self.repeats}: {needed} "

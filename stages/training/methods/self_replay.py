@@ -1,11 +1,15 @@
 """Self-replay: what the base itself writes, among the rows of the target (arXiv 2505.13811,
 context-free synthetic data)."""
 
-from typing import Annotated, ClassVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
+from transformers import GenerationConfig
 
+from stages.errors import UserError
 from stages.models.loading import CausalModel
 from stages.progress import bar
 from stages.training import order
@@ -35,6 +39,11 @@ class SelfReplay(Method):
         trainee = subject.writer()
         stream = Stream(self.name, trainee, CausalRows([], []), self.fraction / (1 - self.fraction))
         wanted = stream.drawn(subject.config.batch_size, subject.config.steps)
+        if not wanted:
+            raise UserError(
+                f"runs.{subject.recipe.name}.methods.self-replay.fraction = {self.fraction}: no "
+                f"row would come in {subject.config.steps} steps; raise it, or steps or batch_size"
+            )
         return [Stream(self.name, trainee, self._write(subject, wanted), stream.share)]
 
     @torch.no_grad()
@@ -44,27 +53,42 @@ class SelfReplay(Method):
         start = loaded.tokenizer.prompt("")
         ends = set(loaded.tokenizer.eos_ids)
         written: list[list[int]] = []
+        settings = GenerationConfig(
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            max_new_tokens=self.length,
+            eos_token_id=sorted(ends) or None,
+            pad_token_id=loaded.tokenizer.pad_id,
+        )
         name = f"{subject.recipe.name}, self-replay"
         shown = bar(total=wanted, desc=name, unit="text")
         while len(written) < wanted:
             order.seed_step(subject.seed, len(written), 0)
             begun = torch.tensor([start] * min(AT_ONCE, wanted - len(written)))
-            with subject.accelerator.autocast():
+            with subject.accelerator.autocast(), _by(loaded.model, settings):
                 drawn = loaded.model.generate(
                     input_ids=begun.to(subject.device),
                     attention_mask=torch.ones_like(begun).to(subject.device),
-                    do_sample=True,
-                    temperature=1.0,
-                    top_k=0,
-                    top_p=1.0,
-                    max_new_tokens=self.length,
-                    eos_token_id=sorted(ends) or None,
-                    pad_token_id=loaded.tokenizer.pad_id,
+                    generation_config=settings,
                 )
             written.extend(_up_to_end(row, len(start), ends) for row in drawn.tolist())
             shown.update(len(begun))
         shown.close()
         return CausalRows(written, [len(start)] * len(written))
+
+
+@contextmanager
+def _by(model: Any, settings: GenerationConfig) -> Iterator[None]:
+    """The model's own settings, as a penalty on what it repeats, would fill in what these leave
+    open."""
+    own = model.generation_config
+    model.generation_config = settings
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _up_to_end(row: list[int], start: int, ends: set[int]) -> list[int]:
