@@ -50,6 +50,8 @@ def _name(run: str) -> str:
 
 def _start(case: str, run: str | None) -> str:
     cases, runs = read_cases(), read_runs()
+    if not case:
+        raise UserError("CASE is not given: give a case of params.yaml, as CASE=medical-bert")
     if case not in cases:
         raise UserError(f"{case}: no such case{suggestion(case, list(cases))}")
     known = [name for name, told in runs.items() if told.case == case]

@@ -123,6 +123,8 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     asked = parser.parse_args(given)
     if asked.devices < 1:
         parser.error(f"--devices {asked.devices}: give 1 or more")
+    if asked.parameters is not None and not 1 <= asked.parameters <= 1e15:
+        parser.error(f"--parameters {asked.parameters:g}: give 1 to 1e15, such as 7e9")
     return asked
 
 

@@ -98,6 +98,8 @@ def _between(interval: Mapping[str, float]) -> str:
 def main(case: str = "", jobs: str = "1") -> None:
     if not jobs.isdecimal() or not int(jobs):
         raise UserError(f"JOBS={jobs}: give a whole number from 1")
+    if not case:
+        raise UserError("CASE is not given: give a case of params.yaml, as CASE=medical-bert")
     config = read_sweep(case)
     grid = _grid(config)
     _enqueue({name: overrides(config.run, changes) for name, changes in grid.items()})

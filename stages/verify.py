@@ -38,7 +38,8 @@ class Out:
 
 
 def locked_outs() -> list[Out]:
-    """Raises UserError where there is no dvc.lock, or it is none."""
+    """Raises UserError where there is no dvc.lock, or it is none. It goes on naming stages that are
+    no more."""
     try:
         lock = yaml.safe_load(LOCK.read_text(encoding="utf-8"))
         return [
@@ -178,9 +179,11 @@ def wrong_of_case(case: str, tasks: tuple[str, ...]) -> Iterator[str | None]:
 def main() -> None:
     outs, cases = locked_outs(), read_cases()
     try:
-        root = Path(Repo().cache.local.path)
+        repo = Repo()
+        root, stages = Path(repo.cache.local.path), {one.addressing for one in repo.index.stages}
     except DvcException as error:
         raise UserError(f"DVC cannot say where its cache is: {error}") from None
+    outs = [out for out in outs if out.stage in stages]
 
     def cached(md5: str) -> Path:
         return root / md5[:2] / md5[2:]

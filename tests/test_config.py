@@ -189,6 +189,12 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("tasks.movie-sentiment.test", 9, "tasks.movie-sentiment.test = 9", "equal to 10"),
     ("tasks.movie-sentiment.max_length", 7, "tasks.movie-sentiment.max_length = 7", "equal to 8"),
     ("evaluation.noise_repeats", 1, "evaluation.noise_repeats = 1", "greater than or equal to 2"),
+    (
+        "evaluation.noise.conditions",
+        ["typos-2"],
+        "evaluation.noise.conditions.0 = 'typos-2'",
+        "give typos, case or words, and a share below 1, such as typos-0.1",
+    ),
     ("compare.confidence", 0.5, "compare.confidence = 0.5", "greater than 0.5"),
     ("compare.confidence", 1, "compare.confidence = 1", "less than 1"),
     ("compare.resamples", 99, "compare.resamples = 99", "greater than or equal to 100"),

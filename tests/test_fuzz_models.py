@@ -73,6 +73,15 @@ def test_tokenizers(name: str, folder: Path, fault: Fault) -> None:
     fault(f"a damaged {name}, by fuzzing", OUTCOME.format(EXAMPLES))
 
 
+def test_a_model_without_a_tokenizer(folder: Path, fault: Fault) -> None:
+    """transformers makes one of a few tokens, to which every word is unknown."""
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        (folder / name).unlink(missing_ok=True)
+    with pytest.raises(UserError, match=r"has no tokenizer: none of tokenizer\.json"):
+        read()
+    fault("a model's folder without tokenizer files", "says: the model has no tokenizer")
+
+
 def test_a_template_with_a_token_that_is_not_there(folder: Path, fault: Fault) -> None:
     """The tokenizer loads, and the library's Rust panics at the first text: no Exception."""
     path = folder / "tokenizer.json"

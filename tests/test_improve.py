@@ -106,6 +106,7 @@ def test_rounds_are_kept_to(project: tiny.Project, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("", "1"), "CASE is not given: give a case of params.yaml, as CASE=medical-bert"),
         (("cas", "1"), "cas: no such case; did you mean case?"),
         (("case", "0"), "ROUNDS=0: give a whole number from 1"),
         (("case", "x"), "ROUNDS=x: give a whole number from 1"),

@@ -408,6 +408,9 @@ def test_mistakes(told: Told) -> None:
         told("--device", "h1000")
     with pytest.raises(UserError, match="too few"):
         told("--parameters", "10")
+    for number in ("-5", "0", "nan", "inf"):
+        with pytest.raises(UserError, match=f"--parameters {number}: give 1 to 1e15, such as 7e9"):
+            told("--parameters", number)
     with pytest.raises(UserError, match="--devices 0: give 1 or more; see"):
         told("--devices", "0")
     with pytest.raises(UserError, match="unrecognized arguments: --card; see"):

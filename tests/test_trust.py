@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+import yaml
 from bad_inputs.params import HOSTILE, TOKEN
 from dvc import cli
 from faults_page import Fault
@@ -93,6 +94,20 @@ def test_all_is_sound(project: tiny.Project) -> None:
     done = project.call(sys.executable, "-m", "stages.verify")
     assert (done.returncode, done.stderr) == (0, "")
     assert "outs of dvc.lock, and the models and data of 1 cases: sound" in done.stdout
+
+
+def test_a_stage_that_is_no_more_is_not_asked_for(project: tiny.Project) -> None:
+    """dvc.lock goes on naming it, whatever DVC is told."""
+    lock = project.path / "dvc.lock"
+    before = lock.read_bytes()
+    locked = yaml.safe_load(before)
+    out = {"path": "metrics/records/gone/base.parquet", "md5": "0" * 32}
+    locked["stages"]["pretrain-baseline-eval@gone"] = {"cmd": "gone", "outs": [out]}
+    lock.write_text(yaml.safe_dump(locked), encoding="utf-8")
+    try:
+        assert verified() == []
+    finally:
+        lock.write_bytes(before)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,23 @@
 """params.yaml, section `evaluation`: how models are scored."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field
 
 from stages.config.reading import Names, Section, section
 
-Condition = Annotated[str, StringConstraints(pattern=r"^(typos|case|words)-0\.[0-9]{1,2}$")]
+CONDITION = re.compile(r"(typos|case|words)-(0\.[0-9]{1,2})")
+"""What is done to a text, and to which share of its letters or words."""
+
+
+def _condition(given: str) -> str:
+    if not CONDITION.fullmatch(given):
+        raise ValueError("give typos, case or words, and a share below 1, such as typos-0.1")
+    return given
+
+
+Condition = Annotated[str, AfterValidator(_condition)]
 
 
 class NoiseConfig(Section):

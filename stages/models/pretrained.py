@@ -50,9 +50,17 @@ def load_tokenizer(folder: Path) -> Any:
     """Raises UserError where there is none, or it is damaged."""
     silence()
     with reading_tokenizer(folder):
-        return transformers.AutoTokenizer.from_pretrained(
+        found = transformers.AutoTokenizer.from_pretrained(
             folder, use_fast=True, trust_remote_code=False
         )
+    # Without any of them transformers makes one that knows no word, and says nothing.
+    files = sorted(found.vocab_files_names.values())
+    if not any((folder / name).exists() for name in files):
+        raise UserError(
+            f"{folder}: the model has no tokenizer: none of {', '.join(files)} is there; give a "
+            "folder that has it"
+        )
+    return found
 
 
 @contextmanager

@@ -1,14 +1,12 @@
 """Noise on the way in: what a user types is not what a test set holds."""
 
 import random
-import re
 from collections.abc import Callable
 
+from stages.config.evaluation import CONDITION
 from stages.storage import fingerprint
 from stages.tasks.examples import Examples
 
-CONDITION = re.compile(r"(typos|case|words)-(0\.[0-9]{1,2})")
-"""What is done to a text, and to which share of its letters or words."""
 NOISED = {
     "classification": "text",
     "linear-probe": "text",
