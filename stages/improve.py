@@ -97,11 +97,11 @@ def main(case: str = "", rounds: str = "1", run: str | None = None) -> None:
         _say(name, found)
         if found.is_better_than(best):
             best, diagnosis, settings, kept = found, told, wanted, name
+    if len(tried) > 1:
+        print(f"chosen on test, the best of {len(tried)} tries: its gate errs more than it says")
     print(
         f"best: {kept}; take it with `dvc exp apply {kept}`" if kept else f"best: {run}, as it is"
     )
-    if len(tried) > 1:
-        print(f"chosen on test, the best of {len(tried)} tries: its gate errs more than it says")
 
 
 if __name__ == "__main__":

@@ -85,8 +85,8 @@ def test_the_first_advice_fails_and_the_second_passes(
         "first-try-2: ++runs.first.learning_rate=1e-05: gentler",
         "first-try-2: gate pass, gain +0.1000 (at least +0.0800), drops of 0.80 margins",
         "the gate passes",
-        "best: first-try-2; take it with `dvc exp apply first-try-2`",
         "chosen on test, the best of 2 tries: its gate errs more than it says",
+        "best: first-try-2; take it with `dvc exp apply first-try-2`",
     ]
     # Every attempt is kept, and the workspace is as it was.
     assert {"first-try-1", "first-try-2"} <= set(project.dvc("exp", "list", "--name-only").split())
