@@ -237,6 +237,8 @@ def test_sharded_weights_are_kept_set_and_saved_whole(
     target = small.LABELLED if kind == "encoder" else small.TALES
     before: dict[str, torch.Tensor] = trainable(small.composed(folder, [], targets=(target,))[1])
     subject, objective = _sharded(folder, target)
+    layer = "BertLayer" if kind == "encoder" else "LlamaDecoderLayer"
+    assert layer in objective._no_split_modules
     assert is_sharded(objective)
     assert all(isinstance(weight, DTensor) for weight in objective.parameters())
     _look(objective)
