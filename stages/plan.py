@@ -22,23 +22,18 @@ from stages.errors import UserError
 from stages.planning.checked import beside, refitted
 from stages.planning.machine import GB, here, published
 from stages.planning.planned import Plan, Planned
-from stages.planning.shape import Shape, of_manifest, on_paper
+from stages.planning.shape import Shape, of_config, on_paper, settings_of
 from stages.planning.texts import Texts, bound, counted
 from stages.planning.work import Case, Recipe
-from stages.storage import read_json
 
 
 def _case(name: str, config: CaseConfig, parameters: float | None) -> Case:
-    manifest, folder, shape = Path(f"models/base/{name}.json"), None, None
-    if manifest.exists():
-        shape, folder = of_manifest(read_json(manifest))
-    if parameters:
-        shape = on_paper(parameters, read_model(config.model).kind != "encoder")
-    if shape is None:
-        raise UserError(
-            f"{manifest}: not there, so the size of {config.model} is not known: run `dvc repro "
-            "prepare`, or give --parameters 7e9"
-        )
+    model = read_model(config.model)
+    paper = on_paper(parameters, model.kind != "encoder") if parameters else None
+    if paper and not Path(f"models/base/{name}.json").exists():
+        return Case(name, config, paper, dict(_texts(name, config, None)))
+    folder = settings_of(model)
+    shape = paper or of_config(folder, model.kind)
     return Case(name, config, shape, dict(_texts(name, config, folder)))
 
 

@@ -1,21 +1,21 @@
 """How large a model is: what its cost depends on, from its config.json, without its weights."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 import transformers
 from torch import nn
 
+from stages.config.models import ModelConfig
 from stages.errors import UserError
-from stages.models.base import materialise
 from stages.models.bounded import bounded
+from stages.models.manifest import KEPT, fetched
 from stages.models.pretrained import AUTO, reason, silence
 from stages.sources.pinned import open_source
 from stages.storage import read_json
 
-NEEDED = ("config.json", "tokenizer.json", "tokenizer_config.json")
 MOST_TENSORS, MOST_ELEMENTS = 100_000, 10**12
 ASPECT = 128
 """Width over layers of a model of which only its size is known: that of the large models of Brown
@@ -39,17 +39,16 @@ class Shape:
     causal: bool
 
 
-def of_manifest(manifest: dict[str, Any]) -> tuple[Shape, Path]:
-    """The shape of a base, and a folder with its settings and tokenizer. Of a model on a hub no
-    weights are fetched. Raises UserError where its settings are not those of a model."""
-    if "gguf" in manifest:
-        folder = materialise(manifest)
-    else:
-        pin = {key: manifest.get(key) for key in ("sha256", "revision")}
-        names = [name for name in manifest["files"] if name in NEEDED or "weights" not in name]
-        names = [name for name in names if not name.endswith(".safetensors")]
-        folder = open_source(manifest["source"], **pin).folder(manifest["path"], names)
-    return of_config(folder, manifest["kind"]), folder
+def settings_of(config: ModelConfig) -> Path:
+    """A folder with the settings and tokenizer of a model of params.yaml. Of a model on a hub no
+    weights are fetched. Raises UserError, see sources."""
+    if config.gguf:
+        return fetched(config)[0]
+    source = open_source(config.source, sha256=config.sha256, revision=config.revision)
+    inside = [PurePosixPath(name) for name in source.names()]
+    there = [path.name for path in inside if path.parent == PurePosixPath(config.path)]
+    light = [name for name in there if name.endswith(KEPT) and not name.endswith(".safetensors")]
+    return source.folder(config.path, sorted(light))
 
 
 def of_config(folder: Path, kind: str) -> Shape:
