@@ -17,12 +17,14 @@ from typing import Any
 from stages import errors
 from stages.check import check
 from stages.config.cases import UNSEEN
-from stages.config.columns import names_in
+from stages.config.columns import Columns, names_in
 from stages.config.inserting import edit, insert
 from stages.config.kinds import ANSWERS, UNTAUGHT, WITH_HEAD, WRITTEN
+from stages.config.pin import PinnedModel
 from stages.config.reading import NAME, PARAMS, load, parsed, suggestion
 from stages.config.tasks import COLUMNS, OPTIONAL
 from stages.errors import UserError
+from stages.models.manifest import fetch
 from stages.storage import read_json, sha256_path
 from stages.tasks.cells import WrongCellError
 from stages.tasks.table_files import READERS, read_rows
@@ -95,10 +97,11 @@ def _model(given: str, known: Mapping[str, Any]) -> Model:
             "folder with a config.json"
         )
     name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")[:60]
-    settings = read_json(folder / "config.json")
-    kind = _kind(settings)
-    lines = [f'source: "file:{folder.as_posix()}"', f"sha256: {sha256_path(folder)}"]
-    lines += [f"kind: {kind}", *([f"pooling: {_pooling(folder)}"] if kind == "encoder" else [])]
+    source, sha256 = f"file:{folder.as_posix()}", sha256_path(folder)
+    fetch(PinnedModel(source=source, sha256=sha256))  # as prepare will: what it refuses is no model
+    kind = _kind(read_json(folder / "config.json"))
+    lines = [f'source: "{source}"', f"sha256: {sha256}", f"kind: {kind}"]
+    lines += [f"pooling: {_pooling(folder)}"] if kind == "encoder" else []
     return Model(name, kind, _block(name, lines))
 
 
@@ -123,8 +126,7 @@ def _data(given: str, kind: str, chosen: str) -> Data:
         raise UserError(f"DATA={given}: no such file")
     if path.suffix not in READERS:
         raise UserError(f"DATA={given}: ends in none of {', '.join(READERS)}")
-    columns = dict(one.partition(":")[::2] for one in chosen.split(",")) if chosen else {}
-    content, failed = path.read_bytes(), []
+    columns, content, failed = _roles(chosen), path.read_bytes(), []
     for task in _fitting(kind, columns):
         wanted = {role: columns.get(role, role) for role in (*COLUMNS[task], *columns)}
         try:
@@ -140,6 +142,21 @@ def _data(given: str, kind: str, chosen: str) -> Data:
         return Data(task, wanted, rows)
     reasons = "; ".join(failed) or "no kind of task has these columns"
     raise UserError(f"DATA={given}: {reasons}; say COLUMNS=<role>:<column>,…, see the README")
+
+
+def _roles(chosen: str) -> dict[str, str]:
+    """The column of each role that is named."""
+    columns: dict[str, str] = {}
+    for one in chosen.split(",") if chosen else ():
+        role, _, column = one.partition(":")
+        if role not in Columns.model_fields:
+            near = suggestion(role, list(Columns.model_fields))
+            raise UserError(f"COLUMNS={chosen}: {role!r} is no role{near}")
+        if not column or role in columns:
+            reason = "has no column: give <role>:<column>" if not column else "is given twice"
+            raise UserError(f"COLUMNS={chosen}: {role} {reason}")
+        columns[role] = column
+    return columns
 
 
 def _fitting(kind: str, columns: Collection[str]) -> list[str]:
@@ -246,6 +263,8 @@ def main(case: str = "", table: str = "", model: str = "", columns: str = "") ->
         raise UserError("give CASE=<new name> DATA=<table> MODEL=<name or folder>")
     if not NAME.fullmatch(case):
         raise UserError(f"CASE={case}: a name is lower-case letters, digits and hyphens")
+    if parsed(f"case: {case}")["case"] != case:
+        raise UserError(f"CASE={case}: YAML reads that as no name; take another")
     check()
     params = load()
     chosen = _model(model, params["models"])

@@ -213,9 +213,34 @@ MISTAKES = {
     "a model": (("tickets", "data/raw/tickets.jsonl", "minilmm", ROLES), "did you mean minilm"),
     "a table": (("tickets", "data/raw/ticket.jsonl", "minilm", ROLES), "no such file"),
     "columns": (("tickets", "data/raw/tickets.jsonl", "minilm", ""), "column 'text': is missing"),
+    "no name": (("null", "data/raw/tickets.jsonl", "minilm", ROLES), "CASE=null: YAML reads that"),
     "a role": (
-        ("tickets", "data/raw/tickets.jsonl", "minilm", "words:body"),
+        ("tickets", "data/raw/tickets.jsonl", "minilm", "txt:body,label:team"),
+        "'txt' is no role; did you mean text",
+    ),
+    "roles of no kind": (
+        ("tickets", "data/raw/tickets.jsonl", "minilm", "text:body,query:team"),
         "no kind of task has these columns",
+    ),
+    "a role twice": (
+        ("tickets", "data/raw/tickets.jsonl", "minilm", "text:body,text:team"),
+        "text is given twice",
+    ),
+    "a role alone": (
+        ("tickets", "data/raw/tickets.jsonl", "minilm", "text,label:team"),
+        "text has no column: give <role>:<column>",
+    ),
+    "broken settings": (
+        ("tickets", "data/raw/tickets.jsonl", "data/raw/broken", ROLES),
+        r"file:data/raw/broken: config\.json is no JSON",
+    ),
+    "no weights": (
+        ("tickets", "data/raw/tickets.jsonl", "data/raw/bare", ROLES),
+        r"file:data/raw/bare, folder '\.': no \*\.safetensors there",
+    ),
+    "cut weights": (
+        ("tickets", "data/raw/tickets.jsonl", "data/raw/cut", ROLES),
+        r"file:data/raw/cut: model\.safetensors is no safetensors file",
     ),
     "a brace": (
         ("tickets", "data/raw/tickets.jsonl", "smollm2", "text:{body"),
@@ -232,6 +257,15 @@ MISTAKES = {
 @pytest.mark.parametrize("what", MISTAKES)
 def test_a_mistake_leaves_params_as_they_were(what: str, project: Path) -> None:
     write_table(project / "data/raw/few.jsonl", 12)
+    for folder, settings, weights in (
+        ("broken", b"{", b""),
+        ("bare", b"{}", None),
+        ("cut", b"{}", b"\x08"),
+    ):
+        (project / "data/raw" / folder).mkdir()
+        (project / "data/raw" / folder / "config.json").write_bytes(settings)
+        if weights is not None:
+            (project / "data/raw" / folder / "model.safetensors").write_bytes(weights)
     before = Path("params.yaml").read_bytes()
     given, said = MISTAKES[what]
     with pytest.raises(UserError, match=said) as caught:
