@@ -170,6 +170,9 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("launch", 3, "launch = 3", "command"),
     ("launch", None, "launch = None", "command"),
     ("launch", " ", "launch = ' '", "command"),
+    ("launch", "pyton", "launch = 'pyton'", "pyton: no such program here"),
+    ("launch", "OMP_NUM_THREADS=2 pyton -O", "launch = 'OMP_", "pyton: no such program here"),
+    ("launch", "python '", "launch = ", "no closing quotation"),
     # ranges
     (f"{RUN}.learning_rate", 0, f"{RUN}.learning_rate = 0", "greater than 0"),
     (f"{RUN}.learning_rate", 1.5, f"{RUN}.learning_rate = 1.5", "less than or equal to 1"),

@@ -118,7 +118,7 @@ YAMLS = {
         fewshot_split: test
         doc_to_text: "{{asked}}"
         doc_to_target: " {{letter}}"
-        generation_kwargs: {until: ["."], max_gen_toks: 6}
+        generation_kwargs: {until: ["."], max_gen_toks: 6, num_beams: 1}
         metric_list:
           - {metric: !function utils.share, aggregation: mean, higher_is_better: true}
         """,
@@ -618,6 +618,21 @@ REFUSED: list[tuple[str, Edit, str]] = [
         "tasks.letters.data.task = 'letters': it runs code that the model wrote",
     ),
     ("letters", _set(max_length=12), "tasks.letters.max_length = 12: letters writes up to 12"),
+    (
+        "vowels",
+        _replace("max_gen_toks: 6", "max_new_tokens: 600", "vowels.yaml"),
+        ".max_length = 256: vowels writes up to 600",
+    ),
+    (
+        "vowels",
+        _replace(", max_gen_toks: 6", "", "vowels.yaml"),
+        ".max_length = 256: vowels writes up to 256",
+    ),
+    (
+        "letters",
+        _replace("max_gen_toks: 12", "max_gen_toks: 12, num_beams: 4", "letters.yaml"),
+        "tasks.letters.data.task = 'letters': its generation_kwargs have num_beams: 4, which",
+    ),
     ("pages", _set(num_fewshot=2), "tasks.pages.data.num_fewshot = 2: pages is asked without"),
     ("quiz", _set(test=ROWS), "task quiz: no documents are left for validation: 24 distinct ones"),
     (

@@ -111,6 +111,8 @@ def test_mistakes_name_the_studys_file(real: Path, change: dict[str, Any], said:
 def test_what_is_not_there(real: Path) -> None:
     with pytest.raises(UserError, match=r"^studies/fronteer\.yaml: not there, or no text; did you"):
         study.main("fronteer")
+    with pytest.raises(UserError, match=r"STUDY=\.\./params: give the name of a file of studies"):
+        study.main("../params")
     with pytest.raises(UserError, match="CASES=news: not in the study; did you mean news-gpt"):
         study.main("frontier", "news")
     with pytest.raises(UserError, match="SEEDS=7: not in the study"):

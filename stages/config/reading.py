@@ -221,6 +221,8 @@ def _line(model: type[BaseModel], value: Any, key: str, detail: ErrorDetails) ->
         return mistake(f"{where}.reader", found["reader"], f"give one of {expected}")
     if kind == "extra_forbidden":
         reason = "unknown key" + suggestion(location[-1], _known(model, detail["loc"]))
+    if kind == "too_short":
+        reason = f"give {detail['ctx']['min_length']} or more"
     reason = REASONS.get(kind, reason)
     return mistake(where, found, reason[0].lower() + reason[1:])
 
@@ -228,7 +230,8 @@ def _line(model: type[BaseModel], value: Any, key: str, detail: ErrorDetails) ->
 def _path(location: Sequence[int | str], value: Any) -> list[str]:
     """Where a mistake is, as params.yaml has it.
 
-    pydantic also names the tag (`reader`) of a union's chosen member, right after its place.
+    pydantic also names the tag (`reader`) of a union's chosen member, right after its place, and
+    says `[key]` after a key that is wrong.
     """
     path: list[str] = []
     tagged = False
@@ -236,7 +239,7 @@ def _path(location: Sequence[int | str], value: Any) -> list[str]:
         tagged = (
             bool(path) and not tagged and isinstance(value, dict) and value.get("reader") == part
         )
-        if not tagged:
+        if not tagged and part != "[key]":
             path.append(str(part))
             value = value.get(part) if isinstance(value, dict) else None
     return path

@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from stages.config.reading import (
+    NAME,
     PARAMS,
     Name,
     Names,
@@ -77,6 +78,8 @@ def read_study(name: str) -> StudyConfig:
     """Raises UserError with a line for every mistake of the study itself; what its runs are made of
     is params.yaml's to check, see `laid_over`."""
     path = FOLDER / f"{name}.yaml"
+    if not NAME.fullmatch(name):
+        raise UserError(f"STUDY={name}: give the name of a file of {FOLDER}, without .yaml")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

@@ -1,6 +1,12 @@
 """params.yaml as a whole: every section, and what they say of each other."""
 
+import os
+import re
+import shlex
+import shutil
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from stages.config.cases import CaseConfig
@@ -56,6 +62,15 @@ def _launch(params: dict[str, Any]) -> None:
     launch = lookup(params, "launch")
     if not isinstance(launch, str) or not launch.strip():
         raise UserError(mistake("launch", launch, "give a command such as python"))
+    try:
+        words = shlex.split(launch)
+    except ValueError as error:
+        raise UserError(mistake("launch", launch, str(error).lower())) from None
+    command = next((word for word in words if not re.match(r"\w+=", word)), "")
+    # `make` puts the environment's own programs first, as here.
+    own = str(Path(sys.executable).parent)
+    if not shutil.which(command, path=os.pathsep.join([own, os.environ.get("PATH", "")])):
+        raise UserError(mistake("launch", launch, f"{command or 'nothing'}: no such program here"))
 
 
 def _read(params: dict[str, Any], mistakes: list[str]) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,6 @@
 """transformers' own loading, quiet, from safetensors alone, and its failures in one line."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,21 @@ def load_weights(auto: Any, folder: Path, **how: Any) -> tuple[Any, list[str]]:
                 trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # to say below which: transformers says it in its log
                 **how,
             )
     except Exception as error:  # settings of the wrong type fail wherever they are first used
         raise UserError(f"{folder}: transformers cannot load this model: {reason(error)}") from None
+    for name, found, told in sorted(report["mismatched_keys"]):
+        raise UserError(
+            f"{folder}: {name} is {_size(found)} among the weights, {_size(told)} by config.json; "
+            "they are of two models: choose another source"
+        )
     return model, sorted(report["missing_keys"])
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -32,6 +32,13 @@ from stages.tasks.splitting import Split
 
 Documents = dict[str, Any]
 """By the hash of their content."""
+LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+"""What lm-eval calls the most tokens of an answer; the first that is given counts."""
+UNSAID = 256
+"""That many where none is given."""
+FOLLOWED = ("until", "do_sample", "temperature", "top_p", *LENGTHS)
+NEUTRAL = {"num_beams": 1, "num_return_sequences": 1, "repetition_penalty": 1}
+"""What stages/scoring/lm_eval_model.py has no part of, where it asks nothing."""
 
 
 def read_lm_eval(name: str, config: TaskConfig, data: LmEval, seed: int) -> Split:
@@ -56,7 +63,7 @@ def read_lm_eval(name: str, config: TaskConfig, data: LmEval, seed: int) -> Spli
         chosen = narrowed(whole, metric, _choose_filter(key, whole, data.filter))
         kwargs, source = pinned(key, data, whole, cache)
         task = make_task({**chosen, "dataset_kwargs": kwargs})
-        _check_room(name, config, task)
+        _check_written(name, config, task)
         read = task.task_docs
         documents = _distinct(read)
         placed = _place(name, config, documents, task, seed)
@@ -91,8 +98,15 @@ def _choose_filter(key: str, config: Mapping[str, Any], wanted: str | None) -> s
     return wanted
 
 
-def _check_room(name: str, config: TaskConfig, task: Any) -> None:
-    written = (task.config.generation_kwargs or {}).get("max_gen_toks", 0)
+def _check_written(name: str, config: TaskConfig, task: Any) -> None:
+    if task.OUTPUT_TYPE != "generate_until":
+        return
+    settings = task.config.generation_kwargs or {}
+    for key, value in settings.items():
+        if key not in FOLLOWED and value != NEUTRAL.get(key):
+            reason = f"its generation_kwargs have {key}: {value}, which would not be followed here"
+            raise UserError(mistake(f"tasks.{name}.data.task", task.config.task, reason))
+    written = next((settings[key] for key in LENGTHS if key in settings), UNSAID)
     if written >= config.max_length:
         reason = f"{task.config.task} writes up to {written} tokens: no room is left to ask"
         raise UserError(mistake(f"tasks.{name}.max_length", config.max_length, reason))
