@@ -55,7 +55,7 @@ def check_fit(recipe: Recipe, methods: Sequence[Method]) -> None:
 
 @recorded("finetune")
 def main(run: str) -> None:
-    join()
+    everyone = join()
     config = read_run(run)
     methods = chosen(run, config)
     manifest = read_json(Path(f"models/base/{config.case}.json"))
@@ -84,6 +84,7 @@ def main(run: str) -> None:
                 resumed = Checkpoint(fingerprint_, seed, fold=fold)
                 aside = folder / f"seed-{seed}" / f"fold-{fold}"
                 train_seed(without_fold(recipe, seed, fold), methods, seed, resumed, aside)
+    everyone.wait_for_everyone()  # all read their best weights before they are removed
     if not processes.is_first():
         return
     table = pa.Table.from_pandas(pd.concat(curves, ignore_index=True), preserve_index=False)

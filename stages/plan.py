@@ -19,6 +19,7 @@ from stages.config.runs import read_runs
 from stages.config.tasks import read_tasks
 from stages.config.variants import read_all_variants
 from stages.errors import UserError
+from stages.models.placing import device_map
 from stages.planning.checked import beside, refitted
 from stages.planning.machine import GB, here, published
 from stages.planning.planned import Plan, Planned
@@ -60,7 +61,8 @@ def _plan(asked: argparse.Namespace) -> Plan:
     variants = read_all_variants(list(runs))
     recipes = [Recipe(name, run, variants[name]) for name, run in runs.items()]
     resamples = read_compare().resamples
-    return Plan(cases, recipes, read_evaluation(), resamples, machine, asked.sharded)
+    spread = device_map() is not None
+    return Plan(cases, recipes, read_evaluation(), resamples, machine, asked.sharded, spread)
 
 
 def _duration(seconds: float) -> str:

@@ -31,7 +31,7 @@ from stages.scoring.case import scorer_of
 from stages.storage import read_json, write_json
 from stages.tasks.examples import Examples
 from stages.training import run
-from stages.training.loop import _gradient
+from stages.training.loop import _gradient, _look
 from stages.training.methods.fgm import Fgm
 from stages.training.methods.lora import Lora
 from stages.training.methods.replay import Replay
@@ -111,6 +111,28 @@ def tied(causal: Path, tmp_path: Path) -> Path:
     config = read_json(causal / "config.json")
     write_json(tmp_path / "config.json", {**config, "tie_word_embeddings": True})
     return tmp_path
+
+
+def test_a_look_reads_no_more_rows_at_once_than_a_turn_of_a_step(models: dict[str, Path]) -> None:
+    """Else what a step has room for would not be enough to look at validation."""
+    tokens: dict[int, int] = {}
+    for turns in (1, 4):
+        subject, objective = small.composed(
+            models["causal"], [], targets=(small.TALES,), batch_size=12, accumulate=turns
+        )
+        (stream,) = subject.targets
+        chosen = list(range(len(stream.rows)))
+        losses, read = objective.losses, list[int]()
+
+        def watched(trainee: Any, rows: Any, indices: Any) -> torch.Tensor:
+            read.append(len(indices) * max(rows.lengths(indices)))  # noqa: B023
+            return losses(trainee, rows, indices)  # noqa: B023
+
+        objective.losses = watched  # type: ignore[method-assign]
+        _look(subject, objective, [(stream, stream.rows, chosen)])
+        tokens[turns] = max(read)
+    longest = max(stream.rows.lengths(chosen))
+    assert tokens[4] <= 3 * longest < tokens[1] <= 12 * longest
 
 
 @pytest.mark.parametrize("methods", [[], [Fgm(epsilon=0.1)]], ids=["plain", "fgm"])
@@ -222,7 +244,7 @@ def _sharded(folder: Path, target: str) -> tuple[Subject, Objective]:
 
 
 @torch.no_grad()
-def _look(objective: Objective) -> None:
+def _read(objective: Objective) -> None:
     """As at validation: what lies outside of the layers is whole afterwards."""
     small.parts(objective)
     assert not all(isinstance(weight, DTensor) for weight in objective.parameters())
@@ -241,12 +263,12 @@ def test_sharded_weights_are_kept_set_and_saved_whole(
     assert layer in objective._no_split_modules
     assert is_sharded(objective)
     assert all(isinstance(weight, DTensor) for weight in objective.parameters())
-    _look(objective)
+    _read(objective)
     kept = trainable(objective)
     assert kept.keys() == before.keys()
-    _look(objective)
+    _read(objective)
     restore(objective, {name: weight + 1 for name, weight in kept.items()})
-    _look(objective)
+    _read(objective)
     make_whole(objective)
     for name, weight in objective.named_parameters():
         assert type(weight) is nn.Parameter

@@ -40,7 +40,7 @@ SCORED = ("metrics/records", "metrics/drift", "metrics/shift")
 def _launched(
     folder: Path, environment: dict[str, str], *stage: str
 ) -> "subprocess.CompletedProcess[str]":
-    command = [*TWO, *QUIET, "-m", *stage]
+    command = [*TWO, *QUIET, *stage]
     found = {**environment, "PYTHONPATH": str(tiny.ROOT), "PALIMPSEST_DEVICE": "cpu"}
     return subprocess.run(command, cwd=folder, env=found, capture_output=True, text=True)
 
@@ -78,7 +78,7 @@ def _stages(
         with monkeypatch.context() as patch:
             patch.chdir(one)
             tiny.run_stage(stage, key)
-        done = _launched(two, environment, f"stages.{stage}", key)
+        done = _launched(two, environment, "-m", f"stages.{stage}", key)
         assert done.returncode == 0, done.stderr
         if stage == "finetune":
             _compare(one, two, case, run)
@@ -136,9 +136,40 @@ def test_two_processes_tune_a_compiled_model_as_one(
     with tiny.one_thread():
         monkeypatch.chdir(one)
         tiny.run_stage("finetune", "lora")
-        done = _launched(two, environment, "stages.finetune", "lora")
+        done = _launched(two, environment, "-m", "stages.finetune", "lora")
     assert done.returncode == 0, done.stderr
     _compare(one, two, tiny_causal.CASE, "lora")
+
+
+LATE = """
+import time
+
+from stages import errors, finetune, processes
+from stages.training.checkpoint import Checkpoint
+
+kept = Checkpoint.kept
+
+
+def late(self):
+    time.sleep(0 if processes.is_first() else 4)
+    return kept(self)
+
+
+Checkpoint.kept = late
+errors.run(finetune.main, "lora")
+"""
+"""finetune, whose second process is slow to read its best weights."""
+
+
+def test_the_first_process_leaves_the_others_their_best_weights(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    _, two = _causal_twins(tmp_path / "one", CAUSAL)
+    (two / "late.py").write_text(LATE, encoding="utf-8")
+    done = _launched(two, environment, "late.py")
+    assert done.returncode == 0, done.stderr
+    assert (two / "models/tuned/lora/seed-0").is_dir()
+    assert not list((two / ".scratch").glob("*/best-*"))
 
 
 def test_a_mistake_ends_all_processes_and_is_said_once(
@@ -147,7 +178,7 @@ def test_a_mistake_ends_all_processes_and_is_said_once(
     """All of them meet it: there is no base yet."""
     tiny_causal.write_sources(tmp_path)
     tiny.write_params(tmp_path, tiny_causal.make_params(tmp_path))
-    done = _launched(tmp_path, environment, "stages.finetune", "lora")
+    done = _launched(tmp_path, environment, "-m", "stages.finetune", "lora")
     assert done.returncode != 0
     said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert said == [f"error: models/base/{tiny_causal.CASE}.json: not there; run `dvc repro`"]

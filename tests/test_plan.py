@@ -30,8 +30,8 @@ from stages.errors import UserError
 from stages.models.causal import finished
 from stages.models.device import dtype
 from stages.models.loading import load
-from stages.planning import machine, memory, work
-from stages.planning.planned import PROCESS, Plan
+from stages.planning import asked, machine, memory, work
+from stages.planning.planned import PROCESS, Plan, Planned
 from stages.planning.shape import Shape, of_config, on_paper, settings_of
 from stages.planning.texts import Texts, _lengths, _written, bound, mean_longest
 from stages.planning.work import Case, Recipe
@@ -288,18 +288,108 @@ def test_a_batch_that_cannot_fit() -> None:
     wide = plan(on_paper(1e9, causal=True), batch_size=100_000)
     said = [line for line in wide.refusals(list(wide.stages())) if line.startswith("finetune")]
     assert len(said) == 1
-    assert "set runs.full.batch_size below 100000, or a lower tasks.t.max_length" in said[0]
+    assert "set runs.full.batch_size below 100000, runs.full.accumulate above 1, " in said[0]
+    assert "runs.full.gradient_checkpointing: true, or a lower tasks.t.max_length" in said[0]
 
 
 def test_states_that_are_split() -> None:
-    many = replace(FLAT, devices=16)
-    copied = plan(on_paper(7e9, causal=True), many)
-    split = replace(copied, sharded=True)
-    of = {
-        name: next(one.memory for one in made.stages() if one.stage == "finetune@full")
-        for name, made in (("copied", copied), ("split", split))
+    """At least the weights in fp32, which each device holds before they are split."""
+    for devices, each in ((2, 16 / 2), (4, 16 / 4), (16, 4)):
+        copied = plan(on_paper(7e9, causal=True), replace(FLAT, devices=devices))
+        split = replace(copied, sharded=True)
+        held, parts = (_of("finetune@full", made).memory for made in (copied, split))
+        assert held - parts == pytest.approx((16 - each) * 7e9)
+    small = plan(on_paper(13e9, causal=True), replace(FLAT, devices=16, memory=48e9))
+    parted = replace(small, sharded=True)
+    told = list(parted.refusals(list(parted.stages())))
+    assert any(
+        "before they are split its weights take 52.0: take a smaller" in line for line in told
+    )
+
+
+def _of(stage: str, made: Plan) -> Planned:
+    return next(one for one in made.stages() if one.stage == stage)
+
+
+def _held(shape: Shape, precision: str, *, host: bool = False, **settings: object) -> memory.Memory:
+    return memory.finetune(case(shape), Recipe("full", config(**settings), ()), precision, 1, host)
+
+
+def test_what_takes_less_memory() -> None:
+    """A turn of a step, inputs of layers alone, and blocks in 4 bits."""
+    shape = on_paper(1e9, causal=True)
+    turn = _held(shape, "bf16", batch_size=8, accumulate=4).batch
+    assert turn == _held(shape, "bf16", batch_size=2).batch
+    entries = 100 * shape.width
+    assert memory.activations(shape, 100, "bf16") == entries * 34 * shape.layers
+    kept = memory.activations(shape, 100, "bf16", checkpointed=True)
+    assert kept == entries * (34 + 2 * shape.layers)
+    plain = memory.states(shape, 100, "bf16")
+    quantised = memory.states(shape, 100, "bf16", quantised=True)
+    assert plain - quantised == pytest.approx((4 + 2 - 0.52) * shape.body)
+
+
+def test_checkpointing_reads_forward_again() -> None:
+    once, again = (
+        work.finetune(case(), Recipe("full", config(gradient_checkpointing=told), ()))["train"]
+        for told in (False, True)
+    )
+    assert again == pytest.approx(once * 4 / 3)
+
+
+def test_a_teacher_takes_memory() -> None:
+    """What it says of a row's judged tokens in the host's, its head on the device."""
+    shape, lwf = on_paper(1e9, causal=True), {"lwf": {"weight": 1.0, "temperature": 2.0}}
+    short, long, longest = (
+        _held(shape, "fp32", host=True, methods=lwf, steps=steps) for steps in (5, 10, 1000)
+    )
+    row = 6 * shape.width * 4
+    assert long.kept - short.kept == 5 * ROWS * row
+    assert longest.kept - short.kept == (100 - 5 * ROWS) * row  # each row once
+    assert short.states == 16 * shape.parameters + 4 * shape.vocabulary * shape.width
+
+
+def test_scoring_on_a_device_of_its_own() -> None:
+    """In its precision, base and tuned model side by side; relearning only where there is room."""
+    of, asks = case(on_paper(13e9, causal=True)), evaluation()
+    assert memory.baseline(of, asks, "bf16", host=False).states == 2 * 13e9
+    for host, room, each in ((False, 80e9, 2 * 2), (False, 400e9, 18), (True, 80e9, 18)):
+        assert memory.retention(of, asks, "bf16", host, room).states == each * 13e9
+    wide = plan(on_paper(70e9, causal=True), replace(FLAT, memory=80e9))
+    refused = "\n".join(wide.refusals(list(wide.stages())))
+    assert "retention-eval@full needs" in refused
+    assert "PALIMPSEST_DEVICE_MAP=auto in the environment, or" in refused
+    spread = replace(wide, spread=True)
+    assert "retention-eval" not in "\n".join(spread.refusals(list(spread.stages())))
+
+
+def test_folds_have_resume_points() -> None:
+    plain, folded = (
+        memory.finetune_disk(case(), Recipe("full", config(folds=folds), ())) for folds in (None, 4)
+    )
+    assert plain == (2 * 4 + 16) * 1600
+    assert folded == 5 * plain
+
+
+def test_devices_share_what_is_scored_but_not_what_is_relearned() -> None:
+    one, two = (plan(on=replace(FLAT, devices=devices)) for devices in (1, 2))
+    found = {
+        name: _of("retention-eval@full", made).seconds["read"]
+        for name, made in (("one", one), ("two", two))
     }
-    assert of["copied"] - of["split"] == pytest.approx(16 * 7e9 * 15 / 16)
+    alone = asked.retention(case(), one.runs[0], one.evaluation)["alone"] / 1e6 / 0.5
+    assert alone > 0
+    assert found["two"] == pytest.approx((found["one"] - alone) / 2 + alone)
+
+
+def test_an_encoder_and_a_decoder_read_a_token_once() -> None:
+    assert work.forward(replace(SHAPE, stacks=2), 3, 7, 0) == 3 * (2 * 500 + 4 * 2 * 10 * 7)
+
+
+def test_each_reading_of_a_masked_text_sees_the_text() -> None:
+    texts = replace(TEXTS, kind="masked-lm", read=(49,), learned=(7,), judged=7.0)
+    encoder = replace(SHAPE, causal=False)
+    assert work.of_rows(case(encoder), texts, 2) == 2 * 49 * (2 * 1000 + 4 * 2 * 10 * 7)
 
 
 def test_a_full_disk_names_the_largest() -> None:

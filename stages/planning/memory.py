@@ -2,9 +2,8 @@
 
 Of a weight that is trained, in fp32: itself, its gradient and AdamW's two moments, 16 bytes
 (Rajbhandari et al. 2020, arXiv 1910.02054, section 3.1; bf16's copies are 2 more).
-Of a weight that is not, 4. Activations that the pass back needs, a token and layer: 34 width bytes
-in 16 bits (Korthikanti et al. 2022, arXiv 2205.05198, equation 1, without the scores, which a fused
-attention does not keep).
+Of a weight that is not, 4. Activations that the pass back needs: Korthikanti et al. 2022, arXiv
+2205.05198, equation 1, without the scores, which a fused attention does not keep.
 """
 
 from collections.abc import Sequence
@@ -12,7 +11,16 @@ from dataclasses import dataclass
 
 from stages.config.evaluation import EvaluationConfig
 from stages.planning.shape import Shape
-from stages.planning.work import Case, Recipe, adapts, step_tokens, streams, trained
+from stages.planning.work import (
+    Case,
+    Recipe,
+    adapts,
+    rows_drawn,
+    step_tokens,
+    streams,
+    taught,
+    trained,
+)
 from stages.scoring.causal_case import WRITTEN_AT_ONCE
 from stages.training.losses import CHUNK, CPU_CHUNK
 from stages.training.relearn import EXAMPLES
@@ -25,38 +33,55 @@ CHUNK_BYTES, DIVERGENCE_BYTES = 4, 28
 """A token and entry of the vocabulary, in fp32: of a chunk the gradient; of a divergence the logits
 of both sides, the same by the temperature, their logarithms, and a gradient."""
 RECORD_BYTES = 300
+FOUR_BITS = 0.52
+"""Of a weight in 4 bits, its constants quantised too: 4.127 bits (Dettmers et al. 2023, arXiv
+2305.14314, section 3)."""
+LAYER, INPUT = 34, 2
+"""Bytes of a layer's activations in 16 bits, a token and entry of its width: all that the pass back
+needs, and its input alone, from which checkpointing computes the rest again."""
 
 
 @dataclass(frozen=True)
 class Memory:
     """Bytes on the device. `states`: of weights, gradients and moments; what of it is split over
-    devices where they share them. `batch`: of what a batch adds, by its size and length. `kept`: of
-    best weights and resume points, in the host's memory."""
+    devices where they share them. `whole`: of weights before they are split. `batch`: of what a
+    batch adds, by its size and length. `kept`: of best weights as they are read back and of what a
+    teacher said, in the host's memory."""
 
     states: float
     batch: float = 0.0
     kept: float = 0.0
     process: float = PROCESS
+    whole: float = 0.0
+
+    def alone(self, devices: int, sharded: bool) -> float:
+        """Of weights, gradients and moments, on each device."""
+        return max(self.states / devices, self.whole) if sharded else self.states
 
     def on_device(self, devices: int, sharded: bool, host: bool) -> float:
-        """`host`: the device's memory is the host's, which also holds the rest."""
-        states = self.states / devices if sharded else self.states
-        return states + self.batch + (self.kept + self.process if host else 0)
+        """`host`: the devices' memory is the host's, which also holds the rest of each."""
+        each = self.alone(devices, sharded) + self.batch
+        return devices * (each + self.kept + self.process) if host else each
 
 
 def _element(precision: str) -> int:
     return 2 if precision == "bf16" else 4
 
 
-def states(shape: Shape, training: int, precision: str) -> float:
+def states(shape: Shape, training: int, precision: str, *, quantised: bool = False) -> float:
     """Bytes of weights, of gradients and moments of those in `training`, and bf16's copies."""
     added = training if training < shape.parameters else 0  # an adapter's stand beside the model's
-    copies = 2 * shape.parameters if precision == "bf16" else 0
-    return 4 * (shape.parameters + added) + 12 * training + copies
+    blocks = shape.body if quantised else 0
+    copies = 2 * (shape.parameters - blocks) if precision == "bf16" else 0
+    held = FOUR_BITS * blocks + 4 * (shape.parameters - blocks)
+    return held + 4 * added + 12 * training + copies
 
 
-def activations(shape: Shape, tokens: float, precision: str) -> float:
-    return 34 * shape.width * shape.layers * tokens * _element(precision) / 2
+def activations(
+    shape: Shape, tokens: float, precision: str, *, checkpointed: bool = False
+) -> float:
+    layers = LAYER + INPUT * shape.layers if checkpointed else LAYER * shape.layers
+    return layers * shape.width * tokens * _element(precision) / 2
 
 
 def logits(shape: Shape, judged: float, precision: str, *, taught: bool, host: bool) -> float:
@@ -78,19 +103,22 @@ def logits(shape: Shape, judged: float, precision: str, *, taught: bool, host: b
 
 def finetune(case: Case, run: Recipe, precision: str, devices: int, host: bool) -> Memory:
     config, shape = run.config, case.shape
-    training = trained(shape, config.methods)
-    tokens = step_tokens(case, config) / devices
-    batch = activations(shape, tokens, precision)
+    training, teachers = trained(shape, config.methods), taught(config.methods)
+    turns = devices * config.accumulate
+    tokens, again = step_tokens(case, config) / turns, config.gradient_checkpointing
+    batch = activations(shape, tokens, precision, checkpointed=again)
+    each = 1.0  # vectors that a teacher says of a row
     if shape.causal:
-        judged = sum(share * texts.judged for texts, share in streams(case, config))
-        taught = bool({"lwf", "distil"} & set(config.methods))
-        rows = config.batch_size / devices
-        batch += logits(shape, rows * judged, precision, taught=taught, host=host)
-    held = states(shape, training, precision)
+        each = sum(share * texts.judged for texts, share in streams(case, config))
+        rows = config.batch_size / turns
+        batch += logits(shape, rows * each, precision, taught=bool(teachers), host=host)
+    held = states(shape, training, precision, quantised=bool(config.quantise))
     if {"l2-sp", "ewc"} & set(config.methods):
         held += (4 + 4 * ("ewc" in config.methods)) * shape.parameters
-    # The best weights so far, and a copy for the resume point.
-    return Memory(held, batch, 8 * training)
+    if shape.causal:
+        held += teachers * 4 * shape.vocabulary * shape.width  # its head, as it was
+    told = teachers * rows_drawn(case, config) * each * shape.width * 4
+    return Memory(held, batch, 4 * training + told, whole=4 * shape.parameters)
 
 
 def _scoring(case: Case, evaluation: EvaluationConfig, precision: str) -> float:
@@ -106,20 +134,28 @@ def _scoring(case: Case, evaluation: EvaluationConfig, precision: str) -> float:
     return found
 
 
-def baseline(case: Case, evaluation: EvaluationConfig, precision: str) -> Memory:
-    shape = case.shape
-    # Loaded in fp32, and brought into its precision weight by weight.
-    return Memory(4 * shape.parameters, _scoring(case, evaluation, precision))
+def baseline(case: Case, evaluation: EvaluationConfig, precision: str, host: bool) -> Memory:
+    held = _loaded(case.shape, precision, host)
+    return Memory(held, _scoring(case, evaluation, precision))
 
 
-def retention(case: Case, evaluation: EvaluationConfig, precision: str) -> Memory:
-    """The larger of both models side by side, and of relearning, which trains all weights."""
+def retention(
+    case: Case, evaluation: EvaluationConfig, precision: str, host: bool, room: float
+) -> Memory:
+    """The larger of both models side by side, and of relearning, which trains all weights; where a
+    device of its own has no `room` for that, it is done in the host's memory."""
     shape = case.shape
-    side_by_side = 8 * shape.parameters
-    relearning = states(shape, shape.parameters, precision)
-    scored = _scoring(case, evaluation, precision)
+    scored = Memory(2 * _loaded(shape, precision, host), _scoring(case, evaluation, precision))
     tokens = EXAMPLES * max(max(case.texts[name].learned) for name in case.config.retain)
-    return Memory(max(side_by_side, relearning), max(scored, activations(shape, tokens, precision)))
+    held, batch = states(shape, shape.parameters, precision), activations(shape, tokens, precision)
+    if not host and held + batch > room:
+        return scored
+    return Memory(max(scored.states, held), max(scored.batch, batch))
+
+
+def _loaded(shape: Shape, precision: str, host: bool) -> float:
+    """In fp32 in the host's memory, and from there brought into its precision weight by weight."""
+    return shape.parameters * (4 if host else _element(precision))
 
 
 def prepared_disk(cases: Sequence[Case]) -> float:
@@ -133,7 +169,7 @@ def finetune_disk(case: Case, run: Recipe) -> float:
     training = trained(shape, config.methods)
     whole = 4 * (training if adapts(config.methods) else shape.parameters)
     models = 1 + len(config.snapshots) + (config.folds or 0)
-    resumed = 16 * training + 4 * training * len(config.snapshots)
+    resumed = (16 + 4 * len(config.snapshots)) * training * (1 + (config.folds or 0))
     return len(config.seeds) * (2 * whole * models + resumed)
 
 

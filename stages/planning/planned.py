@@ -1,10 +1,10 @@
 """Each stage of a pipeline with its memory, its disk and its time; and what cannot fit."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stages.config.evaluation import EvaluationConfig
-from stages.planning import memory, work
+from stages.planning import asked, memory, work
 from stages.planning.machine import GB, Machine
 from stages.planning.memory import Memory
 from stages.planning.work import Case, Recipe, Work, adapts
@@ -19,6 +19,8 @@ MOVED = 300e6
 """Bytes that are hashed, loaded or saved a second."""
 DRAWN = 3.5e6
 """Examples that compare's resampling draws a second."""
+ELSEWHERE = "PALIMPSEST_DEVICE_MAP=auto in the environment, "
+"""So that a model that is scored need not fit one device."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Planned:
 @dataclass(frozen=True)
 class Plan:
     """Everything of params.yaml that costs. `sharded`: weights, gradients and moments are split
-    over the devices (FSDP; ZeRO's third stage), rather than held by each."""
+    over the devices (FSDP; ZeRO's third stage), rather than held by each. `spread`: a model that is
+    scored lies where there is room (PALIMPSEST_DEVICE_MAP)."""
 
     cases: Mapping[str, Case]
     runs: Sequence[Recipe]
@@ -52,6 +55,7 @@ class Plan:
     resamples: int
     machine: Machine
     sharded: bool = False
+    spread: bool = False
 
     def stages(self) -> Iterator[Planned]:
         for case in self.cases.values():
@@ -59,12 +63,13 @@ class Plan:
             told = Memory(0.0, process=memory.TABLES)
             disk = memory.prepared_disk([case])
             yield self._stage(f"prepare@{case.name}", case, done, told, disk, fixed=PREPARING)
-        asked = self.machine.precision(self.evaluation.precision)
+        host, room = self.machine.host, self.machine.memory
+        precision = self.machine.precision(self.evaluation.precision)
         noises = len(self.evaluation.noise.conditions)
         for case in self.cases.values():
-            held = memory.baseline(case, self.evaluation, asked)
+            held = self._scoring(memory.baseline(case, self.evaluation, precision, host))
             disk = memory.records_disk(case, noises + self.evaluation.noise_repeats, 1)
-            done = work.baseline(case, self.evaluation)
+            done = asked.baseline(case, self.evaluation)
             yield self._stage(f"pretrain-baseline-eval@{case.name}", case, done, held, disk)
         for run in self.runs:
             case = self.cases[run.config.case]
@@ -75,13 +80,19 @@ class Plan:
         for run in self.runs:
             case = self.cases[run.config.case]
             models = len(run.config.seeds) * (1 + len(run.variants))
-            held = memory.retention(case, self.evaluation, asked)
+            found = memory.retention(case, self.evaluation, precision, host, room)
+            held = self._scoring(found)
             disk = memory.records_disk(case, noises, models)
-            done = work.retention(case, run, self.evaluation)
+            done = asked.retention(case, run, self.evaluation)
             yield self._stage(f"retention-eval@{run.name}", case, done, held, disk, run)
-        done = work.compared(list(self.cases.values()), self.runs, self.resamples)
+        done = asked.compared(list(self.cases.values()), self.runs, self.resamples)
         told = Memory(0.0, process=memory.TABLES)
         yield self._stage("compare", None, done, told, 1e7)
+
+    def _scoring(self, held: Memory) -> Memory:
+        """With PALIMPSEST_DEVICE_MAP what has no room lies in main memory or on disk."""
+        room = max(0.0, self.machine.memory - held.batch)
+        return replace(held, states=min(held.states, room)) if self.spread else held
 
     def training(self, run: Recipe) -> Memory:
         machine, case = self.machine, self.cases[run.config.case]
@@ -99,13 +110,15 @@ class Plan:
         fixed: float = 0.0,
     ) -> Planned:
         training = name.startswith("finetune")
-        # Other stages work on one device.
-        devices = self.machine.devices if training else 1
+        # What `launch` does not start works on one device.
+        devices = self.machine.devices if held.states else 1
         bytes_ = held.on_device(devices, self.sharded and training, self.machine.host)
         if not held.states:
             bytes_ = held.process
         at_rate = self._products(case, done, devices, run if training else None)
         seconds = self._seconds(case, done, at_rate, devices)
+        if self.sharded and "update" in seconds:
+            seconds["update"] /= devices
         seconds["fixed"] = fixed + PROCESS * done["processes"]
         model = case.model if case else ""
         return Planned(name, model, bytes_, disk, seconds, at_rate, run.name if run else "")
@@ -118,7 +131,7 @@ class Plan:
         precision = self.machine.precision((run.config if run else self.evaluation).precision)
         tokens = work.step_tokens(case, run.config) if run else self.evaluation.batch_tokens
         rate = self.machine.products(precision, case.shape.width, round(tokens))
-        return {kind: done[kind] / rate / devices for kind in PASSES if done[kind]}
+        return {kind: done.share(kind, devices) / rate for kind in PASSES if done[kind]}
 
     def _seconds(
         self, case: Case | None, done: Work, products: Mapping[str, float], devices: int
@@ -127,10 +140,13 @@ class Plan:
         if case:
             # Probes are fitted by the host's processor, of which no data sheet of a device tells.
             host = machine.products("fp32", case.shape.width, 512) if machine.host else 1e11
-            for kind, at_rate in (*products.items(), ("probe", done["probe"] / host)):
-                moved = done[kind] * machine.beside(kind, case.model) / case.shape.width / devices
+            shared = {kind: done.share(kind, devices) for kind in products}
+            at_rates = (*products.items(), ("probe", done["probe"] / host))
+            for kind, at_rate in at_rates:
+                amount = shared.get(kind, done[kind])
+                moved = amount * machine.beside(kind, case.model) / case.shape.width
                 found[kind] = at_rate / machine.reached + moved / machine.copies
-            streamed = done["stream"] / machine.copies
+            streamed = done["stream"] / devices / machine.copies
             found["write"] = max(found.get("write", 0.0), streamed)
             found["update"] = done["update"] / machine.copies
         found["move"] = done["move"] / MOVED
@@ -157,24 +173,33 @@ class Plan:
 
     def _remedy(self, stage: Planned, run: Recipe | None) -> str:
         if run is None:
-            return "set evaluation.batch_tokens lower, or take a smaller model"
+            return f"set evaluation.batch_tokens lower, {ELSEWHERE}or take a smaller model"
         key = f"runs.{run.name}"
         case = self.cases[run.config.case]
         if not stage.stage.startswith("finetune"):
             smaller = f"take a smaller model as cases.{case.name}.model"
+            if not self.machine.host:
+                return f"base and tuned model are held side by side: {ELSEWHERE}or {smaller}"
             return f"relearning trains all weights, on one device: {smaller}"
         held = self.training(run)
         devices = self.machine.devices
-        alone = held.states / (devices if self.sharded else 1)
+        alone = held.alone(devices, self.sharded)
         alone += (held.kept + held.process) * self.machine.host
+        if self.sharded and alone > self.machine.memory >= held.states / devices:
+            return f"before they are split its weights take {alone / GB:.1f}: take a smaller model"
         if alone > self.machine.memory:
             if not adapts(run.config.methods):
                 return (
                     f"weights, gradients and AdamW's moments alone take {alone / GB:.1f}: set "
                     f"{key}.methods: {{lora: {{r: 16}}}}"
                 )
-            return f"its weights alone take {alone / GB:.1f}: take a smaller model, or --sharded"
-        each = f"{key}.batch_size below {run.config.batch_size}"
+            smaller = f"its weights alone take {alone / GB:.1f}: take a smaller model"
+            may = "lora" in run.config.methods and not self.machine.host
+            return smaller + (f", or set {key}.quantise: 4bit" if may else "")
+        each = f"{key}.batch_size below {run.config.batch_size}, {key}.accumulate above "
+        each += str(run.config.accumulate)
+        if not run.config.gradient_checkpointing:
+            each += f", {key}.gradient_checkpointing: true"
         lengths = ", ".join(f"tasks.{name}.max_length" for name in case.config.targets)
         lower = "" if run.config.precision != "fp32" else f", or {key}.precision: bf16"
         return f"a batch takes {held.batch / GB:.1f} of it: set {each}, or a lower {lengths}{lower}"

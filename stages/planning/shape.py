@@ -26,8 +26,9 @@ PAPER_VOCABULARY = 32_000
 @dataclass(frozen=True)
 class Shape:
     """`parameters`: all of them. `body`: of them those of the blocks, by which every token is
-    multiplied. `keys`: width of a layer's keys, its values are alike. `ends`: inputs and outputs of
-    all linear layers of the blocks; LoRA adds its rank times that."""
+    multiplied; of two `stacks`, an encoder and a decoder, by one of them. `keys`: width of a
+    layer's keys, its values are alike. `ends`: inputs and outputs of all linear layers of the
+    blocks; LoRA adds its rank times that."""
 
     parameters: int
     body: int
@@ -37,6 +38,7 @@ class Shape:
     keys: int
     ends: int
     causal: bool
+    stacks: int = 1
 
 
 def settings_of(config: ModelConfig) -> Path:
@@ -93,6 +95,7 @@ def _measured(model: Any, causal: bool) -> Shape:
         keys=keys * head_width,
         ends=sum(one.in_features + one.out_features for one in linear),
         causal=causal,
+        stacks=2 if config.is_encoder_decoder else 1,
     )
 
 

@@ -48,6 +48,11 @@ class Texts:
         """Read of a row, in the mean."""
         return sum(self.read) / len(self.read)
 
+    @property
+    def length(self) -> float:
+        """Tokens that see each other, in the mean: a row's, however often it is read."""
+        return self.judged if self.kind == "masked-lm" else self.tokens
+
 
 def mean_longest(lengths: Sequence[int], rows: int) -> float:
     """Of the rows of a random batch, which are padded to it, in the mean over batches."""
@@ -60,9 +65,10 @@ def bound(config: TaskConfig) -> Texts:
     """What params.yaml allows."""
     rows = {split: getattr(config, split) or 0 for split in SPLITS}
     longest = config.max_length
-    read = 2 * longest if config.kind == "retrieval" else longest
+    read = {"retrieval": 2 * longest, "masked-lm": longest**2}.get(config.kind, longest)
+    learned = longest if config.kind == "masked-lm" else read
     written = _written(config.kind, rows, config.max_new_tokens, config.texts_per_topic, TOPICS)
-    return Texts(config.kind, rows, (read,), (read,), longest, written, 20, False)
+    return Texts(config.kind, rows, (read,), (learned,), longest, written, 20, False)
 
 
 def counted(case: str, role: str, name: str, folder: Path) -> Texts | None:

@@ -225,9 +225,18 @@ def _validate(
 def _look(subject: Subject, objective: Objective, of_targets: list[Look]) -> float:
     """The mean over targets."""
     size, deal = subject.config.batch_size, not is_sharded(objective)
+    # What a turn of a step reads at once fits; where rows are each other's negatives it is a step.
+    turn = -(-size // (subject.accelerator.num_processes * subject.config.accumulate))
     with subject.accelerator.autocast(), as_written(subject.config.compile):
         losses = [
-            mean_loss(stream.trainee, rows, chosen, size, objective.losses, deal=deal)
+            mean_loss(
+                stream.trainee,
+                rows,
+                chosen,
+                size if stream.trainee.in_batch else turn,
+                objective.losses,
+                deal=deal,
+            )
             for stream, rows, chosen in of_targets
         ]
     return float(np.mean(losses))
