@@ -52,7 +52,7 @@ def _chosen(names: Sequence[str], cases: dict[str, CaseConfig]) -> dict[str, Cas
     return {name: config for name, config in cases.items() if not names or name in names}
 
 
-def _plan(asked: argparse.Namespace) -> Plan:
+def reckoned(asked: argparse.Namespace) -> Plan:
     check()
     configs = _chosen(asked.cases, read_cases())
     machine = published(asked.device, asked.devices) if asked.device else here(asked.devices)
@@ -109,7 +109,7 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see python -m stages.plan --help")
 
 
-def _arguments(given: Sequence[str]) -> argparse.Namespace:
+def arguments(given: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(prog="python -m stages.plan", description=__doc__)
     parser.add_argument("cases", nargs="*", help="of params.yaml; all if none is given")
     parser.add_argument("--parameters", type=float, help="of each model, such as 7e9, on paper")
@@ -126,8 +126,8 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
 
 
 def main(*given: str) -> None:
-    asked = _arguments(given)
-    plan = _plan(asked)
+    asked = arguments(given)
+    plan = reckoned(asked)
     stages = list(plan.stages())
     if asked.check:
         timings = phases.kept()
