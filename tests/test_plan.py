@@ -382,6 +382,15 @@ def test_devices_share_what_is_scored_but_not_what_is_relearned() -> None:
     assert found["two"] == pytest.approx((found["one"] - alone) / 2 + alone)
 
 
+def test_processes_of_one_processor_share_its_cores_and_each_hold_a_model() -> None:
+    shared = replace(FLAT, measured=True)  # as if it were this one
+    one, two = (plan(on=replace(shared, devices=devices)) for devices in (1, 2))
+    for stage in ("pretrain-baseline-eval@one", "finetune@full", "retention-eval@full"):
+        first, second = _of(stage, one), _of(stage, two)
+        assert second.memory == 2 * first.memory
+        assert second.seconds == first.seconds
+
+
 def test_an_encoder_and_a_decoder_read_a_token_once() -> None:
     assert work.forward(replace(SHAPE, stacks=2), 3, 7, 0) == 3 * (2 * 500 + 4 * 2 * 10 * 7)
 

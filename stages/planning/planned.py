@@ -115,6 +115,8 @@ class Plan:
         bytes_ = held.on_device(devices, self.sharded and training, self.machine.host)
         if not held.states:
             bytes_ = held.process
+        if self.machine.host:  # whose cores they share
+            devices = 1
         at_rate = self._products(case, done, devices, run if training else None)
         seconds = self._seconds(case, done, at_rate, devices)
         if self.sharded and "update" in seconds:
