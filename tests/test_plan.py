@@ -387,7 +387,7 @@ def test_processes_of_one_processor_share_its_cores_and_each_hold_a_model() -> N
     one, two = (plan(on=replace(shared, devices=devices)) for devices in (1, 2))
     for stage in ("pretrain-baseline-eval@one", "finetune@full", "retention-eval@full"):
         first, second = _of(stage, one), _of(stage, two)
-        assert second.memory == 2 * first.memory
+        assert second.memory == pytest.approx(2 * first.memory, rel=1e-3)  # batches are split
         assert second.seconds == first.seconds
 
 
