@@ -41,7 +41,8 @@ def _card(run: str, config: RunConfig, seed: int, source: Path, target: Path) ->
     yield ""
     yield "Change with its interval, + is better; a mean over all seeds of the run."
     yield ""
-    yield from (f"- {line}" for line in gate_lines(run, gate["cases"][config.case][run]))
+    for judged in gate_lines(run, gate["cases"][config.case][run]):
+        yield f"- {judged.status}: {judged.said}"
     yield from ("", "## Loading", "", "```python")
     if adapter:
         yield "from peft import PeftModel"

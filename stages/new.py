@@ -9,7 +9,7 @@ it. What is written is checked as `make run` does it; where that fails, params.y
 import json
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,17 +17,14 @@ from typing import Any
 from stages import errors
 from stages.check import check
 from stages.config.cases import UNSEEN
-from stages.config.columns import Columns, names_in
 from stages.config.inserting import edit, insert
-from stages.config.kinds import ANSWERS, UNTAUGHT, WITH_HEAD, WRITTEN
+from stages.config.kinds import ANSWERS, WITH_HEAD, WRITTEN
 from stages.config.pin import PinnedModel
 from stages.config.reading import NAME, PARAMS, load, parsed, suggestion
-from stages.config.tasks import COLUMNS, OPTIONAL
 from stages.errors import UserError
 from stages.models.manifest import fetch
 from stages.storage import read_json, sha256_path
-from stages.tasks.cells import WrongCellError
-from stages.tasks.table_files import READERS, read_rows
+from stages.tasks.guess import Table, fitting
 
 TEST, VALIDATION = 1000, 300
 """Rows at most; a quarter and an eighth of a smaller table."""
@@ -50,13 +47,6 @@ class Model:
     kind: str
     block: str = ""
     """To be put into params.yaml; empty where it stands there."""
-
-
-@dataclass(frozen=True)
-class Data:
-    kind: str
-    columns: Mapping[str, str]
-    rows: int
 
 
 @dataclass(frozen=True)
@@ -119,59 +109,6 @@ def _pooling(folder: Path) -> str:
     return "cls" if told.is_file() and read_json(told).get("pooling_mode_cls_token") else "mean"
 
 
-def _data(given: str, kind: str, chosen: str) -> Data:
-    """What the table holds that a model of this kind can learn."""
-    path = Path(given)
-    if not path.is_file():
-        raise UserError(f"DATA={given}: no such file")
-    if path.suffix not in READERS:
-        raise UserError(f"DATA={given}: ends in none of {', '.join(READERS)}")
-    columns, content, failed = _roles(chosen), path.read_bytes(), []
-    for task in _fitting(kind, columns):
-        wanted = {role: columns.get(role, role) for role in (*COLUMNS[task], *columns)}
-        try:
-            names = dict.fromkeys(name for told in wanted.values() for name in names_in(told))
-            rows = len(read_rows(path.suffix, content, list(names)))
-        except WrongCellError as error:
-            failed.append(f"{task}{error}")
-            continue
-        except ValueError as error:
-            raise UserError(f"COLUMNS={chosen}: {error}") from None
-        if task in UNTAUGHT:
-            raise UserError(f"DATA={given}: is {task}: {UNTAUGHT[task]}")
-        return Data(task, wanted, rows)
-    reasons = "; ".join(failed) or "no kind of task has these columns"
-    raise UserError(f"DATA={given}: {reasons}; say COLUMNS=<role>:<column>,…, see the README")
-
-
-def _roles(chosen: str) -> dict[str, str]:
-    """The column of each role that is named."""
-    columns: dict[str, str] = {}
-    for one in chosen.split(",") if chosen else ():
-        role, _, column = one.partition(":")
-        if role not in Columns.model_fields:
-            near = suggestion(role, list(Columns.model_fields))
-            raise UserError(f"COLUMNS={chosen}: {role!r} is no role{near}")
-        if not column or role in columns:
-            reason = "has no column: give <role>:<column>" if not column else "is given twice"
-            raise UserError(f"COLUMNS={chosen}: {role} {reason}")
-        columns[role] = column
-    return columns
-
-
-def _fitting(kind: str, columns: Collection[str]) -> list[str]:
-    """The kinds of task of such a model that have these roles, likely ones first: with no others,
-    or where none is named, with the most, for two texts and a label are no single text's."""
-    tasks = [task for task in ANSWERS[kind] if task in COLUMNS]
-    named = set(columns) - set(OPTIONAL)
-
-    def order(task: str) -> tuple[bool, int]:
-        roles = COLUMNS[task]
-        return task in UNTAUGHT, len(set(roles) - named) if named else -len(roles)
-
-    return sorted((task for task in tasks if named <= set(COLUMNS[task])), key=order)
-
-
 def _target(case: str, given: str, kind: str, columns: str) -> Target:
     """`kind`: of the model."""
     if given.endswith(YAML):
@@ -183,14 +120,14 @@ def _target(case: str, given: str, kind: str, columns: str) -> Target:
             reason = f"a model of kind {kind} fits {fits}"
             raise UserError(f"DATA={given}: is {entry['kind']}; {reason}")
         return Target(name, entry["kind"], f"{entry['kind']}, {given}", block)
-    data = _data(given, kind, columns)
+    data = fitting(given, kind, columns)
     if data.rows < FEWEST:
         raise UserError(f"DATA={given}: {data.rows} rows; at least {FEWEST} make three splits")
     told = f"{data.kind}, {data.rows} rows"
     return Target(case, data.kind, told, _task(case, given, data))
 
 
-def _task(case: str, path: str, data: Data) -> str:
+def _task(case: str, path: str, data: Table) -> str:
     test, validation = min(TEST, data.rows // 4), min(VALIDATION, data.rows // 8)
     columns = ", ".join(f"{role}: {json.dumps(name)}" for role, name in data.columns.items())
     return _block(

@@ -85,7 +85,9 @@ def _said(plan: Plan, stages: Sequence[Planned]) -> Iterator[str]:
         bounds = [name for name, texts in case.texts.items() if not texts.counted]
         if bounds:
             yield f"  not prepared, so each text counts as max_length: {', '.join(bounds)}"
-    of = "measured here" if machine.measured else "published peaks, of which 40 % are assumed"
+    of = "published peaks, of which 40 % are assumed"
+    if machine.measured:
+        of = "measured here just now, beside whatever else runs"
     split = "split over them" if plan.sharded else "copied to each"
     many = f"; {machine.devices} of them, a run's weights {split}" if machine.devices > 1 else ""
     yield f"{machine.name}, {machine.memory / GB:.1f} GB{many}; rates: {of}"
@@ -99,7 +101,8 @@ def _said(plan: Plan, stages: Sequence[Planned]) -> Iterator[str]:
     total = _duration(sum(one.total for one in stages))
     yield f"{'all, one after the other':<42} {memory / GB:>10.1f} {disk / GB:>8.2f} {total:>9}"
     products = _duration(sum(sum(one.products.values()) for one in stages))
-    yield f"Of it, products of matrices at the full rate of this machine: {products}"
+    of = "this machine" if machine.measured else machine.name
+    yield f"Of it, products of matrices at the full rate of {of}: {products}"
     yield ""
     yield "Not in it: what prepare has to fetch. A third of the retain tasks counts as relearned."
 
@@ -120,6 +123,8 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     asked = parser.parse_args(given)
     if asked.devices < 1:
         parser.error(f"--devices {asked.devices}: give 1 or more")
+    if asked.sharded and asked.devices == 1:
+        parser.error("--sharded: shares the states of several devices: give --devices")
     if asked.parameters is not None and not 1 <= asked.parameters <= 1e15:
         parser.error(f"--parameters {asked.parameters:g}: give 1 to 1e15, such as 7e9")
     return asked
@@ -131,6 +136,8 @@ def main(*given: str) -> None:
     stages = list(plan.stages())
     if asked.check:
         timings = phases.kept()
+        if not timings:
+            raise UserError(f"{phases.FOLDER}: no stage has run here yet; run `dvc repro`")
         print("\n".join([*beside(stages, timings), "", *refitted(stages, timings)]))
         return
     print("\n".join(_said(plan, stages)))

@@ -106,6 +106,12 @@ def test_the_real_file_is_sound() -> None:
     assert mistakes() == []
 
 
+@pytest.mark.parametrize("left", [None, {}])
+def test_all_grids_may_be_deleted(left: Any) -> None:
+    change(sweep=left)
+    assert mistakes() == []
+
+
 def test_the_real_file_as_objects() -> None:
     run = read_run("bert-lora")
     assert run.methods == {"lora": {"r": 16}}
@@ -170,6 +176,7 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("launch", 3, "launch = 3", "command"),
     ("launch", None, "launch = None", "command"),
     ("launch", " ", "launch = ' '", "command"),
+    ("sweep", 3, "sweep = 3", "at least one, by name"),
     ("launch", "pyton", "launch = 'pyton'", "pyton: no such program here"),
     ("launch", "OMP_NUM_THREADS=2 pyton -O", "launch = 'OMP_", "pyton: no such program here"),
     ("launch", "python '", "launch = ", "no closing quotation"),

@@ -9,7 +9,7 @@ import torch
 import transformers
 from peft import PeftModel
 
-from stages import export
+from stages import export, gate
 from stages.errors import UserError
 from stages.models.base import materialise
 from stages.models.encoder import embed
@@ -47,6 +47,13 @@ def test_all_weights(bench: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = [f"| {' | '.join(one.cells())} |" for one in of_run if one.run == "full"]
     assert len(told) > 2
     assert "\n".join(told) in card
+    with pytest.raises(SystemExit):
+        gate.main("full")
+    told = capsys.readouterr().out.splitlines()
+    judged = [line.split(maxsplit=1) for line in told if ", at least " in line]
+    assert len(judged) == len(tiny.RETAIN) + 1
+    assert all(f"- {status}: {said}" in card for status, said in judged)
+    assert "GateLine" not in card
     assert "| lora |" not in card
     assert "library_name: transformers" in card
     assert "heads.safetensors: for each target" in card

@@ -212,7 +212,10 @@ MISTAKES = {
     ),
     "a model": (("tickets", "data/raw/tickets.jsonl", "minilmm", ROLES), "did you mean minilm"),
     "a table": (("tickets", "data/raw/ticket.jsonl", "minilm", ROLES), "no such file"),
-    "columns": (("tickets", "data/raw/tickets.jsonl", "minilm", ""), "column 'text': is missing"),
+    "columns": (
+        ("tickets", "data/raw/tickets.jsonl", "minilm", ""),
+        "there are 'body', 'team', 'customer'; .*classification takes text, label; ",
+    ),
     "no name": (("null", "data/raw/tickets.jsonl", "minilm", ROLES), "CASE=null: YAML reads that"),
     "a role": (
         ("tickets", "data/raw/tickets.jsonl", "minilm", "txt:body,label:team"),
@@ -221,6 +224,14 @@ MISTAKES = {
     "roles of no kind": (
         ("tickets", "data/raw/tickets.jsonl", "minilm", "text:body,query:team"),
         "no kind of task has these columns",
+    ),
+    "a column": (
+        ("tickets", "data/raw/tickets.jsonl", "minilm", "text:bod,label:team"),
+        "column 'bod': is missing; there are 'body', 'team', 'customer'",
+    ),
+    "roles of other models": (
+        ("tickets", "data/raw/tickets.jsonl", "smollm2", "text:body,label:team"),
+        "these columns are of classification, which a model of kind causal is not asked",
     ),
     "a role twice": (
         ("tickets", "data/raw/tickets.jsonl", "minilm", "text:body,text:team"),

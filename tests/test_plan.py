@@ -292,6 +292,13 @@ def test_a_batch_that_cannot_fit() -> None:
     assert "runs.full.gradient_checkpointing: true, or a lower tasks.t.max_length" in said[0]
 
 
+def test_what_is_asked_at_once_that_cannot_fit() -> None:
+    made = replace(plan(), evaluation=evaluation(batch_tokens=10**9))
+    said = list(made.refusals(list(made.stages())))
+    assert [line.partition("@")[0] for line in said] == ["pretrain-baseline-eval", "retention-eval"]
+    assert all(": set evaluation.batch_tokens lower" in line for line in said)
+
+
 def test_states_that_are_split() -> None:
     """At least the weights in fp32, which each device holds before they are split."""
     for devices, each in ((2, 16 / 2), (4, 16 / 4), (16, 4)):
@@ -497,6 +504,8 @@ def test_before_anything_is_prepared(
     shutil.copy2(prepared / "params.yaml", tmp_path)
     shutil.copytree(prepared / tiny.OWN, tmp_path / tiny.OWN)
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"logs/phases: no stage has run here yet; run `dvc repro`"):
+        told("--check")
     size = told().splitlines()[0]
     assert re.fullmatch(r"tiny: [0-9,]+ parameters, 2 layers of width 32, .*", size)
     said = told("--parameters", "1e8", "--device", "h100")
@@ -533,6 +542,8 @@ def test_mistakes(told: Told) -> None:
             told("--parameters", number)
     with pytest.raises(UserError, match="--devices 0: give 1 or more; see"):
         told("--devices", "0")
+    with pytest.raises(UserError, match="--sharded: shares the states of several devices: give"):
+        told("--sharded")
     with pytest.raises(UserError, match="unrecognized arguments: --card; see"):
         told("--card", "h100")
 

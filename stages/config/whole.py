@@ -92,7 +92,8 @@ def _read(params: dict[str, Any], mistakes: list[str]) -> dict[str, dict[str, An
         if variants is not None:
             sound["variants"][str(run)] = variants
     sound["sweep"] = {}
-    grids = _collect(mistakes, _entries, params, "sweep") if "sweep" in params else None
+    swept = params.get("sweep") not in (None, {})  # all grids may be deleted
+    grids = _collect(mistakes, _entries, params, "sweep") if swept else None
     for case, value in (grids or {}).items():
         sweep = _collect(mistakes, parse, SweepConfig, value, f"sweep.{case}")
         if sweep is not None:

@@ -89,6 +89,11 @@ class Plan:
         told = Memory(0.0, process=memory.TABLES)
         yield self._stage("compare", None, done, told, 1e7)
 
+    def _asking(self, case: Case) -> float:
+        """Bytes of a batch that is asked."""
+        precision = self.machine.precision(self.evaluation.precision)
+        return memory.baseline(case, self.evaluation, precision, self.machine.host).batch
+
     def _scoring(self, held: Memory) -> Memory:
         """With PALIMPSEST_DEVICE_MAP what has no room lies in main memory or on disk."""
         room = max(0.0, self.machine.memory - held.batch)
@@ -179,6 +184,8 @@ class Plan:
         key = f"runs.{run.name}"
         case = self.cases[run.config.case]
         if not stage.stage.startswith("finetune"):
+            if self._asking(case) > self.machine.memory / 2:
+                return "set evaluation.batch_tokens lower"
             smaller = f"take a smaller model as cases.{case.name}.model"
             if not self.machine.host:
                 return f"base and tuned model are held side by side: {ELSEWHERE}or {smaller}"
