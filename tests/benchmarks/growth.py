@@ -26,6 +26,7 @@ import yaml
 from tokenizers import models, pre_tokenizers, processors
 
 from stages import errors, phases, plan
+from stages.models.pretrained import silence
 from stages.storage import sha256_path, write_json
 
 from .table import MIB, aligned, say
@@ -123,6 +124,7 @@ def _task(name: str, point: Point) -> dict[str, Any]:
 def write_project(point: Point) -> list[str]:
     """A case in the working directory; the names of its runs. Recipe and evaluation are those of
     the project's own params.yaml, but for what `point` says."""
+    silence()
     Path("own/model").mkdir(parents=True)
     _write_model(Path("own/model"), point)
     real = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
