@@ -53,6 +53,8 @@ def _chosen(names: Sequence[str], cases: dict[str, CaseConfig]) -> dict[str, Cas
 
 
 def reckoned(asked: argparse.Namespace) -> Plan:
+    """What params.yaml of the working directory costs; `asked`: see `arguments`. Raises UserError
+    where it is not sound, or a model cannot be had."""
     check()
     configs = _chosen(asked.cases, read_cases())
     machine = published(asked.device, asked.devices) if asked.device else here(asked.devices)
@@ -113,6 +115,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def arguments(given: Sequence[str]) -> argparse.Namespace:
+    """Of the command line. Raises UserError where one is unknown or wrong."""
     parser = _Parser(prog="python -m stages.plan", description=__doc__)
     parser.add_argument("cases", nargs="*", help="of params.yaml; all if none is given")
     parser.add_argument("--parameters", type=float, help="of each model, such as 7e9, on paper")

@@ -368,6 +368,8 @@ def test_scoring_on_a_device_of_its_own() -> None:
     assert "PALIMPSEST_DEVICE_MAP=auto in the environment, or" in refused
     spread = replace(wide, spread=True)
     assert "retention-eval" not in "\n".join(spread.refusals(list(spread.stages())))
+    on_host = replace(spread, machine=replace(spread.machine, measured=True))
+    assert _of("pretrain-baseline-eval@one", on_host).memory == pytest.approx(80e9)
 
 
 def test_folds_have_resume_points() -> None:

@@ -96,7 +96,8 @@ class Plan:
 
     def _scoring(self, held: Memory) -> Memory:
         """With PALIMPSEST_DEVICE_MAP what has no room lies in main memory or on disk."""
-        room = max(0.0, self.machine.memory - held.batch)
+        beside = held.batch + held.process * self.machine.host
+        room = max(1.0, self.machine.memory - beside)
         return replace(held, states=min(held.states, room)) if self.spread else held
 
     def training(self, run: Recipe) -> Memory:
@@ -194,8 +195,9 @@ class Plan:
         devices = self.machine.devices
         alone = held.alone(devices, self.sharded)
         alone += (held.kept + held.process) * self.machine.host
-        if self.sharded and alone > self.machine.memory >= held.states / devices:
-            return f"before they are split its weights take {alone / GB:.1f}: take a smaller model"
+        if self.sharded and held.whole > self.machine.memory:
+            whole = f"before they are split its weights take {held.whole / GB:.1f}"
+            return f"{whole}: take a smaller model"
         if alone > self.machine.memory:
             if not adapts(run.config.methods):
                 return (
