@@ -7,10 +7,8 @@ from stages.config.evaluation import EvaluationConfig
 from stages.planning import asked, memory, work
 from stages.planning.machine import GB, Machine
 from stages.planning.memory import Memory
-from stages.planning.work import Case, Recipe, Work, adapts
+from stages.planning.work import PASSES, Case, Recipe, Work, adapts
 
-PASSES = ("train", "adapt", "read", "write")
-"""Kinds of work that are products of matrices."""
 PROCESS = 8.0
 """Seconds until a process works, imports and DVC's part included."""
 PREPARING = 5.0
@@ -121,40 +119,33 @@ class Plan:
         bytes_ = held.on_device(devices, self.sharded and training, self.machine.host)
         if not held.states:
             bytes_ = held.process
-        if self.machine.host:  # whose cores they share
-            devices = 1
-        at_rate = self._products(case, done, devices, run if training else None)
-        seconds = self._seconds(case, done, at_rate, devices)
-        if self.sharded and "update" in seconds:
-            seconds["update"] /= devices
+        if not self.machine.host:  # whose cores they share
+            done = done.each(devices, self.sharded)
+        at_rate = self._products(case, done, run if training else None)
+        seconds = self._seconds(case, done, at_rate)
         seconds["fixed"] = fixed + PROCESS * done["processes"]
         model = case.model if case else ""
         return Planned(name, model, bytes_, disk, seconds, at_rate, run.name if run else "")
 
-    def _products(
-        self, case: Case | None, done: Work, devices: int, run: Recipe | None
-    ) -> dict[str, float]:
+    def _products(self, case: Case | None, done: Work, run: Recipe | None) -> dict[str, float]:
         if case is None:
             return {}
         precision = self.machine.precision((run.config if run else self.evaluation).precision)
         tokens = work.step_tokens(case, run.config) if run else self.evaluation.batch_tokens
         rate = self.machine.products(precision, case.shape.width, round(tokens))
-        return {kind: done.share(kind, devices) / rate for kind in PASSES if done[kind]}
+        return {kind: done[kind] / rate for kind in PASSES if done[kind]}
 
     def _seconds(
-        self, case: Case | None, done: Work, products: Mapping[str, float], devices: int
+        self, case: Case | None, done: Work, products: Mapping[str, float]
     ) -> dict[str, float]:
         machine, found = self.machine, dict[str, float]()
         if case:
             # Probes are fitted by the host's processor, of which no data sheet of a device tells.
             host = machine.products("fp32", case.shape.width, 512) if machine.host else 1e11
-            shared = {kind: done.share(kind, devices) for kind in products}
-            at_rates = (*products.items(), ("probe", done["probe"] / host))
-            for kind, at_rate in at_rates:
-                amount = shared.get(kind, done[kind])
-                moved = amount * machine.beside(kind, case.model) / case.shape.width
+            for kind, at_rate in (*products.items(), ("probe", done["probe"] / host)):
+                moved = done[kind] * machine.beside(kind, case.model) / case.shape.width
                 found[kind] = at_rate / machine.reached + moved / machine.copies
-            streamed = done["stream"] / devices / machine.copies
+            streamed = done["stream"] / machine.copies
             found["write"] = max(found.get("write", 0.0), streamed)
             found["update"] = done["update"] / machine.copies
         found["move"] = done["move"] / MOVED

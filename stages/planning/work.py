@@ -19,6 +19,8 @@ from stages.planning.shape import Shape
 from stages.planning.texts import Texts, mean_longest
 from stages.scoring.causal_case import WRITTEN_AT_ONCE
 
+PASSES = ("train", "adapt", "read", "write")
+"""Kinds of work that are products of matrices."""
 ADAMW_MOVES = 44
 """Bytes a trained weight and step, in fp32: AdamW reads weight, gradient and both moments and
 writes three of them (28), clipping reads the gradient for its norm, reads and writes it (12), and
@@ -36,10 +38,14 @@ class Work(defaultdict[str, float]):
     def __init__(self, **amounts: float) -> None:
         super().__init__(float, amounts)
 
-    def share(self, kind: str, devices: int) -> float:
-        """What each of several devices does of a kind of work that is shared."""
-        alone = self.get("alone", 0.0) if kind == "read" else 0.0
-        return (self.get(kind, 0.0) - alone) / devices + alone
+    def each(self, devices: int, sharded: bool) -> "Work":
+        """What each of several devices does, which share passes and writing, and where states are
+        `sharded` the optimizer's part."""
+        found, alone = Work(**self), self.get("alone", 0.0)
+        for kind in (*PASSES, "stream", *(("update",) if sharded else ())):
+            found[kind] /= devices
+        found["read"] += alone - alone / devices
+        return found
 
     def add(self, other: Mapping[str, float], times: float = 1.0) -> None:
         for kind, amount in other.items():
