@@ -150,6 +150,7 @@ def test_the_reports_show_it_and_what_it_leaves_out(compared: Path) -> None:
         text = (compared / "metrics" / page).read_text(encoding="utf-8")
         assert text.count("Ensembles") == 2
         assert "both: enc-full + enc-lora" in text
+        assert "mean of 2" in text
         assert "Left out, since their records have no probabilities: twins (retrieval)." in text
         assert "news (news-writing), " in text
     gate = read_json(compared / "metrics/gate.json")["cases"]

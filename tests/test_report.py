@@ -704,6 +704,41 @@ def test_the_page_needs_nothing_else(compared: Path) -> None:
     assert tables == len(re.findall(r'<div class="scroll" tabindex="0"><table>', text)) > 10
 
 
+def _score(model: str, task: str, scores: list[float]) -> None:
+    """Of the clean test records of each seed."""
+    path = Path(f"metrics/records/enc/{model}.parquet")
+    records, told = read_table(path)
+    asked = (records["task"] == task) & records["condition"].isin(["clean", "rescored"])
+    records.loc[asked, "score"] = np.tile(scores, asked.sum() // len(scores))
+    write_records(path, records, told)
+
+
+def test_no_change_in_any_answer_is_no_sure_zero(bench: Path) -> None:
+    for model in ("base", "enc-full"):
+        _score(model, "mood", right(0.9))
+    compare.main()
+    drop = read_json(Path("metrics/scores.json"))["enc"]["enc-full"]["mood"]["drop"]
+    reach = 1.959964**2 / (N + 1.959964**2)  # Tango's interval without a discordant pair
+    assert drop["value"] == 0
+    assert (drop["low"], drop["high"]) == pytest.approx((-reach, reach), abs=1e-4)
+
+
+def test_a_task_with_nothing_to_lose_is_no_silent_pass(
+    bench: Path, capsys: pytest.CaptureFixture[str], fault: Fault
+) -> None:
+    for model in ("base", "enc-full"):
+        _score(model, "mood", right(0.5))
+    compare.main()
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        gate.main("enc-full")
+    said = "mood of enc can hardly show a loss: accuracy before, 0.500 (0."
+    assert capsys.readouterr().out.count(f"warning: {said}") == 1
+    assert page(bench, "report.md").count(f"**Warning:** {said}") == 1
+    assert Words(page(bench, "report.html")).text.count(said) == 1
+    fault("a retain task on which the base only guesses", "told by compare, gate and reports")
+
+
 def test_a_rerun_gives_the_same_bytes(bench: Path) -> None:
     before = {name: (bench / "metrics" / name).read_bytes() for name in OUTS}
     for name in OUTS:
@@ -819,9 +854,10 @@ def test_the_headline_needs_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def change(
-    value: float, name: str = "drop", real: bool = True, seen: bool = False
+    value: float, name: str = "drop", real: bool = True, seen: bool = False, floor: float = 0.0
 ) -> dict[str, Any]:
     told = {"value": value, "low": value - 0.01, "high": value + 0.02, "real": real}
+    told["noise_floor"] = floor
     return {name: told | ({"seen": seen} if name == "drop" else {})}
 
 
@@ -857,6 +893,24 @@ def test_what_is_not_real_is_not_claimed() -> None:
     assert said == (
         "No real change on its target goal: 80.0 to 80.0 % correct (+30.0); no real loss on 2 "
         "retain tasks."
+    )
+
+
+def test_what_only_the_noise_floor_holds_back_says_so() -> None:
+    """Its interval leaves out zero: without a word the reader would take it for a mistake."""
+    run = {
+        "goal": {"accuracy": ends(0.8), **change(0.03, "gain", real=False, floor=0.031)},
+        "lost": {"accuracy": ends(0.8), **change(0.25)},
+        "kept": {"accuracy": ends(0.8), **change(0.05, real=False, floor=0.06)},
+        "text": {"bits_per_byte": ends(1.0), **change(0.5, real=False, floor=0.5)},
+        "none": {"accuracy": ends(0.8), **change(0.0, real=False, floor=0.06)},
+        "rare": {"accuracy": ends(0.8), **change(0.05, real=False, floor=0.04)},
+    }
+    assert answer(lines({"base": run, "run": run}), None) == (
+        "No real change on its target goal: 80.0 to 80.0 % correct (+3.0, within its noise floor "
+        "of 3.1 points); a real loss on 1 of 5 retain tasks: lost (-25.0 points); no real change "
+        "on kept (within its noise floor of 6.0 points), text (within its noise floor of 0.500 "
+        "bits/byte), none, rare."
     )
 
 

@@ -20,7 +20,7 @@ def answer(lines: Sequence[Line], noise_drop: float | None) -> str:
     if won:
         parts.append(f"a real gain on {_listed(won)}")
     if lost and rest:
-        parts.append(f"no real change on {', '.join(line.task for line in rest)}")
+        parts.append(f"no real change on {', '.join(map(_doubted, rest))}")
     if noise_drop is not None:
         way = "lower" if noise_drop > 0 else "higher"
         parts.append(f"accuracy under noise {abs(100 * noise_drop):.1f} points {way} on average")
@@ -36,7 +36,12 @@ def _of_target(line: Line) -> str:
         return f"a real gain on {line.task}: {levels} ({change})"
     if line.tone == "worse":
         return f"a real loss on its own target {line.task}: {levels} ({change})"
-    return f"no real change on its target {line.task}: {levels} ({change})"
+    why = f", {line.doubt}" if line.doubt else ""
+    return f"no real change on its target {line.task}: {levels} ({change}{why})"
+
+
+def _doubted(line: Line) -> str:
+    return f"{line.task} ({line.doubt})" if line.doubt else line.task
 
 
 def _listed(lines: Sequence[Line]) -> str:

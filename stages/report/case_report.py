@@ -169,7 +169,9 @@ def case_report(
         model=pinned(measured.card["model"]),
         files=measured.card["model"]["files"],
         made_with=tuple(made_with(base, made)),
-        warnings=tuple(warning for run in measured.runs for warning in gate[run]["warnings"]),
+        warnings=tuple(
+            dict.fromkeys(warning for run in measured.runs for warning in gate[run]["warnings"])
+        ),
     )
 
 

@@ -80,6 +80,12 @@ def _asked(
             yield str(example), (list(np.asarray(choices)), int(answer))
 
 
+def _averaged(ran: Ran) -> str:
+    """Of a run by itself, how many models stand in its line."""
+    seeds = ran.records.rows["seed"].nunique()
+    return "1" if seeds == 1 else f"mean of {seeds}"
+
+
 def ensembled(measured: Measured, scores: Mapping[str, Any]) -> tuple[Derived, str] | None:
     """The table, and what it leaves out; `scores`: the case's part of scores.json. Below the
     ensembles stand their runs, whose seeds are averaged and not asked together."""
@@ -90,7 +96,7 @@ def ensembled(measured: Measured, scores: Mapping[str, Any]) -> tuple[Derived, s
     shown = {
         f"{name}: {' + '.join(one.runs)}": (called(name), str(one.models))
         for name, one in measured.ensembles.items()
-    } | {run: (run, "1") for run in runs}
+    } | {run: (run, _averaged(measured.runs[run])) for run in runs}
     averaged, left_out = first.case.tasks, first.left_out
     tables = {
         title: [

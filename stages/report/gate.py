@@ -8,6 +8,7 @@ from stages.report.made_with import unlike
 from stages.report.measured import Measured, Ran
 from stages.report.units import Ends, Unit, unit_of
 from stages.statistics.gate import DEGRADED, PASS, UNDECIDED, verdict
+from stages.statistics.paired import Undefined
 from stages.statistics.results import About
 
 DECIMALS = 4
@@ -52,10 +53,25 @@ def gate_of(measured: Measured) -> dict[str, Any]:
     """The case's part of gate.json: by run, its verdict, its tasks, and what makes it doubtful."""
     return {
         run: _of_run(
-            ran.case.tasks, ran, unlike(measured.base.provenance, ran.records.provenance, run)
+            ran.case.tasks,
+            ran,
+            [
+                *unlike(measured.base.provenance, ran.records.provenance, run),
+                *_at_chance(measured.name, ran),
+            ],
         )
         for run, ran in measured.runs.items()
     }
+
+
+def _at_chance(case: str, ran: Ran) -> Iterator[str]:
+    """A line for every retain task on which there is nothing to lose."""
+    for task, change in ran.result.changes.items():
+        kept = ran.case.tasks[task].role == "retain"
+        by_chance = ran.result.scores[task].chance is not None
+        if kept and by_chance and isinstance(change.retained, Undefined):
+            why = change.retained.reason
+            yield f"{task} of {case} can hardly show a loss: {why}"
 
 
 def _of_run(tasks: Mapping[str, About], ran: Ran, warnings: list[str]) -> dict[str, Any]:

@@ -52,6 +52,15 @@ class Line:
         return "better" if self.change.value > 0 else "worse"
 
     @property
+    def doubt(self) -> str:
+        """Why a change whose interval leaves out zero is not real, where the floor is why."""
+        floor = self.told["noise_floor"]
+        within = abs(self.told["value"]) <= floor
+        if self.real or not within or self.told["low"] <= 0 <= self.told["high"]:
+            return ""
+        return f"within its noise floor of {self.unit.level(floor)} {self.unit.step}"
+
+    @property
     def label(self) -> str:
         if self.is_target:
             return f"{self.task} (target)"

@@ -1,8 +1,8 @@
 """A run against its base, task by task, from their records."""
 
 import copy
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,8 +13,9 @@ from stages.statistics.arrays import Floats
 from stages.statistics.classification import report
 from stages.statistics.draws import enough_draws
 from stages.statistics.gate import Judged, judge
+from stages.statistics.grid import Grid, grid_of
 from stages.statistics.intervals import Bootstrap, Interval
-from stages.statistics.measures import Measure, values
+from stages.statistics.measures import values
 from stages.statistics.noise import NoiseFloor, noise_floor
 from stages.statistics.paired import Undefined, holm, mcnemar, retained, sign_flip, transitions
 from stages.statistics.results import (
@@ -27,6 +28,7 @@ from stages.statistics.results import (
     TaskScores,
 )
 from stages.statistics.rows import rows_of
+from stages.statistics.score_interval import interval_for
 from stages.statistics.seeds import seed_mean, seed_spread
 from stages.statistics.variants import brief
 from stages.statistics.writing import writing_figures
@@ -34,36 +36,6 @@ from stages.statistics.writing import writing_figures
 RESCORED, GENERATED, COHERENCE = "rescored", "generated", "coherence"
 NOT_NOISE = {"clean", RESCORED, GENERATED, COHERENCE}
 """Conditions of records; any other is noise on the input."""
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """The test records of one task, examples in order of their ids: one row a seed."""
-
-    figures: Floats
-    rows: list[pd.DataFrame]
-
-    @property
-    def n(self) -> int:
-        return len(self.rows[0])
-
-    @property
-    def groups(self) -> list[str]:
-        return list(self.rows[0]["group"])
-
-    @property
-    def chance(self) -> float | None:
-        chance = self.rows[0]["chance"]
-        return None if chance.isna().any() else float(chance.mean())
-
-
-def _grid(records: pd.DataFrame, task: str, measure: Measure, condition: str = "clean") -> _Grid:
-    chosen = rows_of(records, task, condition)
-    rows = [
-        of_seed.sort_values("example_id", ignore_index=True)
-        for _, of_seed in chosen.groupby("seed", sort=True)
-    ]
-    return _Grid(np.stack([values(of_seed, measure) for of_seed in rows]), rows)
 
 
 class Case:
@@ -132,7 +104,7 @@ class Case:
         )
 
     def _gate(
-        self, worse: Mapping[str, Floats], after: Mapping[str, _Grid]
+        self, worse: Mapping[str, Floats], after: Mapping[str, Grid]
     ) -> Iterator[tuple[str, Judged]]:
         limits = self._settings.limits
         for task, about in self.tasks.items():
@@ -153,13 +125,13 @@ class Case:
         ]
         return float(np.mean(drops)) if drops else None
 
-    def _grids(self, records: pd.DataFrame, condition: str = "clean") -> dict[str, _Grid]:
+    def _grids(self, records: pd.DataFrame, condition: str = "clean") -> dict[str, Grid]:
         return {
-            task: _grid(records, task, about.measure, condition)
+            task: grid_of(records, task, about.measure, condition)
             for task, about in self.tasks.items()
         }
 
-    def _noise(self, task: str, before: _Grid, again: _Grid) -> NoiseFloor:
+    def _noise(self, task: str, before: Grid, again: Grid) -> NoiseFloor:
         refitted = self.tasks[task].kind in WITH_HEAD
         clean, confidence = before.figures[0], self._settings.confidence
         found = noise_floor(clean, again.figures, confidence, refitted=refitted)
@@ -169,7 +141,7 @@ class Case:
         first, *rescored = (rows["score"].to_numpy() for rows in (*before.rows, *again.rows))
         return replace(found, flip_rate=float(np.mean(np.stack(rescored) != first)))
 
-    def _worse(self, task: str, after: _Grid) -> Floats:
+    def _worse(self, task: str, after: Grid) -> Floats:
         """By how much each example got worse, seeds averaged; of a target, how much better."""
         return self._turned(task, self._before[task].figures[0] - seed_mean(after.figures))
 
@@ -177,9 +149,7 @@ class Case:
         turned = self.tasks[task].measure.of_text != (self.tasks[task].role == "target")
         return -difference if turned else difference
 
-    def _change(
-        self, task: str, after: _Grid, worse: Floats, p: float, adjusted_p: float
-    ) -> Change:
+    def _change(self, task: str, after: Grid, worse: Floats, p: float, adjusted_p: float) -> Change:
         before, chance = self._before[task], after.chance
         # Bits, and metrics that give part of a point, are neither right nor wrong.
         counted = all(np.isin(grid.figures, (0, 1)).all() for grid in (before, after))
@@ -192,7 +162,7 @@ class Case:
             interval = self._mean(task, before)
             left = retained(interval, float(after.figures.mean()), chance)
         return Change(
-            interval=self._bootstraps[task].mean(worse, self._settings.confidence),
+            interval=self._of_change(task, self._bootstraps[task], worse, after.groups),
             n=after.n,
             p=p,
             adjusted_p=adjusted_p,
@@ -204,7 +174,17 @@ class Case:
             slices=self._slices(task, before, after),
         )
 
-    def _slices(self, task: str, before: _Grid, after: _Grid) -> dict[str, SliceChange]:
+    def _of_change(
+        self, task: str, bootstrap: Bootstrap, worse: Floats, groups: Iterable[Hashable]
+    ) -> Interval:
+        """Where no example changed, or all did alike, the bootstrap has no width."""
+        measure, confidence = self.tasks[task].measure, self._settings.confidence
+        found = bootstrap.mean(worse, confidence)
+        if found.low < found.high:
+            return found
+        return interval_for(measure.of_text, measure.of_all is not None)(worse, groups, confidence)
+
+    def _slices(self, task: str, before: Grid, after: Grid) -> dict[str, SliceChange]:
         """Nothing where the task is one slice."""
         rows, measure = before.rows[0], self.tasks[task].measure
         found = {}
@@ -219,7 +199,7 @@ class Case:
             if len(set(groups)) > 1:
                 worse = self._turned(task, first[0] - seed_mean(last))
                 bootstrap = Bootstrap(groups, self._settings.resamples, self._settings.seed)
-                interval = bootstrap.mean(worse, self._settings.confidence)
+                interval = self._of_change(task, bootstrap, worse, groups)
             found[str(name)] = SliceChange(
                 n=len(chosen),
                 before=float(first[0].mean()),
@@ -228,7 +208,7 @@ class Case:
             )
         return found if len(found) > 1 else {}
 
-    def _mean(self, task: str, grid: _Grid) -> Interval:
+    def _mean(self, task: str, grid: Grid) -> Interval:
         bootstrap, measure = self._bootstraps[task], self.tasks[task].measure
         share = not measure.of_text and measure.of_all is None
         interval = bootstrap.proportion if share else bootstrap.mean
@@ -237,7 +217,7 @@ class Case:
             return found
         return Interval(found.value, max(found.low, measure.least), min(found.high, 1.0))
 
-    def _scores(self, task: str, grid: _Grid, records: pd.DataFrame) -> TaskScores:
+    def _scores(self, task: str, grid: Grid, records: pd.DataFrame) -> TaskScores:
         about = self.tasks[task]
         metrics = {about.measure.name: self._mean(task, grid)}
         for name, figure in about.measure.also:
@@ -248,7 +228,7 @@ class Case:
             metrics |= self._of_classifier(task, grid)
         conditions = sorted(set(records.loc[records["task"] == task, "condition"]) - NOT_NOISE)
         noisy = {
-            condition: self._mean(task, _grid(records, task, about.measure, condition))
+            condition: self._mean(task, grid_of(records, task, about.measure, condition))
             for condition in conditions
         }
         return TaskScores(
@@ -269,7 +249,7 @@ class Case:
             for name, both in parts.items()
         }
 
-    def _of_classifier(self, task: str, grid: _Grid) -> dict[str, Interval]:
+    def _of_classifier(self, task: str, grid: Grid) -> dict[str, Interval]:
         """Macro figures, averaged over seeds: values and both ends of the intervals."""
         index = {label: float(at) for at, label in enumerate(self.tasks[task].labels)}
         reports = [
