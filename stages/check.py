@@ -1,5 +1,6 @@
 """`python -m stages.check`: is params.yaml sound, and does every method fit its case?"""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -133,4 +134,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run(main, *sys.argv[1:])

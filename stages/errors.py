@@ -28,6 +28,7 @@ REMEDIES = {
     errno.EIO: "check the disk, then run `dvc repro` again",
 }
 """What to do where the system refuses to read or write."""
+HELP = {"-h", "--help"}
 PATIENCE = 10.0
 """Seconds in which a launcher ends the other processes once one has failed."""
 
@@ -54,6 +55,7 @@ def one_line(text: str) -> str:
 
 def run(main: Callable[..., None], *arguments: str) -> None:
     """Call `main` as a program. Exit code 0; or 1, and why on stderr: `error: `, a line a mistake.
+    Asked for help, it prints what stands at the head of the program's file.
 
     SIGTERM and Ctrl-C end it in order, so that nothing half-written stays, with 128 and the
     signal's number. With PALIMPSEST_DEBUG=1 the traceback is shown too. No secret is. Of several
@@ -63,6 +65,9 @@ def run(main: Callable[..., None], *arguments: str) -> None:
     try:
         if not processes.is_first():
             sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        if HELP.intersection(arguments):
+            print(inspect.getdoc(sys.modules[main.__module__]))
+            return
         _check_arguments(main, arguments)
         main(*arguments)
     except KeyboardInterrupt:

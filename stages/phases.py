@@ -7,6 +7,7 @@ byte whenever it is made, so that clones share it; how long it took is not.
 import functools
 import json
 import os
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -174,4 +175,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run(main, *sys.argv[1:])

@@ -250,6 +250,12 @@ WRONG: list[tuple[str, Any, str, str]] = [
         f"{CASE}.retain",
         ["news-retrieval", "medical-qa"],
         f"{CASE}.retain = ['news-retrieval', 'medical-qa']",
+        "also a target: 'medical-qa'",
+    ),
+    (
+        f"{CASE}.targets",
+        ["medical-qa", "medical-qa"],
+        f"{CASE}.targets = ['medical-qa', 'medical-qa']",
         "duplicate name 'medical-qa'",
     ),
     (

@@ -22,16 +22,19 @@ def programs() -> list[Path]:
 
 
 def test_every_program_ends_by_the_same_rules(fault: Fault) -> None:
-    """What stands under `if __name__ == "__main__"` is `errors.run(main, …)` and nothing else."""
+    """What stands under `if __name__ == "__main__"` is `errors.run(main, …)` and nothing else; what
+    help prints says how the program is called, of a stage which it is."""
     assert len(programs()) >= 9
     for path in programs():
-        last = ast.parse(path.read_text(encoding="utf-8")).body[-1]
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        last = tree.body[-1]
         assert isinstance(last, ast.If), path
         (statement,) = last.body
-        assert ast.unparse(statement) in (
-            "errors.run(main)",
-            "errors.run(main, *sys.argv[1:])",
-        ), path
+        assert ast.unparse(statement) == "errors.run(main, *sys.argv[1:])", path
+        module = ".".join(path.relative_to(tiny.ROOT).with_suffix("").parts)
+        stage = f"Stage {path.stem.replace('_', '-')}: "
+        told = ast.get_docstring(tree) or ""
+        assert told.startswith(stage) or f"`python -m {module}" in told, path
     fault("a mistake, in any program of stages/", "told by the one function that ends them all")
 
 
@@ -106,6 +109,27 @@ def child(*arguments: str) -> "subprocess.CompletedProcess[str]":
         capture_output=True,
         text=True,
     )
+
+
+@pytest.mark.parametrize("program", ["stages.check", "stages.gate"])
+@pytest.mark.parametrize("asked", ["-h", "--help"])
+def test_help_says_what_a_program_does(program: str, asked: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", program, asked], cwd=tiny.ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"`python -m {program}" in done.stdout
+
+
+def test_arguments_that_a_program_does_not_take() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.check", "bert-full"],
+        cwd=tiny.ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: too many positional arguments: give nothing, not bert-full\n"
 
 
 def test_as_the_system_sees_it() -> None:

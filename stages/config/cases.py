@@ -24,9 +24,11 @@ class CaseConfig(Section):
         if len(self.retain) < UNSEEN:
             raise ValueError(f"retain = {list(self.retain)}: give {UNSEEN} tasks or more")
         tasks = [*self.targets, *self.retain]
-        for task in tasks:
-            if tasks.count(task) > 1:
-                raise ValueError(f"retain = {list(self.retain)}: duplicate name {task!r}")
+        for role, names in (("retain", self.retain), ("targets", self.targets)):
+            for task in names:
+                if tasks.count(task) > 1:
+                    twice = "duplicate name" if names.count(task) > 1 else "also a target:"
+                    raise ValueError(f"{role} = {list(names)}: {twice} {task!r}")
         return self
 
 

@@ -70,19 +70,25 @@ def _check_settings(folder: Path, names: list[str], source: str) -> None:
             )
 
 
-def fetch(config: PinnedModel) -> tuple[Path, list[str]]:
-    """A model's folder and the names of its files, checked. Raises UserError, see sources."""
+def fetch(config: PinnedModel, weights: bool = True) -> tuple[Path, list[str]]:
+    """A model's folder and the names of its files, checked; without `weights`, of its settings and
+    tokenizer alone. Raises UserError, see sources."""
     source = open_source(config.source, sha256=config.sha256, revision=config.revision)
-    names = _model_files(config, source)
+    names = [
+        name
+        for name in _model_files(config, source)
+        if weights or not name.endswith(".safetensors")
+    ]
     folder = source.folder(config.path, names)
     _check_settings(folder, names, config.source)
-    _check_weights(folder, config.source)
+    if weights:
+        _check_weights(folder, config.source)
     return folder, names
 
 
-def fetched(config: ModelConfig) -> tuple[Path, list[str]]:
-    """The same of a model of params.yaml, one in a GGUF file converted."""
-    return _converted(config, config.gguf) if config.gguf else fetch(config)
+def fetched(config: ModelConfig, weights: bool = True) -> tuple[Path, list[str]]:
+    """The same of a model of params.yaml; one in a GGUF file is converted whole."""
+    return _converted(config, config.gguf) if config.gguf else fetch(config, weights)
 
 
 def make_manifest(config: ModelConfig) -> dict[str, Any]:

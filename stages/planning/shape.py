@@ -1,7 +1,7 @@
 """How large a model is: what its cost depends on, from its config.json, without its weights."""
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,9 +11,8 @@ from torch import nn
 from stages.config.models import ModelConfig
 from stages.errors import UserError
 from stages.models.bounded import bounded
-from stages.models.manifest import KEPT, fetched
+from stages.models.manifest import fetched
 from stages.models.pretrained import AUTO, reason, silence
-from stages.sources.pinned import open_source
 from stages.storage import read_json
 
 MOST_TENSORS, MOST_ELEMENTS = 100_000, 10**12
@@ -44,13 +43,7 @@ class Shape:
 def settings_of(config: ModelConfig) -> Path:
     """A folder with the settings and tokenizer of a model of params.yaml. Of a model on a hub no
     weights are fetched. Raises UserError, see sources."""
-    if config.gguf:
-        return fetched(config)[0]
-    source = open_source(config.source, sha256=config.sha256, revision=config.revision)
-    inside = [PurePosixPath(name) for name in source.names()]
-    there = [path.name for path in inside if path.parent == PurePosixPath(config.path)]
-    light = [name for name in there if name.endswith(KEPT) and not name.endswith(".safetensors")]
-    return source.folder(config.path, sorted(light))
+    return fetched(config, weights=False)[0]
 
 
 def of_config(folder: Path, kind: str) -> Shape:

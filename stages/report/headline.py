@@ -3,6 +3,7 @@
 `python -m stages.report.headline` prints it from metrics/scores.json.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
@@ -77,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run(main, *sys.argv[1:])

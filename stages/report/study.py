@@ -3,6 +3,7 @@
 `python -m stages.report.study` makes the pages in metrics/study again.
 """
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -197,4 +198,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run(main, *sys.argv[1:])
