@@ -123,13 +123,15 @@ def _check_figures(path: Path, records: pd.DataFrame) -> None:
 
 
 def pair(base: pd.DataFrame, run: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `run` beside the base's row on the same example.
+    """Rows of `run` beside the base's row on the same example; train rows, which each run has of
+    its own, aside.
 
     `base` has one row an example; `run` may have several (seeds, variants). The result has the
     columns of both, those of the base with the suffix `_base`. Raises UserError with counts
     where an example stands on one side only, or not once with each seed and variant of the run:
     what was asked before must be asked after.
     """
+    base, run = (records[records["split"] != "train"] for records in (base, run))
     twice = base.duplicated(PAIRED_BY)
     if twice.any():
         raise UserError(

@@ -23,6 +23,7 @@ from stages.models.base import materialise
 from stages.models.loading import Loaded, load
 from stages.models.placing import device_map
 from stages.models.sharing import join
+from stages.models.tuned import trained_rows
 from stages.phases import phase, recorded
 from stages.records import read_records, write_records, write_table
 from stages.scoring.case import ask, score_case, scored_with, scorer_of
@@ -100,6 +101,7 @@ def main(run: str) -> None:
             asked_with,
             repeats=0,
             label=f"{run}, seed {seed}",
+            trained=trained_rows(Path(f"models/tuned/{run}/seed-{seed}")),
         )
         with phase("drift"):
             rows += state_drift(base, model, tests, evaluation.batch_tokens)

@@ -259,7 +259,12 @@ def test_an_empty_split_is_told(rows: pd.DataFrame) -> None:
         ("…", ""),
         ("कि की", "कि की"),  # marks that are vowels
         ("Cafe\u0301!", "caf\u00e9"),
-        ("\u2764\ufe0f", ""),
+        ("\u2764\ufe0f", "\u2764"),
+        ("good \U0001f44d\U0001f3fd", "good \U0001f44d"),
+        ("C++, C# and C", "c + + c # and c"),
+        ("12 - 5 = 7; 12*5", "12 - 5 = 7 12 * 5"),
+        ("-3 < 5 %, \u00a35m", "- 3 < 5 \u00a3 5m"),
+        ("well-known -- *bold* and/or #tag", "well known bold and or tag"),
     ],
 )
 def test_normalise(text: str, normal: str) -> None:

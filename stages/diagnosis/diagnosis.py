@@ -1,7 +1,7 @@
 """A run's diagnosis, as metrics/diagnosis.json has it: why it lost, and what to try."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -45,9 +45,6 @@ class Given:
 
 def diagnose(given: Given, settings: Settings) -> dict[str, Any]:
     """`verdict`: cause and evidence, surest first; `advice`; and the figures."""
-    if given.config.draw:
-        # Records of train rows are of the whole split: this run was trained on few of them.
-        given = replace(given, records=given.records[given.records["split"] != "train"])
     measures = {task: about.measure for task, about in given.tasks.items()}
     moved = movement(given.drift, given.base, given.records, measures, settings.confidence)
     errors = _errors(given, settings)

@@ -1,7 +1,7 @@
 """What a run leaves behind: an adapter or the whole body, and heads. Never the base."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ ADAPTER = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 HEADS = "heads.safetensors"
 MANIFEST = "base.json"
+TRAINED = "trained.json"
 
 
 @phase("save")
@@ -53,6 +54,16 @@ def save_tuned(
         }
         save_file(named, folder / HEADS)
     write_json(folder / MANIFEST, manifest)
+
+
+def save_trained(folder: Path, rows: Mapping[str, Sequence[str]]) -> None:
+    """`rows`: of each target, ids of train rows that the weights in `folder` were trained on."""
+    write_json(folder / TRAINED, dict(rows))
+
+
+def trained_rows(folder: Path) -> dict[str, list[str]]:
+    found = read_json(folder / TRAINED)
+    return {str(task): [str(one) for one in ids] for task, ids in found.items()}
 
 
 def has_adapter(folder: Path) -> bool:

@@ -37,7 +37,7 @@ def _asked(
         rows = texts.rows["validation"] + texts.rows["test"]
         noised = texts.kind in NOISED and (noise.tasks == "all" or name in noise.tasks)
         if not brief:
-            rows += texts.rows["validation"] * target  # as many of train
+            rows += texts.rows["validation"] * (target and not base)  # as many of train
             rows += texts.rows["test"] * len(noise.conditions) * noised
         rows += texts.rows["test"] * base + texts.rows["train"] * fitted
         work["read"] += of_rows(case, texts, rows)

@@ -1,6 +1,6 @@
 """All tasks of a case, scored by one model."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +36,20 @@ def score_case(
     repeats: int,
     label: str,
     shots: int = 0,
+    trained: Mapping[str, Collection[str]] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Records of every task of `case`, and what their file's metadata says of them.
 
     `repeats`: how often a base is asked again for the noise floor; 0 for a run. `label` heads
-    the progress bar. `shots`: see Asking.
+    the progress bar. `shots`, and by target `trained`: see Asking.
     """
     scorer = scorer_of(loaded, evaluation)
     records, tasks = [], {}
     for splits in bar(read_splits(case), desc=label, unit="task"):
         conditions = _conditions(splits, evaluation)
-        scored, truncated = ask(scorer, splits, Asking(repeats, conditions, seed, shots=shots))
+        learned = frozenset((trained or {}).get(splits.task.name, ()))
+        asking = Asking(repeats, conditions, seed, shots=shots, trained=learned)
+        scored, truncated = ask(scorer, splits, asking)
         records.append(scored)
         tasks[splits.task.name] = {
             "kind": splits.task.kind,

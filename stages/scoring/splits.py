@@ -14,7 +14,8 @@ class Asking:
     `conditions`: of noise on the test split. `seed`: what both derive from. `brief`: validation
     and test as they are, nothing else: neither train rows nor texts of the model's own.
     `validation`: whether that split is asked at all. `shots`: examples that a target is also asked
-    with (0: it is not), see stages/scoring/shots.py.
+    with (0: it is not), see stages/scoring/shots.py. `trained`: ids of train rows that the model
+    was trained on, which it is asked too.
     """
 
     repeats: int
@@ -23,6 +24,7 @@ class Asking:
     brief: bool = False
     validation: bool = True
     shots: int = 0
+    trained: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,10 @@ class TaskSplits:
         return self.test.task
 
     def scored(self, asking: Asking) -> Iterator[tuple[str, Examples]]:
-        """Of the target also train rows, as many as of validation: what was learned by heart."""
-        if self.role == "target" and not asking.brief:
-            # Ids are hashes: the first in their order are a sample, and always the same one.
-            first = self.train.rows.sort_values("example_id", ignore_index=True)
-            yield "train", Examples(self.task, first.head(len(self.validation)))
+        """Train rows only where the model was trained on them: what it has learned by heart."""
+        learned = self.train.rows[self.train.rows["example_id"].isin(asking.trained)]
+        if len(learned) and not asking.brief:
+            yield "train", Examples(self.task, learned.reset_index(drop=True))
         if asking.validation:
             yield "validation", self.validation
         yield "test", self.test

@@ -12,11 +12,19 @@ from stages.errors import UserError
 from stages.storage import content_id
 from stages.tasks.examples import COLUMNS, SHARED, SPLITS, TEXTS, compared, identify
 
-MARKS = "".join(
-    sign for sign in map(chr, range(0x20000)) if unicodedata.category(sign).startswith("M")
-)
-WORD = re.compile(rf"\w[\w{MARKS}]*")
-"""Letters and digits, with the marks on them that are vowels in many scripts."""
+
+def _signs(*categories: str) -> str:
+    """All characters of Unicode's categories, as in a regular expression's brackets."""
+    found = (sign for sign in map(chr, range(0x20000)) if unicodedata.category(sign) in categories)
+    return re.escape("".join(found))
+
+
+MARKS, SYMBOLS = _signs("Mn", "Mc", "Me"), _signs("Sm", "Sc", "So")
+OPERATOR = r"(?<!\w)-(?=\d)|(?<=\d)(?:%|[-*/](?=\d))|(?<=\d\s)[-*/%](?=\s\d)"
+"""Signs that calculate, where they stand at numbers; elsewhere they are punctuation."""
+WORD = re.compile(rf"\w[\w{MARKS}]*|(?<=\w)#|[{SYMBOLS}]|{OPERATOR}")
+"""Letters and digits, with the marks on them that are vowels in many scripts; and each symbol by
+itself, an emoji, +, <, £, for texts may differ in nothing else."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class Split:
 
 
 def normalise(text: str) -> str:
-    """What makes two texts duplicates: their letters and digits, case and layout aside."""
+    """What makes two texts duplicates: case, layout and punctuation aside."""
     return " ".join(WORD.findall(unicodedata.normalize("NFC", text.casefold())))
 
 

@@ -29,6 +29,12 @@ class EncoderRows:
     def __len__(self) -> int:
         return len(self.texts[0])
 
+    @property
+    def owners(self) -> Sequence[int]:
+        """The example that each row is of: of a question with a long context several are."""
+        owners = self.texts[0].owners
+        return range(len(self)) if owners is None else owners
+
     def lengths(self, indices: Sequence[int]) -> list[int]:
         return list(map(max, zip(*(text.lengths(indices) for text in self.texts), strict=True)))
 

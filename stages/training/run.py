@@ -20,7 +20,7 @@ from stages.models.device import device, dtype
 from stages.models.dropout import draw_cheaply
 from stages.models.loading import EncoderModel
 from stages.models.memory import keep_freed_memory
-from stages.models.tuned import save_tuned
+from stages.models.tuned import save_trained, save_tuned
 from stages.phases import phase
 from stages.tasks.examples import Examples
 from stages.training import order, tracking
@@ -64,6 +64,7 @@ def train_seed(
         history, best = train(subject, objective, checkpoint, after_step, resumable)
     if accelerator.is_main_process:
         save_tuned(out, subject.saved(), subject.heads(), recipe.manifest)
+        save_trained(out, subject.trained(best))
         for name, tensors in subject.left.items():
             save_file(tensors, out / name)
         for step in recipe.config.snapshots:

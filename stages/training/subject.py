@@ -18,6 +18,7 @@ from stages.models.tuned import quiet_peft
 from stages.tasks.examples import Examples
 from stages.training import causal, encoder, masked, seq2seq
 from stages.training.causal import CausalTrainee
+from stages.training.encoder import EncoderRows
 from stages.training.recipe import Recipe
 from stages.training.seq2seq import Seq2SeqTrainee
 from stages.training.stream import Stream
@@ -46,6 +47,7 @@ class Subject:
         self.left: dict[str, dict[str, torch.Tensor]] = {}
         self.validation: list[Rows] = []
         self.notes: dict[str, Any] = {}
+        self._ids: list[list[str]] = []
         self._writers: list[Writer] = []
         if isinstance(self.loaded, EncoderModel):
             self.loaded.encoder.to(self.device)
@@ -129,8 +131,24 @@ class Subject:
         """`rewrite`: what becomes of the train rows before they are tokenised."""
         share = 1 / len(self.recipe.train)
         for train, validation in zip(self.recipe.train, self.recipe.validation, strict=True):
-            self.targets.append(self.learn(rewrite(train), share, self.config.head))
+            examples = rewrite(train)
+            stream = self.learn(examples, share, self.config.head)
+            self.targets.append(stream)
+            ids, rows = examples.column("example_id"), stream.rows
+            owners = rows.owners if isinstance(rows, EncoderRows) else range(len(rows))
+            self._ids.append([ids[owner] for owner in owners])
             self.validation.append(self.tokenise(validation))
+
+    def trained(self, steps: int) -> dict[str, list[str]]:
+        """Of each target, the ids of rows that the first `steps` steps learned from: all, or as
+        many as it has of validation. Ids are hashes: the first in their order are a sample."""
+        batch_size = self.config.batch_size
+        found = {}
+        told = zip(self.targets, self._ids, self.recipe.validation, strict=True)
+        for stream, ids, validation in told:
+            seen = {ids[row] for row in stream.seen(batch_size, self.seed, steps)}
+            found[stream.task] = sorted(seen)[: len(validation)]
+        return found
 
     def heads(self) -> dict[str, Probe]:
         """The head of each target that has one, those of earlier steps as they are now."""
