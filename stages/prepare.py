@@ -23,7 +23,7 @@ from stages.tasks.examples import (
 from stages.tasks.learned import labels_of_train, options_of_train
 from stages.tasks.overlap import remove_overlap
 from stages.tasks.reading import read_split
-from stages.tasks.splitting import Split, drop_unknown_labels
+from stages.tasks.splitting import Split, check_test, drop_unknown_labels
 
 FOUND = ("source", "metric")
 """What the card says of an lm-eval task, though params.yaml may leave it to the task's YAML."""
@@ -102,6 +102,8 @@ def main(case: str) -> None:
         for name, split in splits.items()
     }
 
+    for name, task in configs.items():
+        check_test(name, task.kind, splits[name].rows["test"])
     for role, tasks in roles.items():
         _write_role(case, role, tasks, splits)
     write_json(Path(f"models/base/{case}.json"), manifest)

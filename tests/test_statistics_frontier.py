@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from stages.report.frontier import table
 from stages.statistics.frontier import Attempt, Curve, Frontier, chosen, frontier
 
 TARGET, KEPT, OTHER = "target", "kept", "other"
@@ -63,6 +64,21 @@ def test_a_resample_without_a_gain_is_no_untouched_model() -> None:
     assert (drop.value, drop.high) == pytest.approx((0.3, 0.3))
     # A resample that gains 0.8 reads a quarter of it at 0.2; none reads nothing.
     assert 0.05 < drop.low < 0.3
+
+
+def test_a_method_without_a_sure_gain_is_told_to_hold_the_others() -> None:
+    unsure = attempt("unsure", "full", 0.0, (0.3, 0.3), (0.1, 0.3))
+    unsure.gain[TARGET][:] = [1.0] * 6 + [-1.0] * 4
+    others = [
+        attempt("steady", "replay", 0.4, (0.0, 0.0), (0.1, 0.0)),
+        attempt("sure", "lora", 0.3, (0.1, 0.1), (0.1, 0.1)),
+    ]
+    held = table(drawn([unsure, *others], draws=400), of_text=False)
+    assert held
+    assert held.held.startswith("full holds all others to its own gain, +20.0 [-")
+    sure = table(drawn(others), of_text=False)
+    assert sure
+    assert (sure.gain, sure.held) == ("+30.0 points", "")
 
 
 def test_the_best_on_validation_are_chosen() -> None:

@@ -15,10 +15,11 @@ from tiny_causal import CASE
 from stages import check, study
 from stages.config.study import chosen, laid_over, read_study, runs_of
 from stages.errors import UserError
-from stages.records import read_records
+from stages.records import read_records, read_table
 from stages.report import study as report
 from stages.report.frontier import frontier_among
 from stages.statistics.frontier import Frontier
+from stages.statistics.measures import SPEARMAN, values
 from stages.storage import read_json
 
 WISE = ["wise-0.25", "wise-0.5", "wise-0.75"]
@@ -202,6 +203,31 @@ def test_the_table_comes_from_the_compact_records_alone(
     # Again, from the file alone: the same to the byte.
     report.main()
     assert report.PAGE.read_text(encoding="utf-8") == page
+
+
+def test_a_figure_of_all_examples_together_is_made_of_the_kept_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spearman's needs both numbers of each example; of other tasks git keeps no answer."""
+    monkeypatch.chdir(tmp_path)
+    asked = {"split": "test", "condition": "clean", "variant": "final", "seed": 0}
+    rows = pd.DataFrame(
+        [
+            {**asked, "task": task, "example_id": str(at), "group": str(at), "score": 0.5}
+            | {"nll": 1.0, "bytes": 1.0, "target": f"{at}", "prediction": f"{at * at}"}
+            for task in ("likeness", "mood")
+            for at in range(5)
+        ]
+    )
+    kinds = {"likeness": "regression", "mood": "classification"}
+    about = {
+        task: {"kind": kind, "role": "retain", "labels": [], "truncated": 0}
+        for task, kind in kinds.items()
+    }
+    report.write_compact(CASE, report.compact(rows, "full"), {"tasks": about})
+    kept, _ = read_table(Path(f"metrics/study/{CASE}.parquet"))
+    assert values(kept[kept["task"] == "likeness"], SPEARMAN).mean() == pytest.approx(1.0)
+    assert kept.loc[kept["task"] == "mood", ["target", "prediction"]].isna().all(axis=None)
 
 
 STUDY = {

@@ -37,7 +37,13 @@ from stages.tasks.icd10 import read_icd10
 from stages.tasks.newsgroups import read_newsgroups
 from stages.tasks.overlap import overlapping
 from stages.tasks.reuters import read_reuters
-from stages.tasks.splitting import Split, drop_unknown_labels, normalise, split_rows
+from stages.tasks.splitting import (
+    Split,
+    check_test,
+    drop_unknown_labels,
+    normalise,
+    split_rows,
+)
 from stages.tasks.table import read_table_rows
 from stages.tasks.vader import read_vader
 
@@ -247,6 +253,14 @@ def test_an_empty_split_is_told(rows: pd.DataFrame) -> None:
     with pytest.raises(UserError, match="task mine: no rows are left for") as caught:
         split(rows)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_topics_of_which_too_few_texts_are_written() -> None:
+    test = pd.DataFrame({"group": list("abcdef"), "slice": ["tech"] * 4 + ["sport"] * 2})
+    with pytest.raises(UserError, match="2 test rows of topic 'sport', and diversity needs 3"):
+        check_test("news", "news-writing", test)
+    check_test("news", "news-writing", test[test["slice"] == "tech"])
+    check_test("news", "language-modelling", test)
 
 
 @pytest.mark.parametrize(

@@ -138,12 +138,14 @@ ENDS = {"": "value", "_low": "low", "_high": "high"}
 @dataclass(frozen=True)
 class Table:
     """`gain`: the common one, in its unit. `rows`: text of cells, least lost first; `left_out`:
-    sentences. `prompted`: a sentence, empty where the base was asked without a prompt only."""
+    sentences. `held`: a sentence, empty where every method surely gained. `prompted`: a sentence,
+    empty where the base was asked without a prompt only."""
 
     gain: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     left_out: tuple[str, ...]
+    held: str
     prompted: str
 
 
@@ -176,7 +178,25 @@ def table(found: Frontier | Undefined, of_text: bool) -> Table | None:
     )
     left_out = tuple(f"{method}: {reason}" for method, reason in found.left_out.items())
     shown = _shown(found.prompted, unit) if found.prompted else ""
-    return Table(f"{unit.change(found.gain)} {unit.step}", head, rows, left_out, shown)
+    gain = f"{unit.change(found.gain)} {unit.step}"
+    return Table(gain, head, rows, left_out, _held(found, unit), shown)
+
+
+def _held(found: Frontier, unit: Unit) -> str:
+    """What to think of the common gain where the method that gained least may have gained nothing:
+    near no gain all curves are near the base."""
+    furthest = {
+        curve.method: max((point.gain for point in curve.points), key=lambda gain: gain.value)
+        for curve in found.curves
+    }
+    least = min(furthest, key=lambda method: furthest[method].value)
+    if furthest[least].low > 0:
+        return ""
+    return (
+        f"{least} holds all others to its own gain, {unit.change_between(furthest[least])} "
+        f"{unit.step}, which is not sure to be one: so near to the base they differ little. "
+        "Without its runs they are compared at a larger gain"
+    )
 
 
 def _shown(prompted: Prompted, unit: Unit) -> str:

@@ -35,7 +35,7 @@ PAGE = FOLDER / "study.md"
 PLANE, HEAT_MAP = (Path(__file__).with_name(f"{name}.svg.jinja") for name in ("study", "sequence"))
 BASE = "base"
 NAMES = ("run", "variant", "task", "split", "example_id", "group", "condition")
-KEPT = [*NAMES, "seed", "score", "nll", "bytes"]
+KEPT = [*NAMES, "seed", "score", "nll", "bytes", "target", "prediction"]
 """What the frontier needs of a record, and the recipe as `run`."""
 
 
@@ -55,6 +55,9 @@ def write_compact(case: str, records: pd.DataFrame, about: Mapping[str, Any]) ->
     # What models say of one example is much alike, and packs well.
     order = ["task", "split", "condition", "example_id", "run", "variant", "seed"]
     rows = records.sort_values(order, ignore_index=True)
+    together = [task for task, one in tasks_of(about).items() if one.measure.of_all]
+    for answer in ("target", "prediction"):  # git keeps no more of the data than is needed
+        rows[answer] = rows[answer].where(rows["task"].isin(together))
     rows = rows.astype(dict.fromkeys(NAMES, "category"))
     path = FOLDER / f"{case}.parquet"
     write_table(path, pa.Table.from_pandas(rows, preserve_index=False), dict(about), "zstd")
@@ -112,6 +115,8 @@ def _told(about: Mapping[str, Any], seeds: "pd.Series[Any]") -> str:
 
 def _table(shown: Table) -> Iterator[str]:
     yield _cells(shown.head, shown.rows)
+    if shown.held:
+        yield f"{shown.held}."
     for one in shown.left_out:
         yield f"Left out: {one}."
     if shown.prompted:

@@ -26,6 +26,9 @@ WORD = re.compile(rf"\w[\w{MARKS}]*|(?<=\w)#|[{SYMBOLS}]|{OPERATOR}")
 """Letters and digits, with the marks on them that are vowels in many scripts; and each symbol by
 itself, an emoji, +, <, £, for texts may differ in nothing else."""
 
+LEAST_TEXTS = 3
+"""Of a topic that is written on, as many as stages/statistics/writing.py needs."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -106,6 +109,21 @@ def _distinct(rows: pd.DataFrame, kind: str) -> tuple[pd.DataFrame, dict[str, in
         identify(rows[~repeated], kind),
         {name: int(hit.sum()) for name, hit in left_out.items()},
     )
+
+
+def check_test(name: str, kind: str, test: pd.DataFrame) -> None:
+    """Raises UserError where no interval could be drawn from what is asked."""
+    if test["group"].nunique() < 2:
+        raise UserError(
+            f"task {name}: its {len(test)} test rows are one group, which shows no spread: give "
+            f"smaller groups, or raise tasks.{name}.test"
+        )
+    topics = test["slice"].value_counts()
+    if kind == "news-writing" and topics.min() < LEAST_TEXTS:
+        raise UserError(
+            f"task {name}: {topics.min()} test rows of topic {topics.idxmin()!r}, and diversity "
+            f"needs {LEAST_TEXTS}: raise tasks.{name}.test"
+        )
 
 
 def drop_unknown_labels(name: str, placed: dict[str, pd.DataFrame]) -> int:

@@ -16,7 +16,7 @@ HOSTILE = {
     "a command in backticks": "`touch was-run`",
     "a command behind a quote": "x'; touch was-run; '",
     "a command behind a line break": "x\ntouch was-run",
-    "an option": "--help",
+    "an option": "--force",
     "a variable of DVC": "${launch}",
 }
 """Names of cases and runs that would be a path or a command."""

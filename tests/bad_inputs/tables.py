@@ -478,6 +478,11 @@ TABLES = [
         words(f"{CSV}, row 1, column 'choices': is no list of texts"),
     ),
     Bad(
+        "a test split of one group",
+        _rows(lambda rows: [{**row, "family": f"f{at % 3}"} for at, row in enumerate(rows)]),
+        words(f"task {tiny.TARGET}: its 40 test rows are one group", f"tasks.{tiny.TARGET}.test"),
+    ),
+    Bad(
         "a query that holds its document",
         lambda project: use(
             project,
