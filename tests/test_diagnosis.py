@@ -463,6 +463,22 @@ def test_a_slice_is_found_among_many_however_few_the_draws() -> None:
     assert [one.name for one in found if one.cut == "slice"] == ["lost"]
 
 
+def test_the_drop_of_a_part_is_by_its_own_bytes() -> None:
+    """Of texts of any length that all lose half a bit a byte."""
+    base, _ = sliced(lambda place: False)
+    sizes = np.array([10.0, 50.0, 200.0])[np.arange(120) // 2 % 3]
+    base = base.assign(bytes=sizes, nll=2 * sizes)
+    run = base.assign(nll=base["nll"] + 0.5 * math.log(2) * sizes)
+    found = lost_slices(base, run, {"goal": BITS}, 0.95, 500, 0)
+    assert {(one.cut, one.name) for one in found} >= {
+        *(("slice", name) for name in ("arts", "sport")),
+        *(("length", name) for name in ("short", "middling", "long")),
+    }
+    for one in found:
+        assert one.drop == pytest.approx(0.5)
+        assert one.low <= one.drop <= one.high
+
+
 def test_chance_finds_no_slice() -> None:
     """A claim in any slice of a run that lost and won alike: in 5 % of runs at most, by Holm."""
     generator = np.random.default_rng(0)
