@@ -279,6 +279,18 @@ def test_few_rows_seen_often_are_too_few() -> None:
     assert causes(over)[:2] == ["over-fitting", "too little data"]
 
 
+def test_epochs_are_of_the_steps_that_were_taken() -> None:
+    """Of 100 steps of 10 rows two seeds took 30 and 50: 100 rows are seen 4 times in the mean."""
+    steps = (replace(CURVE, best=10, steps=number, validation_last=1.5) for number in (30, 50))
+    early = replace(CLEAN, curves=tuple(steps), train_rows=100)
+    assert early.epochs == 4
+    assert causes(early) == ["over-fitting", "trained too long"]
+    assert "after 4 epochs" in findings(early)[0].evidence
+    whole = replace(early, curves=tuple(replace(one, steps=100) for one in early.curves))
+    assert whole.epochs == 10
+    assert "too little data" in causes(whole)
+
+
 def test_seen_tasks_are_no_other_data() -> None:
     assert causes(replace(CLEAN, lost=LOST, seen=("kept",))) == []
 
