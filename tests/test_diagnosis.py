@@ -226,7 +226,10 @@ TURNED = Relabelled(0.1, 0.8, 0.6, ((0, 1), (1, 0)))
                 "shift": {
                     **CLEAN.shift,
                     "labels": {
-                        "goal": {"train": {"evenness": 0.3, "rarest": 0.02, "commonest": 0.9}}
+                        "goal": {
+                            "train": {"evenness": 0.3, "rarest": 0.02, "commonest": 0.9},
+                            "rows": {"a": 900, "b": 100},
+                        }
                     },
                 },
                 "by_label": (("a", 90, 0.95), ("b", 10, 0.2)),
@@ -267,6 +270,28 @@ def test_each_fault_is_named_with_its_figures(
     assert said in found[cause]
     others = set(found) - {cause}
     assert others <= {"trained too long", "learned from other data only"}
+
+
+def test_labels_are_rare_by_their_training_rows() -> None:
+    """Whatever the test rows: as many of each, or turned about."""
+    train = {"evenness": 0.5, "rarest": 0.02, "commonest": 0.9}
+    rows = {"a": 20, "b": 30, "c": 50, "d": 900}
+
+    def of(rows: dict[str, int], *by_label: tuple[str, int, float]) -> list[str]:
+        shift = {**CLEAN.shift, "labels": {"goal": {"train": train, "rows": rows}}}
+        told = findings(replace(CLEAN, shift=shift, by_label=by_label))
+        return [one.evidence.partition("of the rarer")[2] for one in told]
+
+    bad = (("a", 50, 0.2), ("b", 50, 0.4), ("c", 50, 0.9), ("d", 50, 0.9))
+    said = [" half of labels 30.0 % is right, of the commoner 90.0 %"]
+    assert of(rows, *bad) == said
+    turned = dict(zip(rows, reversed(rows.values()), strict=True))
+    assert of(turned, *bad) == []
+    assert of(turned, ("a", 50, 0.9), ("b", 50, 0.9), ("c", 50, 0.4), ("d", 50, 0.2)) == said
+    many = (("a", 300, 0.2), ("b", 300, 0.4), ("c", 50, 0.9), ("d", 50, 0.9))
+    assert of(rows, *many) == said
+    # A file of an older version does not say.
+    assert of({}, *bad) == []
 
 
 def test_few_rows_seen_often_are_too_few() -> None:

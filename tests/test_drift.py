@@ -1,5 +1,6 @@
 """How far models and data have moved: nowhere where nothing did, and where something did."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -210,6 +211,8 @@ def test_the_data_shift_of_a_case(walked: tiny.Walk) -> None:
     labels = found["labels"][tiny.TARGET]
     assert labels["train"]["evenness"] > 0.95
     assert 0 <= labels["moved"] < 0.3
+    train = read_examples(walked.path / path_of(tiny.CASE, "target", "train", tiny.TARGET))
+    assert labels["rows"] == dict(Counter(train.column("label")))
 
 
 # What comes back by itself

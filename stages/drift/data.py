@@ -29,7 +29,7 @@ def data_shift(
     """The targets' training texts against those of every task's test split.
 
     `comparisons`, by task, GENERAL and SAME, whose figures are what no difference looks like: see
-    stages/statistics/shift.py. `labels`: of each target that has any.
+    stages/statistics/shift.py. `labels`: of each target that has any; `rows`: of training, by each.
     """
     # Ids are hashes: every other text is as good a half as the rest.
     both = [text for part in train for text in _texts(part, 2 * TEXTS // len(train))]
@@ -94,3 +94,5 @@ def _labels(splits: Mapping[str, Examples]) -> Iterator[tuple[str, Any]]:
         figures = shift.balance(of_split)
         yield name, {key: round(value, DECIMALS) for key, value in figures.items()}
     yield "moved", round(shift.total_variation(*counts.values()), DECIMALS)
+    labels = splits["train"].task.labels
+    yield "rows", dict(zip(labels, counts["train"].astype(int).tolist(), strict=True))
