@@ -110,6 +110,12 @@ def test_no_gain_on_texts_of_another_source_is_not_put_down_to_the_training() ->
     assert causes(replace(still, shift={**CLEAN.shift, "comparisons": comparisons})) == [
         "distribution shift"
     ]
+    # Halves of its own texts, where there are those of other targets as well.
+    own = {**comparisons, "same source, goal": {**FIGURES, "auc": 0.89}}
+    assert causes(replace(still, shift={**CLEAN.shift, "comparisons": own})) == [
+        "step size too large",
+        "under-training",
+    ]
     renamed = {"train": TURNED, "test": TURNED}
     assert causes(replace(still, renamed=renamed)) == ["head misalignment"]
 

@@ -87,7 +87,8 @@ def _names(found: Evidence) -> Finding | None:
 
 def _target_shift(found: Evidence) -> Finding | None:
     there = found.shift.get("comparisons", {})
-    own, same = there.get(found.target), there.get("same source")
+    own = there.get(found.target)
+    same = there.get(f"same source, {found.target}", there.get("same source"))
     if not own or not same:
         return None
     reach = 1.645 * float(np.hypot(own["auc_error"], same["auc_error"]))
