@@ -1,7 +1,8 @@
 """Try what the diagnosis advises: `python -m stages.improve <case> <rounds> [run]`.
 
 A round runs the most promising advice on the run that is best so far, from the case's first run or
-the one given, as a DVC experiment. It ends where the gate passes or no advice is left. The
+the one given, as a DVC experiment. Better is a better verdict of the gate, then less lost; none
+may gain less than the first run surely did. It ends where the gate passes or no advice is left. The
 workspace stays as it is.
 """
 
@@ -74,8 +75,9 @@ def main(case: str = "", rounds: str = "1", run: str | None = None) -> None:
     if not rounds.isdecimal() or not int(rounds):
         raise UserError(f"ROUNDS={rounds}: give a whole number from 1")
     run = _start(case, run or None)
-    best, diagnosis = _results([_here(name) for name in FILES], case, run)
-    _say(run, best)
+    first, diagnosis = _results([_here(name) for name in FILES], case, run)
+    _say(run, first)
+    best = first
     settings: list[str] = []
     kept, tried = "", set[str]()
     for _ in range(int(rounds)):
@@ -95,7 +97,7 @@ def main(case: str = "", rounds: str = "1", run: str | None = None) -> None:
         call("dvc", "exp", "run", "--temp", "--name", name, *given, "compare")
         found, told = _results([left_by(name, f"metrics/{one}.json") for one in FILES], case, run)
         _say(name, found)
-        if found.is_better_than(best):
+        if found.is_better_than(best, first):
             best, diagnosis, settings, kept = found, told, wanted, name
     if len(tried) > 1:
         print(f"chosen on test, the best of {len(tried)} tries: its gate errs more than it says")

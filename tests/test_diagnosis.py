@@ -110,6 +110,12 @@ def test_no_gain_on_texts_of_another_source_is_not_put_down_to_the_training() ->
     assert causes(replace(still, shift={**CLEAN.shift, "comparisons": comparisons})) == [
         "distribution shift"
     ]
+    # Halves of its own texts, where there are those of other targets as well.
+    own = {**comparisons, "same source, goal": {**FIGURES, "auc": 0.89}}
+    assert causes(replace(still, shift={**CLEAN.shift, "comparisons": own})) == [
+        "step size too large",
+        "under-training",
+    ]
     renamed = {"train": TURNED, "test": TURNED}
     assert causes(replace(still, renamed=renamed)) == ["head misalignment"]
 
@@ -226,7 +232,10 @@ TURNED = Relabelled(0.1, 0.8, 0.6, ((0, 1), (1, 0)))
                 "shift": {
                     **CLEAN.shift,
                     "labels": {
-                        "goal": {"train": {"evenness": 0.3, "rarest": 0.02, "commonest": 0.9}}
+                        "goal": {
+                            "train": {"evenness": 0.3, "rarest": 0.02, "commonest": 0.9},
+                            "rows": {"a": 900, "b": 100},
+                        }
                     },
                 },
                 "by_label": (("a", 90, 0.95), ("b", 10, 0.2)),
@@ -269,6 +278,28 @@ def test_each_fault_is_named_with_its_figures(
     assert others <= {"trained too long", "learned from other data only"}
 
 
+def test_labels_are_rare_by_their_training_rows() -> None:
+    """Whatever the test rows: as many of each, or turned about."""
+    train = {"evenness": 0.5, "rarest": 0.02, "commonest": 0.9}
+    rows = {"a": 20, "b": 30, "c": 50, "d": 900}
+
+    def of(rows: dict[str, int], *by_label: tuple[str, int, float]) -> list[str]:
+        shift = {**CLEAN.shift, "labels": {"goal": {"train": train, "rows": rows}}}
+        told = findings(replace(CLEAN, shift=shift, by_label=by_label))
+        return [one.evidence.partition("of the rarer")[2] for one in told]
+
+    bad = (("a", 50, 0.2), ("b", 50, 0.4), ("c", 50, 0.9), ("d", 50, 0.9))
+    said = [" half of labels 30.0 % is right, of the commoner 90.0 %"]
+    assert of(rows, *bad) == said
+    turned = dict(zip(rows, reversed(rows.values()), strict=True))
+    assert of(turned, *bad) == []
+    assert of(turned, ("a", 50, 0.9), ("b", 50, 0.9), ("c", 50, 0.4), ("d", 50, 0.2)) == said
+    many = (("a", 300, 0.2), ("b", 300, 0.4), ("c", 50, 0.9), ("d", 50, 0.9))
+    assert of(rows, *many) == said
+    # A file of an older version does not say.
+    assert of({}, *bad) == []
+
+
 def test_few_rows_seen_often_are_too_few() -> None:
     over = replace(
         CLEAN,
@@ -277,6 +308,18 @@ def test_few_rows_seen_often_are_too_few() -> None:
         curves=(replace(CURVE, best=40, train_last=0.1, validation_last=1.5),),
     )
     assert causes(over)[:2] == ["over-fitting", "too little data"]
+
+
+def test_epochs_are_of_the_steps_that_were_taken() -> None:
+    """Of 100 steps of 10 rows two seeds took 30 and 50: 100 rows are seen 4 times in the mean."""
+    steps = (replace(CURVE, best=10, steps=number, validation_last=1.5) for number in (30, 50))
+    early = replace(CLEAN, curves=tuple(steps), train_rows=100)
+    assert early.epochs == 4
+    assert causes(early) == ["over-fitting", "trained too long"]
+    assert "after 4 epochs" in findings(early)[0].evidence
+    whole = replace(early, curves=tuple(replace(one, steps=100) for one in early.curves))
+    assert whole.epochs == 10
+    assert "too little data" in causes(whole)
 
 
 def test_seen_tasks_are_no_other_data() -> None:
@@ -461,6 +504,22 @@ def test_a_slice_is_found_among_many_however_few_the_draws() -> None:
     worse = np.where(np.arange(120) < 100, 0.0, 0.5) + generator.normal(0, 0.1, 120)
     found = lost_slices(base, run.assign(nll=base["nll"] + worse), {"goal": BITS}, 0.95, 100, 0)
     assert [one.name for one in found if one.cut == "slice"] == ["lost"]
+
+
+def test_the_drop_of_a_part_is_by_its_own_bytes() -> None:
+    """Of texts of any length that all lose half a bit a byte."""
+    base, _ = sliced(lambda place: False)
+    sizes = np.array([10.0, 50.0, 200.0])[np.arange(120) // 2 % 3]
+    base = base.assign(bytes=sizes, nll=2 * sizes)
+    run = base.assign(nll=base["nll"] + 0.5 * math.log(2) * sizes)
+    found = lost_slices(base, run, {"goal": BITS}, 0.95, 500, 0)
+    assert {(one.cut, one.name) for one in found} >= {
+        *(("slice", name) for name in ("arts", "sport")),
+        *(("length", name) for name in ("short", "middling", "long")),
+    }
+    for one in found:
+        assert one.drop == pytest.approx(0.5)
+        assert one.low <= one.drop <= one.high
 
 
 def test_chance_finds_no_slice() -> None:

@@ -1,5 +1,7 @@
 """How far models and data have moved: nowhere where nothing did, and where something did."""
 
+import random
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import tiny_causal
 import torch
 from torch import nn
 
+from stages.drift.data import data_shift
 from stages.drift.states import body_of, divergence, read
 from stages.drift.table import COLUMNS, drift_table, state_drift
 from stages.drift.texts import encode, texts_of
@@ -210,6 +213,44 @@ def test_the_data_shift_of_a_case(walked: tiny.Walk) -> None:
     labels = found["labels"][tiny.TARGET]
     assert labels["train"]["evenness"] > 0.95
     assert 0 <= labels["moved"] < 0.3
+    train = read_examples(walked.path / path_of(tiny.CASE, "target", "train", tiny.TARGET))
+    assert labels["rows"] == dict(Counter(train.column("label")))
+
+
+def texts_about(name: str, words: list[str], rows: int) -> Examples:
+    draw = random.Random(name)
+    texts = [" ".join(draw.sample(words, 6)) for _ in range(rows)]
+    rows_ = identify(pd.DataFrame({"text": texts, "label": "red"}), "classification")
+    return Examples(Task(name.partition(" ")[0], "classification", 24, ("red",), {}), rows_)
+
+
+def test_a_target_is_held_against_its_own_texts(own: Path) -> None:
+    """Two that differ, neither of which has shifted; then one that has."""
+    loaded, _ = encoder_pair(own)
+    kinds = {"a": tiny.FILLER[:20], "b": tiny.NAMES[:20]}
+    train = [texts_about(f"{name} train", words, 150) for name, words in kinds.items()]
+    test = [texts_about(f"{name} test", words, 80) for name, words in kinds.items()]
+    retain = [texts_about("c", tiny.NAMES[40:], 80)]
+    found = data_shift(loaded, train, test, retain, 512, 0)
+    compared = found["comparisons"]
+    rows = ["same source", "same source, a", "a", "same source, b", "b", "c", "all retain tasks"]
+    assert list(compared) == rows
+    for name in rows[:5]:
+        assert compared[name]["auc"] < 0.6, name
+    assert compared["c"]["auc"] > 0.8
+    # Each as were it alone; the others against both, as many of each.
+    for place, name in enumerate("ab"):
+        alone = data_shift(
+            loaded, train[place : place + 1], test[place : place + 1], retain, 512, 0
+        )
+        for one, other in ((name, name), (f"same source, {name}", "same source")):
+            assert compared[one] == pytest.approx(alone["comparisons"][other], abs=2e-4)
+        assert found["labels"][name] == alone["labels"][name]
+    assert found["texts"] == compared["same source"]["n"] == 150
+    test[1] = texts_about("b test", [*tiny.FILLER[20:40]], 80)
+    compared = data_shift(loaded, train, test, retain, 512, 0)["comparisons"]
+    assert compared["a"]["auc"] < 0.6
+    assert compared["b"]["auc"] > 0.8
 
 
 # What comes back by itself

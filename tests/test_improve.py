@@ -125,16 +125,58 @@ def test_it_needs_results(project: tiny.Project) -> None:
         improve.main("case", "1")
 
 
-def attempt(gain: float, burden: float) -> Attempt:
-    return Attempt("degraded", gain, gain - 0.02, burden)
+def attempt(gain: float, burden: float, verdict: str = "degraded") -> Attempt:
+    return Attempt(verdict, gain, gain - 0.02, burden)
 
 
 def test_better_is_less_lost_for_as_much_gained() -> None:
     before = attempt(0.1, 4.0)
-    assert attempt(0.1, 3.9).is_better_than(before)
-    assert attempt(0.09, 1.0).is_better_than(before)
-    assert not attempt(0.07, 1.0).is_better_than(before)
-    assert not attempt(0.3, 4.0).is_better_than(before)
+    assert attempt(0.1, 3.9).is_better_than(before, before)
+    assert attempt(0.09, 1.0).is_better_than(before, before)
+    assert not attempt(0.07, 1.0).is_better_than(before, before)
+    assert not attempt(0.3, 4.0).is_better_than(before, before)
+
+
+def test_the_gate_is_asked_before_the_burden() -> None:
+    worst, middling, best = (
+        attempt(gain, burden, verdict)
+        for gain, burden, verdict in (
+            (0.02, 0.29, "degraded"),
+            (0.001, 0.30, "undecided"),
+            (0.05, 0.31, "pass"),
+        )
+    )
+    assert best.is_better_than(middling, middling)
+    assert best.is_better_than(worst, worst)
+    assert middling.is_better_than(worst, worst)
+    for one, other in ((worst, middling), (worst, best), (middling, best)):
+        assert not one.is_better_than(other, middling)
+    # What learns nothing loses nothing, and is no better for it.
+    learned = attempt(0.1, 4.0)
+    assert not attempt(0.0, 0.0, "pass").is_better_than(learned, learned)
+
+
+def test_a_gain_does_not_ebb_away_try_by_try(
+    project: tiny.Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each try is within the interval of the one before, and only the first within the run's."""
+    ebbing = COMPARE.replace(
+        '"replay" in run["methods"]', 'run["steps"] if run["steps"] < 4 else 0'
+    )
+    ebbing = ebbing.replace(
+        "gain = 0.0 if replays else 0.1", "gain, drop = 0.05 - 0.019 * replays, 0.4 - 0.1 * replays"
+    )
+    start, end = ebbing.index("advice = ["), ebbing.index("told_gain")
+    steps = '[{"settings": [f"++runs.first.steps={n}"], "because": ""} for n in (1, 2, 3)]'
+    ebbing = f"{ebbing[:start]}advice = {steps}\n{ebbing[end:]}"
+    (project.path / "compare.py").write_text(ebbing, encoding="utf-8")
+    project.dvc("repro", "--quiet")
+    project.commit("Another way to do")
+    improve.main("case", "3")
+    said = capsys.readouterr().out.splitlines()
+    gains = [line.partition("gain ")[2][:7] for line in said if "gate" in line][:4]
+    assert gains == ["+0.0500", "+0.0310", "+0.0120", "-0.0070"]
+    assert said[-1] == "best: first-try-1; take it with `dvc exp apply first-try-1`"
 
 
 def test_by_make(project: tiny.Project) -> None:

@@ -147,6 +147,9 @@ def _finite(case: str, kinds: tuple[str, ...]) -> None:
         for who in ("full", "full@wise-0.5"):
             assert math.isfinite(retention[who]["drop"][kind])
         assert retention["full"]["drop"][kind] == pytest.approx(worse, abs=2e-4)
+    # Neither sentence of a bias pair is the right one to be sure of.
+    calibrated = read_json(Path("metrics/diagnosis.json"))[case]["full"]["calibration"]
+    assert calibrated.keys() & {*kinds} == {"minimal-pairs"}
 
 
 @pytest.mark.parametrize("name", ["deberta-v3"])

@@ -23,7 +23,7 @@ from stages.models.tuned import save_tuned
 from stages.records import read_records, read_table
 from stages.report import study as report
 from stages.statistics.sequence import MEASURES
-from stages.storage import read_json
+from stages.storage import read_json, write_json
 from stages.training.methods.ewc import LEFT, Ewc
 from stages.training.subject import Subject
 
@@ -170,6 +170,33 @@ def test_the_sequence_is_told(begun: Path) -> None:
     assert drawn.count('class="cell ') == 3 * 4
 
     in_a_study(begun, told["R"], {name: told[name]["value"] for name in MEASURES})
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_step_is_told_of_the_shift_of_what_it_learns(begun: Path) -> None:
+    """And of no other target's, whose training texts it never sees."""
+    tiny.edit_params(begun, runs__second__steps=2)
+    tiny.run_stage("finetune", "second")
+    tiny.run_stage("retention_eval", "second")
+    path = begun / f"metrics/shift/{tiny.CASE}.json"
+    shift = read_json(path)
+    for task, auc in ((FIRST, 0.91), (SECOND, 0.92)):
+        shift["comparisons"][task] |= {"auc": auc, "auc_error": 0.01}
+        shift["comparisons"][f"same source, {task}"] |= {"auc": auc - 0.4, "auc_error": 0.01}
+    write_json(path, shift)
+    tiny.run_stage("compare")
+    diagnosis = read_json(begun / "metrics/diagnosis.json")[tiny.CASE]
+    for run, said in (
+        ("first", f"{FIRST} from its test texts with an AUC of 0.91; "),
+        ("second", f"{SECOND} from its test texts with an AUC of 0.92; "),
+    ):
+        verdict = diagnosis[run]["verdict"]
+        (told,) = [one["evidence"] for one in verdict if one["cause"] == "distribution shift"]
+        assert said in told
+    page = (begun / "metrics/report.md").read_text(encoding="utf-8")
+    for task, shown in ((FIRST, "0.51"), (SECOND, "0.52")):
+        assert f"| same source, {task} | " in page
+        assert f"| {shown} ± 0.02 | " in page
 
 
 def in_a_study(project: Path, r: dict[str, list[float]], measures: dict[str, float]) -> None:

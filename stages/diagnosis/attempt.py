@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from stages.statistics.gate import DEGRADED, PASS, UNDECIDED
+
+WORST_FIRST = (DEGRADED, UNDECIDED, PASS)
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -27,6 +31,10 @@ class Attempt:
             burden=sum(max(0.0, one["change"] / one["limit"]) for one in retain),
         )
 
-    def is_better_than(self, other: "Attempt") -> bool:
-        """Loses less, and gains as much, within the other's interval."""
-        return self.burden < other.burden and self.gain >= other.least_gain
+    def is_better_than(self, other: "Attempt", first: "Attempt") -> bool:
+        """By its verdict, and of one verdict loses less; gains as much as `first`, where all tries
+        began, within its interval."""
+        if self.gain < first.least_gain:
+            return False
+        mine, others = (WORST_FIRST.index(one.verdict) for one in (self, other))
+        return mine > others or (mine == others and self.burden < other.burden)

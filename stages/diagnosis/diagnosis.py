@@ -135,9 +135,12 @@ def _evidence(
 
 
 def _calibration(given: Given) -> dict[str, Any]:
-    """By task whose answers have probabilities: before, and after as the mean over seeds."""
+    """By task whose answers have probabilities, and a right one: of two sentences that differ in
+    whom they speak of neither is. Before, and after as the mean over seeds."""
     found = {}
-    for task in given.tasks:
+    for task, about in given.tasks.items():
+        if about.kind == "bias-pairs":
+            continue
         before = _calibrated(given.base, task)
         after = [
             _calibrated(given.records[given.records["seed"] == seed], task)

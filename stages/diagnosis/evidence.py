@@ -84,7 +84,9 @@ class Evidence:
 
     @property
     def epochs(self) -> float:
-        return self.config.steps * self.config.batch_size / self.train_rows
+        """By the steps that were taken, the mean over seeds."""
+        steps = float(np.mean([one.steps for one in self.curves]))
+        return steps * self.config.batch_size / self.train_rows
 
     @property
     def worst(self) -> float:

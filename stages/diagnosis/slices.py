@@ -80,7 +80,8 @@ def lost_slices(
                 key = (task, cut, str(name))
                 text = "\x1f".join(key)
                 part = worse[chosen]
-                if measure.of_all:
+                # Values that are relative to all examples of the task; here, to the part's.
+                if measure.of_all or measure.of_text:
                     part = _worse(rows.iloc[chosen], run, task, measure)
                 parts[text] = part, groups
                 found[text] = key, len(chosen), measure.interval(part, groups, confidence)

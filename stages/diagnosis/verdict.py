@@ -87,7 +87,8 @@ def _names(found: Evidence) -> Finding | None:
 
 def _target_shift(found: Evidence) -> Finding | None:
     there = found.shift.get("comparisons", {})
-    own, same = there.get(found.target), there.get("same source")
+    own = there.get(found.target)
+    same = there.get(f"same source, {found.target}", there.get("same source"))
     if not own or not same:
         return None
     reach = 1.645 * float(np.hypot(own["auc_error"], same["auc_error"]))
@@ -195,10 +196,11 @@ def _under_training(found: Evidence) -> Finding | None:
 
 
 def _imbalance(found: Evidence) -> Finding | None:
-    labels = found.shift.get("labels", {}).get(found.target)
-    if not labels or labels["train"]["evenness"] > UNEVEN or not found.by_label:
+    labels = found.shift.get("labels", {}).get(found.target, {})
+    rows = labels.get("rows")
+    if not rows or labels["train"]["evenness"] > UNEVEN or not found.by_label:
         return None
-    ranked = sorted(found.by_label, key=lambda one: one[1])
+    ranked = sorted(found.by_label, key=lambda one: rows[one[0]])
     half = len(ranked) // 2
     rare, common = (
         sum(n * accuracy for _, n, accuracy in part) / sum(n for _, n, _ in part)

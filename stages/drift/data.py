@@ -14,7 +14,8 @@ from stages.tasks.examples import Examples
 TEXTS = 200
 """Of a sample, at most."""
 SAME, GENERAL = "same source", "all retain tasks"
-"""Beside the tasks: two halves of the target's training texts, and a share of every retain task."""
+"""Beside the tasks: two halves of the training texts, and a share of every retain task. Where there
+are several targets, two halves of one's training texts go by SAME, a comma and its name."""
 DECIMALS = 4
 
 
@@ -26,25 +27,27 @@ def data_shift(
     batch_tokens: int,
     seed: int,
 ) -> dict[str, Any]:
-    """The targets' training texts against those of every task's test split.
+    """A target's training texts against its test texts; those of all targets, as many of each,
+    against every retain task's test texts.
 
     `comparisons`, by task, GENERAL and SAME, whose figures are what no difference looks like: see
-    stages/statistics/shift.py. `labels`: of each target that has any.
+    stages/statistics/shift.py. `labels`: of each target that has any; `rows`: of training, by each.
     """
-    # Ids are hashes: every other text is as good a half as the rest.
-    both = [text for part in train for text in _texts(part, 2 * TEXTS // len(train))]
-    ours, other_half = both[::2], both[1::2]
+    ours, other_half = _halves(train)
+    pairs = {SAME: (ours, other_half)}
+    for part, test in zip(train, target, strict=True):
+        own, own_half = _halves([part])
+        if len(train) > 1:
+            pairs[f"{SAME}, {part.task.name}"] = own, own_half
+        pairs[part.task.name] = own, _texts(test, TEXTS)
     share = max(1, TEXTS // len(retain))
-    others = {
-        SAME: other_half,
-        **{test.task.name: _texts(test, TEXTS) for test in (*target, *retain)},
-        GENERAL: [text for test in retain for text in _texts(test, share)],
-    }
-    embedded = _embedded(loaded, [ours, *others.values()], batch_tokens)
+    pairs |= {test.task.name: (ours, _texts(test, TEXTS)) for test in retain}
+    pairs[GENERAL] = ours, [text for test in retain for text in _texts(test, share)]
+    embedded = _embedded(loaded, [side for pair in pairs.values() for side in pair], batch_tokens)
     compared = {
-        name: _compare(ours, texts, embedded, seed)
-        for name, texts in others.items()
-        if len(texts) >= shift.FOLDS
+        name: _compare(*pair, embedded, seed)
+        for name, pair in pairs.items()
+        if min(map(len, pair)) >= shift.FOLDS
     }
     labels = {
         part.task.name: dict(_labels({"train": part, "test": test}))
@@ -52,6 +55,13 @@ def data_shift(
         if part.task.labelled
     }
     return {"texts": len(ours), "comparisons": compared, "labels": labels}
+
+
+def _halves(parts: Sequence[Examples]) -> tuple[list[str], list[str]]:
+    """At most TEXTS each, as many of every part."""
+    # Ids are hashes: every other text is as good a half as the rest.
+    both = [text for part in parts for text in _texts(part, 2 * TEXTS // len(parts))]
+    return both[::2], both[1::2]
 
 
 def _texts(examples: Examples, most: int) -> list[str]:
@@ -94,3 +104,5 @@ def _labels(splits: Mapping[str, Examples]) -> Iterator[tuple[str, Any]]:
         figures = shift.balance(of_split)
         yield name, {key: round(value, DECIMALS) for key, value in figures.items()}
     yield "moved", round(shift.total_variation(*counts.values()), DECIMALS)
+    labels = splits["train"].task.labels
+    yield "rows", dict(zip(labels, counts["train"].astype(int).tolist(), strict=True))

@@ -54,7 +54,8 @@ class Diagnosed:
 
 @dataclass(frozen=True)
 class Apart:
-    """How far one task's texts are from the target's training texts."""
+    """How far one task's texts are from training texts: a target's from its own, another's from
+    those of all targets."""
 
     task: str
     n: int

@@ -113,12 +113,10 @@ class Measured:
         return tuple(sorted(task for task in known if ran.case.tasks[task].role == "retain"))
 
     def shift_of(self, run: str) -> Mapping[str, Any]:
-        """Without the targets where the run learns but some: the shift is from all their texts."""
-        ran = self.runs[run]
-        if not (ran.earlier or ran.later):
-            return self.shift
+        """Without the targets that it does not learn, which are held against their own texts."""
+        others = {*self.case.targets} - {*self.runs[run].case.targets}
         told = self.shift["comparisons"]
-        kept = {name: one for name, one in told.items() if name not in self.case.targets}
+        kept = {name: one for name, one in told.items() if name not in others}
         return {**self.shift, "comparisons": kept}
 
     @property
