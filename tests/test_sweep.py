@@ -10,7 +10,7 @@ import yaml
 
 from stages import sweep
 from stages.check import check
-from stages.config.sweep import changed
+from stages.config.overrides import changed
 from stages.errors import UserError
 
 COMPARE = """
