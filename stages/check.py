@@ -6,10 +6,10 @@ from typing import Any
 
 from stages import errors
 from stages.config.cases import UNSEEN
+from stages.config.overrides import changed
 from stages.config.reading import PARAMS, load, mistake, parse
 from stages.config.runs import RunConfig
 from stages.config.sequences import earlier, learned
-from stages.config.sweep import changed
 from stages.config.variants import MIXED
 from stages.config.whole import read_whole
 from stages.errors import UserError

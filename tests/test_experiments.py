@@ -4,12 +4,14 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from statistics import fmean
 
 import pytest
 import tiny
 
 RATE = "runs.full.learning_rate"
 HEADLINE = f"{tiny.CASE}.full.drop"
+FILES = ("frontier", "scores")
 
 
 @pytest.fixture
@@ -51,3 +53,18 @@ def test_experiments_in_a_queue(project: tiny.Project) -> None:
     assert params["runs"]["full"]["learning_rate"] == pytest.approx(tried["hot"])
     project.git("switch", "--quiet", "main")
     project.git("branch", "--quiet", "-D", "hotter")
+
+
+def test_what_a_sweep_compares_by(project: tiny.Project) -> None:
+    """Drops of each unseen task, on validation and on test, whose means are the frontier's."""
+    told = (json.loads((project.path / f"metrics/{name}.json").read_text()) for name in FILES)
+    frontier, scores = (one[tiny.CASE] for one in told)
+    assert {"full", "lora"} <= {one["name"] for one in frontier["attempts"]}
+    for one in frontier["attempts"]:
+        assert set(one["by_task"]) == set(tiny.RETAIN)
+        assert fmean(one["by_task"].values()) == pytest.approx(one["validation"][1], abs=2e-4)
+        drops = [scores[one["name"]][task]["drop"] for task in one["by_task"]]
+        assert fmean(drop["value"] for drop in drops) == pytest.approx(
+            one["drop"]["value"], abs=2e-4
+        )
+        assert all(drop["low"] <= drop["value"] <= drop["high"] for drop in drops)

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import tiny
 import yaml
+from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
 from stages import improve
+from stages.diagnosis.advice import Advice
 from stages.diagnosis.attempt import Attempt
 from stages.errors import UserError
 
@@ -177,6 +179,22 @@ def test_a_gain_does_not_ebb_away_try_by_try(
     gains = [line.partition("gain ")[2][:7] for line in said if "gate" in line][:4]
     assert gains == ["+0.0500", "+0.0310", "+0.0120", "-0.0070"]
     assert said[-1] == "best: first-try-1; take it with `dvc exp apply first-try-1`"
+
+
+def test_tries_add_to_what_a_run_has(tmp_path: Path) -> None:
+    """Advice of a try builds on that of the try before: nothing is deleted, and nothing lost."""
+    before: dict[str, Any] = {"steps": 9, "methods": {"lora": {"r": 16}}}
+    replay = {"replay": {"fraction": 0.05, "tasks": ["kept"]}}
+    first: dict[str, Any] = {"pool": "retain/train", "methods": {**before["methods"], **replay}}
+    second: dict[str, Any] = {"methods": {**first["methods"], "lwf": {"weight": 1.0}}}
+    tried = [Advice(changes, "", 0.5) for changes in (first, second)]
+    settings = [one for advice in tried for one in advice.settings("first")]
+    assert not [one for one in settings if one.startswith("~")]
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump({"runs": {"first": before}}))
+    (given,) = get_hydra_sweeps({str(path): settings})
+    apply_overrides(path, given[str(path)])
+    assert yaml.safe_load(path.read_text())["runs"]["first"] == {**before, **first, **second}
 
 
 def test_by_make(project: tiny.Project) -> None:

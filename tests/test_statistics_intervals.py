@@ -9,7 +9,7 @@ from scipy.stats import binom, norm
 
 from stages.statistics import intervals
 from stages.statistics.arrays import Floats, group_codes, matrix, vectors
-from stages.statistics.intervals import Bootstrap, percentile, wilson
+from stages.statistics.intervals import Bootstrap, Interval, mean_of, percentile, wilson
 
 
 def all_weights(bootstrap: Bootstrap) -> Floats:
@@ -233,3 +233,29 @@ def test_a_proportion_keeps_a_width_where_all_are_right() -> None:
     values = np.repeat([1.0, 1.0, 0.0, 0.0], 25)
     clustered = Bootstrap(np.repeat(range(4), 25), 400, 0)
     assert clustered.proportion(values, 0.95) == clustered.mean(values, 0.95)
+
+
+# A mean of estimates
+
+
+def test_the_mean_of_estimates_by_hand() -> None:
+    found = mean_of([Interval(0.1, 0.07, 0.2), Interval(0.3, 0.26, 0.3)])
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.175, 0.25))
+    alone = mean_of([Interval(0.1, 0.07, 0.2)])
+    assert (alone.value, alone.low, alone.high) == pytest.approx((0.1, 0.07, 0.2))
+
+
+def test_the_mean_of_estimates_is_as_the_bootstrap_has_it() -> None:
+    """Of three tasks, resampled apart from one another."""
+    generator = np.random.default_rng(3)
+    tasks = [generator.normal(mean, 0.4, n) for mean, n in ((0.1, 200), (0.0, 400), (0.3, 150))]
+    drawn = [
+        Bootstrap(range(len(one)), 4000, at).resampled(one[None])[:, 0]
+        for at, one in enumerate(tasks)
+    ]
+    values = [float(one.mean()) for one in tasks]
+    each = [percentile(*one, 0.95) for one in zip(values, drawn, strict=True)]
+    joint = percentile(float(np.mean(values)), np.mean(drawn, axis=0), 0.95)
+    found = mean_of(each)
+    assert found.value == pytest.approx(joint.value)
+    assert (found.low, found.high) == pytest.approx((joint.low, joint.high), abs=0.002)

@@ -7,30 +7,51 @@ from typing import Any
 import pytest
 import tiny
 import yaml
+from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
 from stages import sweep
 from stages.check import check
-from stages.config.sweep import changed
+from stages.config.overrides import changed, overrides
+from stages.config.sweep import read_sweep
 from stages.errors import UserError
+from stages.experiments import left_by
 
 COMPARE = """
 import json, sys, yaml
 from pathlib import Path
 
-run = yaml.safe_load(Path("params.yaml").read_text())["runs"]["bert-full"]
-rate, replays = float(run["learning_rate"]), "replay" in run["methods"]
-if rate > 0.5 and not Path("{mended}").exists():
-    sys.exit("diverged")
-gain = 1000 * rate
-drop = gain / (10 if replays else 2)
-told = {{
-    "name": "bert-full",
-    "validation": [gain, drop],
-    "gain": {{"value": gain, "low": gain - 0.01, "high": gain + 0.01}},
-    "drop": {{"value": drop, "low": drop - 0.01, "high": drop + 0.01}},
-}}
+params = yaml.safe_load(Path("params.yaml").read_text())
+case, runs = "medical-bert", {{}}
+for name, run in params["runs"].items():
+    if run["case"] == case:
+        runs[name] = run
+# Of the mean drop; of all tasks and of those that no replay touches it is the same.
+shares = {{"news-retrieval": 1.0, "newsgroup-topics": 0.5, "movie-sentiment": 1.5}}
+replayed = [run["methods"].get("replay", {{"tasks": []}})["tasks"] for run in runs.values()]
+unseen = [task for task in shares if task not in sum(replayed, [])]
+attempts, scores = [], {{}}
+for name, run in runs.items():
+    rate = float(run["learning_rate"])
+    if rate > 0.5 and not Path("{mended}").exists():
+        sys.exit("diverged")
+    gain = 1000 * rate
+    drop = gain / (10 if "replay" in run["methods"] else 2)
+
+    def interval(value):
+        return {{"value": value, "low": value - 0.01, "high": value + 0.01}}
+
+    mean = sum(shares[task] for task in unseen) / len(unseen) * drop
+    attempts.append({{
+        "name": name,
+        "validation": [gain, mean],
+        "gain": interval(gain),
+        "drop": interval(mean),
+        "by_task": {{task: drop * shares[task] for task in unseen}},
+    }})
+    scores[name] = {{task: {{"drop": interval(drop * share)}} for task, share in shares.items()}}
 Path("metrics").mkdir(exist_ok=True)
-Path("metrics/frontier.json").write_text(json.dumps({{"medical-bert": {{"attempts": [told]}}}}))
+Path("metrics/frontier.json").write_text(json.dumps({{case: {{"attempts": attempts}}}}))
+Path("metrics/scores.json").write_text(json.dumps({{case: scores}}))
 """
 REPLAY = {"replay": {"fraction": 0.05, "tasks": ["news-retrieval"]}}
 GRID = {
@@ -56,8 +77,8 @@ def project(
     stage = {
         "cmd": f"{sys.executable} compare.py",
         "deps": ["compare.py"],
-        "params": ["runs"],
-        "outs": [{"metrics/frontier.json": {"cache": False}}],
+        "params": ["runs", "tasks"],
+        "outs": [{f"metrics/{name}.json": {"cache": False}} for name in ("frontier", "scores")],
     }
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"compare": stage}}))
     project = tiny.Project(folder, environment)
@@ -107,6 +128,159 @@ def test_a_sweep(project: tiny.Project, tmp_path: Path, capsys: pytest.CaptureFi
     head, *rows, _ = capsys.readouterr().out.splitlines()
     assert len(rows) == 2
     assert len(project.dvc("exp", "list", "--name-only").split()) == 5
+
+
+def swept(project: tiny.Project, grid: Any, **others: Any) -> dict[str, dict[str, Any]]:
+    """Goes through a grid of bert-full. The runs of params.yaml of each experiment, by its name."""
+    params = {**real_params(), **others, "sweep": {"medical-bert": grid}}
+    tiny.write_params(project.path, params)
+    sweep.main("medical-bert", "2")
+    return {
+        name: yaml.safe_load(left_by(name, "params.yaml"))["runs"]
+        for name in project.dvc("exp", "list", "--name-only").split()
+    }
+
+
+def test_what_trains_is_what_the_table_says(project: tiny.Project) -> None:
+    """From a run with methods, of which none may outlive a combination without them."""
+    l2 = {"l2-sp": {"alpha": 0.1}}
+    tried = [{}, {"lora": {"r": 8}}, {"lora": {"r": 8, "lora_alpha": 32}, **l2}]
+    runs = real_params()["runs"]
+    runs["bert-lora"]["methods"] = {"lora": {"r": 16, "lora_alpha": 32}}
+    found = swept(project, {"run": "bert-lora", "values": {"methods": tried}}, runs=runs)
+    made = [one["bert-lora"] for one in found.values()]
+    assert len(made) == len(tried)
+    for methods in tried:
+        assert {**runs["bert-lora"], "methods": methods} in made
+
+
+def test_an_edit_is_tried_anew(project: tiny.Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of params.yaml and of the code; each sweep shows its own."""
+    grid = {"run": "bert-full", "values": {"learning_rate": [1.0e-4]}}
+    runs = real_params()["runs"]
+    (first,) = swept(project, grid)
+    runs["bert-full"]["steps"] += 1
+    capsys.readouterr()
+    found = swept(project, grid, runs=runs)
+    (second,) = set(found) - {first}
+    assert found[second]["bert-full"]["steps"] == runs["bert-full"]["steps"]
+    assert second in capsys.readouterr().out.split()
+    code = project.path / "compare.py"
+    code.write_text(code.read_text().replace("1000 * rate", "2000 * rate"))
+    (third,) = set(swept(project, grid, runs=runs)) - {first, second}
+    _, row, _ = capsys.readouterr().out.splitlines()
+    assert row.split()[:3] == [third, "0.0001", "+0.2000"]
+
+
+def test_what_an_experiment_is_named_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of params.yaml but the grids, as it is with the combination; dvc.yaml and the code."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "code.py").write_text("")
+    stage = {"cmd": "true", "deps": ["code.py", "data", "models/${key}.json"]}
+    pipeline = {"stages": {"prepare": {"foreach": ["a"], "do": stage}, "compare": stage}}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
+
+    def name(grid: dict[str, Any] = GRID, **others: Any) -> str:
+        params = {**real_params(), **others, "sweep": {"medical-bert": grid}}
+        tiny.write_params(tmp_path, params)
+        return next(iter(sweep._grid(read_sweep("medical-bert"))))
+
+    before, params = name(), real_params()
+    assert name({**GRID, "values": {"learning_rate": [1.0e-4], "methods": [{}]}}) == before
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/made.json").write_text("{}")
+    params["runs"]["bert-full"]["learning_rate"] = 0.5  # which the grid sets
+    assert name(runs=params["runs"]) == before
+    params["runs"]["bert-full"]["seeds"] = [0, 1]
+    edits = [{"runs": params["runs"]}, {"seed": params["seed"] + 1}, {"tasks": {}}]
+    names = {before, *(name(**edit) for edit in edits)}
+    assert len(names) == 4
+    (tmp_path / "code.py").write_text("1")
+    names.add(name())
+    stage["cmd"] = "false"
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
+    assert len({*names, name()}) == 6
+
+
+LORA: dict[str, Any] = {
+    "steps": 3,
+    "methods": {"lora": {"r": 16, "lora_alpha": 32}},
+    "snapshots": [1, 2],
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "removed"),
+    [
+        ({"methods": {}}, ["~runs.a-run.methods"]),
+        ({"methods": {"lora": {"r": 8}}}, ["~runs.a-run.methods"]),
+        ({"methods": {"l2-sp": {"alpha": 0.1}}}, ["~runs.a-run.methods"]),
+        ({"methods.lora": {"r": 8}, "steps": 9}, ["~runs.a-run.methods.lora"]),
+        ({"methods": {}, "methods.lora": {"r": 8}}, ["~runs.a-run.methods"]),
+        ({"methods.lora.r": 8, "methods.lora": {}}, ["~runs.a-run.methods.lora"]),
+        ({"methods": {**LORA["methods"], "lwf": {"weight": 1.0}}}, []),
+        ({"methods.lora.r": 8, "draw": {"rows": 16}, "draw.rows": 8}, []),
+        ({"methods.lwf": {"weight": 1.0}, "snapshots": [3], "steps": None}, []),
+        ({"methods": None}, []),
+    ],
+)
+def test_overrides_are_what_dvc_makes_of_them(
+    changes: dict[str, Any], removed: list[str], tmp_path: Path
+) -> None:
+    """As its `exp run -S` does: split into combinations, of which there is one, and applied."""
+    settings = overrides("a-run", changes, LORA)
+    assert [one for one in settings if one.startswith("~")] == removed
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump({"runs": {"a-run": LORA}}))
+    (given,) = get_hydra_sweeps({str(path): settings})
+    apply_overrides(path, given[str(path)])
+    assert yaml.safe_load(path.read_text())["runs"]["a-run"] == changed(LORA, changes)
+
+
+def without_replay() -> dict[str, Any]:
+    """Runs of which none has seen a retain task."""
+    runs: dict[str, Any] = real_params()["runs"]
+    runs["bert-replay"]["methods"] = {}
+    return runs
+
+
+def replay(task: str) -> dict[str, Any]:
+    return {"replay": {"fraction": 0.05, "tasks": [task]}}
+
+
+def test_drops_are_over_tasks_that_no_combination_has_seen(
+    project: tiny.Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried = [replay("newsgroup-topics"), replay("news-retrieval")]
+    grid = {"run": "bert-full", "values": {"methods": [{}, *tried], "learning_rate": [1e-4]}}
+    swept(project, grid, runs=without_replay())
+    _, *rows, last = capsys.readouterr().out.splitlines()
+    assert "mean drop over movie-sentiment, which no combination" in last
+    # One task is left, of which half as much again is lost as of all.
+    drops = {("replay" in row, row.split("}")[-1].split()[2]) for row in rows}
+    assert drops == {(False, "+0.0750"), (True, "+0.0150")}
+    assert "+0.0150 [+0.0050, +0.0250]" in rows[0]
+
+    swept(project, {**grid, "values": {"methods": [{}, tried[0]]}}, runs=without_replay())
+    _, *rows, last = capsys.readouterr().out.splitlines()
+    assert "mean drop over movie-sentiment, news-retrieval, which no combination" in last
+    # The mean of two independent estimates: 1 / sqrt(2) of the width of one.
+    (plain,) = (row for row in rows if "replay" not in row)
+    assert "+0.1250" in plain
+    (replays,) = (row for row in rows if "replay" in row)
+    assert "+0.0250 [+0.0150, +0.0350]" in replays
+
+
+def test_tasks_must_be_left_to_compare_by(project: tiny.Project) -> None:
+    tried = [replay(task) for task in real_params()["cases"]["medical-bert"]["retain"]]
+    grid = {"run": "bert-full", "values": {"methods": tried}}
+    with pytest.raises(UserError) as error:
+        swept(project, grid, runs=without_replay())
+    assert str(error.value) == (
+        "medical-bert: movie-sentiment, news-retrieval, newsgroup-topics: each is seen by a "
+        "combination, and none is left to compare drops over: let the grid's methods see fewer "
+        "tasks, or add retain tasks"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,13 @@
 """params.yaml, section `sweep`: the grid of each case that `make sweep` goes through."""
 
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
 from itertools import product
 from math import prod
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from stages.config.overrides import changed
 from stages.config.reading import Name, Section, load, mistake, parse, suggestion
 from stages.config.runs import RunConfig
 from stages.errors import UserError
@@ -62,17 +62,3 @@ def sweep_mistakes(params: Mapping[str, Any], case: str, config: SweepConfig) ->
         except UserError as error:
             said |= set(str(error).splitlines())
     yield from sorted(said)
-
-
-def changed(run: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The run with keys set, dots within; what lies between is made where it is missing."""
-    found: dict[str, Any] = deepcopy(dict(run))
-    for key, value in changes.items():
-        *way, last = key.split(".")
-        inner = found
-        for part in way:
-            if not isinstance(inner.get(part), dict):
-                inner[part] = {}
-            inner = inner[part]
-        inner[last] = value
-    return found

@@ -68,12 +68,14 @@ def attempt(
         {task: measure for task, measure in side.items() if ("validation", task) in before}
         for side in (weighed.targets, weighed.unseen)
     ]
-    earlier = [
-        float(np.mean([one.mean() for one in better("validation", side).values()]))
+    gained, held = (
+        {task: float(one.mean()) for task, one in better("validation", side).items()}
         for side in validated
-    ]
+    )
+    earlier = float(np.mean([*gained.values()])), -float(np.mean([*held.values()]))
     drop = {task: -change for task, change in kept.items()}
-    return Attempt(name, method, (earlier[0], -earlier[1]), gain, drop)
+    by_task = {task: -held[task] if task in held else None for task in weighed.unseen}
+    return Attempt(name, method, earlier, gain, drop, by_task)
 
 
 def prompted_base(base: pd.DataFrame, prompted: pd.DataFrame, weighed: Weighed) -> Attempt | None:

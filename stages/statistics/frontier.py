@@ -6,7 +6,7 @@ attempts, and curves are compared over the gains that all of them reach.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -27,7 +27,8 @@ class Attempt:
     """A model: a run, or a variant of one. `method`: what it is an attempt at.
 
     `gain` and `drop` [n] by task, of the test examples, seeds averaged: positive is better on a
-    target, worse on a retain task. `validation`: gain and drop there, means over tasks.
+    target, worse on a retain task. `validation`: gain and drop there, means over tasks; `by_task`:
+    the drop there, None where the task has no such examples.
     """
 
     name: str
@@ -35,17 +36,19 @@ class Attempt:
     validation: tuple[float, float]
     gain: Mapping[str, Floats]
     drop: Mapping[str, Floats]
+    by_task: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Point:
-    """An attempt: means over tasks, of `validation` and on test."""
+    """An attempt: means over tasks, of `validation` and on test; and `by_task`, of validation."""
 
     name: str
     method: str
     validation: tuple[float, float]
     gain: Interval
     drop: Interval
+    by_task: Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ def frontier(
             one.validation,
             percentile(gained.value[at], gained.drawn[:, at], confidence),
             percentile(lost.value[at], lost.drawn[:, at], confidence),
+            one.by_task,
         )
         for at, one in enumerate(asked)
     ]

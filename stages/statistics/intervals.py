@@ -1,6 +1,7 @@
 """How far a mean over examples can be trusted: score and bootstrap intervals."""
 
-from collections.abc import Hashable, Iterable, Iterator
+import math
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -53,6 +54,15 @@ def percentile(value: float, resampled: ArrayLike, confidence: float) -> Interva
     tail = _tail(confidence)
     low, high = np.quantile(np.asarray(resampled, dtype=np.float64), [tail, 1 - tail])
     return Interval(value, min(float(low), value), max(float(high), value))
+
+
+def mean_of(intervals: Sequence[Interval]) -> Interval:
+    """Of the mean of independent estimates: their distances to each end add up as errors do (MOVER,
+    Zou and Donner 2008, Statistics in Medicine 27, 1693-1702)."""
+    value = sum(one.value for one in intervals) / len(intervals)
+    below = math.hypot(*(one.value - one.low for one in intervals)) / len(intervals)
+    above = math.hypot(*(one.high - one.value for one in intervals)) / len(intervals)
+    return Interval(value, value - below, value + above)
 
 
 class Bootstrap:
