@@ -302,6 +302,8 @@ def test_losses_are_taken_in_fp32(loss: Any) -> None:
     assert found.dtype == torch.float32
     assert found.shape == (6,)
     torch.testing.assert_close(found, loss(vectors.float(), full))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(loss(vectors, other), found)
 
 
 # Probe
