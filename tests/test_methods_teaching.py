@@ -1,12 +1,14 @@
 """Methods that hold a run to what another model says: the base (lwf), or another run (distil)."""
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_training as small
 import torch
+import transformers
 
 from stages.errors import UserError
 from stages.models.tuned import save_tuned
@@ -216,6 +218,34 @@ def test_a_causal_teacher(causal: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert before > 1e-4
     step_down(student, ("distil",), rate=0.05)
     assert float(small.parts(student)["distil"]) < before
+
+
+@pytest.mark.parametrize("padded", ["teacher", "student"])
+def test_vocabularies_padded_to_different_sizes(
+    padded: str, causal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokens that both have are compared, as of a teacher that is not padded."""
+    monkeypatch.chdir(tmp_path)
+    wider = tmp_path / "wider"
+    shutil.copytree(causal, wider)
+    model = transformers.AutoModelForCausalLM.from_pretrained(causal)
+    model.resize_token_embeddings(model.config.vocab_size + 8)
+    model.save_pretrained(wider)
+    folders = {"teacher": causal, "student": causal}
+    found = []
+    for base in (causal, wider):
+        folders[padded] = base
+        monkeypatch.setattr("stages.training.teacher.materialise", lambda _: folders["teacher"])
+        elder, _ = small.composed(folders["teacher"], [], targets=(small.TALES,))
+        with torch.no_grad():
+            elder.body.get_input_embeddings().weight[:50] *= 1.5
+        shutil.rmtree(tmp_path / "models", ignore_errors=True)
+        teacher(tmp_path / "models/tuned/elder", elder, 0)
+        method = Distil(weight=1.0, temperature=1.0)
+        _, student = small.composed(folders["student"], [method], targets=(small.TALES,), **ELDER)
+        found.append(float(small.parts(student.eval())["distil"]))
+    assert found[0] > 1e-4
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
 
 
 @pytest.mark.parametrize(
