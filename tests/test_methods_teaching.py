@@ -1,17 +1,22 @@
 """Methods that hold a run to what another model says: the base (lwf), or another run (distil)."""
 
+import copy
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+import tiny
 import tiny_training as small
 import torch
 import transformers
 
 from stages.errors import UserError
 from stages.models.tuned import save_tuned
+from stages.tasks.examples import Examples, Task, identify
 from stages.training.methods.distil import Distil
 from stages.training.methods.lora import Lora
 from stages.training.methods.lwf import Lwf, relative_distance
@@ -131,6 +136,62 @@ def test_lwf_of_a_target_of_pairs_holds_both_sides(encoder: Path) -> None:
     assert float(small.parts(objective)["lwf"]) == pytest.approx(0, abs=1e-6)
     step_down(objective)
     assert float(small.parts(objective)["lwf"]) > 1e-4
+
+
+QUESTIONS = Task("qa", "extractive-qa", 16, (), {"no_answer": True})
+TAGGED = Task("ner", "token-classification", 16, ("A", "B"), {})
+LENGTHS = (2, 5, 9)
+
+
+def rows_of(task: Task) -> pd.DataFrame:
+    """A row of each length."""
+    words = [tiny.FILLER[n : n + n] for n in LENGTHS]
+    texts = [" ".join(row) for row in words]
+    if task is TAGGED:
+        tags = [["A", "B", *["C"] * (len(row) - 2)] for row in words]
+        return pd.DataFrame({"text": texts, "tokens": words, "tags": tags})
+    answers, starts = [[row[0]] for row in words], [[0]] * len(words)
+    about = {"question": tiny.FILLER[0], "context": texts}
+    return pd.DataFrame({**about, "answers": answers, "starts": starts})
+
+
+def composed_of(task: Task, folder: Path, methods: list[Any], **given: Any) -> Any:
+    """A subject that learns these rows, and what training it by the methods minimises."""
+    made = small.subject(folder, head="random", **{**small.SMALL, **given})
+    examples = Examples(task, identify(rows_of(task), task.kind))
+    made.recipe = replace(made.recipe, train=[examples], validation=[examples])
+    return made, compose(made, methods)
+
+
+@pytest.mark.parametrize("task", [None, QUESTIONS, TAGGED])
+def test_lwf_weighs_rows_alike_however_much_is_judged_of_each(
+    task: Task | None, encoder: Path
+) -> None:
+    """Two texts of a pair and the places of a window count as their mean; words each, as in the
+    loss, over those whose tags are known."""
+    given: dict[str, Any] = {"batch_size": 3}
+    if task is None:
+        _, objective = lwf("encoder", encoder, targets=(small.PAIRED,), **given)
+    else:
+        _, objective = composed_of(task, encoder, [LWF["encoder"]], **given)
+    objective.eval()
+    old = copy.deepcopy(objective.streams[0].trainee)
+    step_down(objective)
+    stream = objective.streams[0]
+    distances = []
+    for row in stream.batch(3, 0, 1):
+        with torch.no_grad():
+            before, after = (one(stream.rows, [row]).features for one in (old, stream.trainee))
+        distances.append((after - before).square().sum(1) / before.square().sum(1))
+    if task is TAGGED:
+        assert sorted(map(len, distances)) == list(LENGTHS)
+        expected = float(torch.cat(distances).sum()) / (2 * len(LENGTHS))
+    else:
+        assert min(map(len, distances)) > 1
+        expected = float(torch.stack([row.mean() for row in distances]).mean())
+    found = float(small.parts(objective, 1)["lwf"])
+    assert found == pytest.approx(2 * expected, rel=1e-4)
+    assert found > 1e-4
 
 
 @pytest.mark.parametrize(("kind", "other"), [("encoder", "causal"), ("causal", "encoder")])
