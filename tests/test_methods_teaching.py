@@ -1,6 +1,7 @@
 """Methods that hold a run to what another model says: the base (lwf), or another run (distil)."""
 
 import copy
+import json
 import math
 import shutil
 from dataclasses import replace
@@ -147,7 +148,7 @@ def rows_of(task: Task) -> pd.DataFrame:
     """A row of each length."""
     words = [tiny.FILLER[n : n + n] for n in LENGTHS]
     texts = [" ".join(row) for row in words]
-    if task is TAGGED:
+    if task.kind == TAGGED.kind:
         tags = [["A", "B", *["C"] * (len(row) - 2)] for row in words]
         return pd.DataFrame({"text": texts, "tokens": words, "tags": tags})
     answers, starts = [[row[0]] for row in words], [[0]] * len(words)
@@ -264,6 +265,30 @@ def test_a_teacher_that_cannot_teach(taught: Path, encoder: Path) -> None:
     made = small.subject(encoder, targets=("shape-topics",), teacher=ELDER["teacher"])
     with pytest.raises(UserError, match="has no head for the 3 labels of shape-topics"):
         compose(made, [Distil(weight=1.0, temperature=1.0)])
+
+
+def test_a_teacher_with_another_tokenizer_must_read_the_same_words(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that halves words reads nine of them in 20 tokens."""
+    monkeypatch.chdir(tmp_path)
+    halving = tmp_path / "halving"
+    shutil.copytree(encoder, halving)
+    tokenizer = json.loads((halving / "tokenizer.json").read_text(encoding="utf-8"))
+    halves = {"type": "Split", "pattern": {"Regex": ".{4}"}, "behavior": "Isolated"}
+    tokenizer["pre_tokenizer"] = {**halves, "invert": False}
+    (halving / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    elder, _ = composed_of(TAGGED, encoder, [])
+    teacher(tmp_path / "models/tuned/elder", elder, 0)
+    method = Distil(weight=1.0, temperature=1.0)
+    long = replace(TAGGED, max_length=24)
+    for base, task in ((encoder, TAGGED), (halving, long)):
+        monkeypatch.setattr("stages.training.teacher.materialise", lambda _, base=base: base)
+        _, objective = composed_of(task, encoder, [method], **ELDER)
+        assert small.parts(objective)["distil"].isfinite()
+    with pytest.raises(UserError, match="reads other words of ner than the student") as told:
+        composed_of(TAGGED, encoder, [method], **ELDER)
+    assert "\n" not in str(told.value)
 
 
 def test_a_causal_teacher(causal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
