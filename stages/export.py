@@ -20,6 +20,10 @@ from stages.models.tuned import HEADS, MANIFEST, has_adapter
 from stages.report.gate import gate_lines
 from stages.report.lines import COLUMNS, lines
 from stages.storage import atomic_directory, read_json
+from stages.training.methods.ewc import LEFT
+
+BESIDE = ("fold-*", "step-*", LEFT, "trained.json")
+"""What a seed's folder holds beside the model: folds, snapshots, and what later stages read."""
 
 
 def _card(run: str, config: RunConfig, seed: int, source: Path, target: Path) -> Iterator[str]:
@@ -86,8 +90,8 @@ def main(run: str, folder: str | None = None, seed: str | None = None) -> None:
     card = "\n".join(_card(run, runs[run], number, source, target))
     tokenizer = load_tokenizer(materialise(manifest))
     with atomic_directory(target) as temporary:
-        folds = shutil.ignore_patterns("fold-*")
-        shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=folds)
+        beside = shutil.ignore_patterns(*BESIDE)
+        shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=beside)
         tokenizer.save_pretrained(temporary)
         (temporary / "README.md").write_text(f"{card}\n", encoding="utf-8")
     print(f"{target}: {run}, seed {number}; its README.md says what it gained and lost")

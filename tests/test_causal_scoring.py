@@ -32,7 +32,7 @@ from stages.models.causal import (
 from stages.models.device import has_bf16
 from stages.models.packed import PackedLinear, pack
 from stages.records import read_table, write_records
-from stages.scoring import causal
+from stages.scoring import causal, generation
 from stages.scoring.caches import sees_all
 from stages.scoring.causal import CausalScorer
 from stages.scoring.coherence import coherence, sentences
@@ -671,6 +671,27 @@ def test_an_answer_ends_where_stop_says_so(model: Any) -> None:
     for whole, part in zip(free, stopped, strict=True):
         first = next(n for n, token in enumerate(whole) if token in wanted)
         assert part == whole[: first + 1]
+
+
+def test_states_and_mask_may_lie_on_different_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of three rows ends at once. `meta` is a device whose tensors have no values."""
+    kept: list[list[int]] = []
+    cache = SimpleNamespace(batch_select_indices=lambda index: kept.append(index.tolist()))
+    read: list[tuple[list[int], torch.Tensor]] = []
+
+    def advance(_: Any, ids: torch.Tensor, mask: torch.Tensor, cache: Any) -> Any:
+        read.append((ids[:, 0].tolist(), mask))
+        return torch.eye(4)[ids[:, 0]], cache
+
+    monkeypatch.setattr(generation, "advance", advance)
+    monkeypatch.setattr(generation, "head_logits", lambda _, states: states)
+    begun = (torch.eye(4)[[1, 2, 3]], torch.ones(3, 5, device="meta"), cache)
+    written = generation._continue(object(), begun, [2], np.zeros((3, 2)), None, generation.never)
+    assert written == [[1, 1], [], [3, 3]]
+    assert kept == [[0, 2]]
+    ((ids, mask),) = read
+    assert ids == [1, 3]
+    assert (mask.shape, mask.device.type) == ((2, 6), "meta")
 
 
 def test_sampling_is_reproducible_and_knows_nothing_of_the_batch(model: Any) -> None:

@@ -11,9 +11,10 @@ import tiny
 import tiny_causal
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from stages.drift.data import data_shift
-from stages.drift.states import body_of, divergence, read
+from stages.drift.states import Batch, body_of, divergence, pooled, read
 from stages.drift.table import COLUMNS, drift_table, state_drift
 from stages.drift.texts import encode, texts_of
 from stages.drift.weights import place_of, spectral_norm, weight_drift
@@ -129,6 +130,16 @@ def test_padding_changes_nothing(causal: Path, own: Path) -> None:
         for row, ids in enumerate(encoded):
             (alone,) = read(loaded, [ids], 1000)
             assert torch.allclose(together[row], alone.layers[-1][0], atol=1e-5)
+
+
+def test_states_may_lie_elsewhere_than_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two GPUs that are only pretended hold no values."""
+    shapes: list[tuple[int, ...]] = []
+    monkeypatch.setattr(torch.Tensor, "numpy", lambda self: shapes.append(tuple(self.shape)))
+    with FakeTensorMode():
+        ids = torch.ones(2, 3, dtype=torch.long, device="cuda:0")
+        pooled(Batch(np.arange(2), ids, ids, (torch.ones(2, 3, 4, device="cuda:1"),)))
+    assert shapes == [(2, 4)]
 
 
 # The stages' tables

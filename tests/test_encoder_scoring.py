@@ -10,8 +10,9 @@ import tiny
 import torch
 
 from stages.models.encoder import load_encoder, longest_input
+from stages.models.probe import Sample
 from stages.models.texts import Tokenizer
-from stages.scoring.encoder import EncoderScorer
+from stages.scoring.encoder import EncoderScorer, _redrawn
 from stages.scoring.splits import Asking, TaskSplits
 from stages.tasks.examples import Examples, Task
 
@@ -88,3 +89,24 @@ def test_asked_again_is_read_again(scorer: EncoderScorer) -> None:
     labelled = splits("labelled", "linear-probe", 16, text=WORDS, label=["a", "b"] * 3)
     lengths = sum(len(row) for row in scorer.tokenizer(WORDS, 16))
     assert count(scorer, labelled, Asking(3, (), 0))[1] == 2 * lengths
+
+
+def test_a_draw_of_one_class_is_drawn_again(scorer: EncoderScorer) -> None:
+    rare = splits("rare", "linear-probe", 16, text=WORDS, label=["a"] * 5 + ["b"])
+    records, _ = count(scorer, rare, Asking(8, (), 0))
+    again = records[records["condition"] == "rescored"]
+    assert sorted(set(again["seed"])) == list(range(8))
+
+
+def test_only_a_draw_of_one_class_is_drawn_again() -> None:
+    sample = Sample.of("classes", [np.full((1, 1), n) for n in range(6)], [0, 0, 0, 0, 0, 1])
+    for seed in range(20):
+        first, second, *_ = (
+            rows for rows in np.random.default_rng(seed).integers(6, size=(99, 6)) if 5 in rows
+        )
+        generator = np.random.default_rng(seed)
+        for rows in (first, second):
+            drawn = _redrawn(sample, generator)
+            assert [int(feature[0, 0]) for feature in drawn.features] == rows.tolist()
+    alike = sample.drawn([0, 1, 2])
+    assert len(_redrawn(alike, np.random.default_rng(0))) == 3

@@ -59,6 +59,21 @@ def test_all_weights(bench: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "heads.safetensors: for each target" in card
 
 
+def test_what_stands_beside_the_model_is_left_out(bench: Path) -> None:
+    source = Path("models/tuned/full/seed-0")
+    beside = {"fold-1", "step-100", "ewc.safetensors", "trained.json"}
+    model = {path.name for path in source.iterdir()} - beside
+    for name in ("fold-1", "step-100"):
+        (source / name).mkdir()
+        (source / name / "model.safetensors").write_bytes(b"")
+    for name in ("ewc.safetensors", "trained.json"):
+        (source / name).write_bytes(b"")
+    export.main("full")
+    found = {path.name for path in Path("export/full").iterdir()}
+    assert model <= found
+    assert not found & beside
+
+
 def test_an_adapter(bench: Path) -> None:
     export.main("lora", "away/lora", "0")
     assert not list(Path("away/lora").glob("model*.safetensors"))

@@ -1,15 +1,23 @@
 """Methods that hold a run to what another model says: the base (lwf), or another run (distil)."""
 
+import copy
+import json
 import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+import tiny
 import tiny_training as small
 import torch
+import transformers
 
 from stages.errors import UserError
 from stages.models.tuned import save_tuned
+from stages.tasks.examples import Examples, Task, identify
 from stages.training.methods.distil import Distil
 from stages.training.methods.lora import Lora
 from stages.training.methods.lwf import Lwf, relative_distance
@@ -131,6 +139,62 @@ def test_lwf_of_a_target_of_pairs_holds_both_sides(encoder: Path) -> None:
     assert float(small.parts(objective)["lwf"]) > 1e-4
 
 
+QUESTIONS = Task("qa", "extractive-qa", 16, (), {"no_answer": True})
+TAGGED = Task("ner", "token-classification", 16, ("A", "B"), {})
+LENGTHS = (2, 5, 9)
+
+
+def rows_of(task: Task) -> pd.DataFrame:
+    """A row of each length."""
+    words = [tiny.FILLER[n : n + n] for n in LENGTHS]
+    texts = [" ".join(row) for row in words]
+    if task.kind == TAGGED.kind:
+        tags = [["A", "B", *["C"] * (len(row) - 2)] for row in words]
+        return pd.DataFrame({"text": texts, "tokens": words, "tags": tags})
+    answers, starts = [[row[0]] for row in words], [[0]] * len(words)
+    about = {"question": tiny.FILLER[0], "context": texts}
+    return pd.DataFrame({**about, "answers": answers, "starts": starts})
+
+
+def composed_of(task: Task, folder: Path, methods: list[Any], **given: Any) -> Any:
+    """A subject that learns these rows, and what training it by the methods minimises."""
+    made = small.subject(folder, head="random", **{**small.SMALL, **given})
+    examples = Examples(task, identify(rows_of(task), task.kind))
+    made.recipe = replace(made.recipe, train=[examples], validation=[examples])
+    return made, compose(made, methods)
+
+
+@pytest.mark.parametrize("task", [None, QUESTIONS, TAGGED])
+def test_lwf_weighs_rows_alike_however_much_is_judged_of_each(
+    task: Task | None, encoder: Path
+) -> None:
+    """Two texts of a pair and the places of a window count as their mean; words each, as in the
+    loss, over those whose tags are known."""
+    given: dict[str, Any] = {"batch_size": 3}
+    if task is None:
+        _, objective = lwf("encoder", encoder, targets=(small.PAIRED,), **given)
+    else:
+        _, objective = composed_of(task, encoder, [LWF["encoder"]], **given)
+    objective.eval()
+    old = copy.deepcopy(objective.streams[0].trainee)
+    step_down(objective)
+    stream = objective.streams[0]
+    distances = []
+    for row in stream.batch(3, 0, 1):
+        with torch.no_grad():
+            before, after = (one(stream.rows, [row]).features for one in (old, stream.trainee))
+        distances.append((after - before).square().sum(1) / before.square().sum(1))
+    if task is TAGGED:
+        assert sorted(map(len, distances)) == list(LENGTHS)
+        expected = float(torch.cat(distances).sum()) / (2 * len(LENGTHS))
+    else:
+        assert min(map(len, distances)) > 1
+        expected = float(torch.stack([row.mean() for row in distances]).mean())
+    found = float(small.parts(objective, 1)["lwf"])
+    assert found == pytest.approx(2 * expected, rel=1e-4)
+    assert found > 1e-4
+
+
 @pytest.mark.parametrize(("kind", "other"), [("encoder", "causal"), ("causal", "encoder")])
 def test_lwf_knows_what_has_a_temperature(kind: str, other: str) -> None:
     fit = Fit(small.config(), kind, {"any": "classification"}, {})
@@ -203,6 +267,30 @@ def test_a_teacher_that_cannot_teach(taught: Path, encoder: Path) -> None:
         compose(made, [Distil(weight=1.0, temperature=1.0)])
 
 
+def test_a_teacher_with_another_tokenizer_must_read_the_same_words(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that halves words reads nine of them in 20 tokens."""
+    monkeypatch.chdir(tmp_path)
+    halving = tmp_path / "halving"
+    shutil.copytree(encoder, halving)
+    tokenizer = json.loads((halving / "tokenizer.json").read_text(encoding="utf-8"))
+    halves = {"type": "Split", "pattern": {"Regex": ".{4}"}, "behavior": "Isolated"}
+    tokenizer["pre_tokenizer"] = {**halves, "invert": False}
+    (halving / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    elder, _ = composed_of(TAGGED, encoder, [])
+    teacher(tmp_path / "models/tuned/elder", elder, 0)
+    method = Distil(weight=1.0, temperature=1.0)
+    long = replace(TAGGED, max_length=24)
+    for base, task in ((encoder, TAGGED), (halving, long)):
+        monkeypatch.setattr("stages.training.teacher.materialise", lambda _, base=base: base)
+        _, objective = composed_of(task, encoder, [method], **ELDER)
+        assert small.parts(objective)["distil"].isfinite()
+    with pytest.raises(UserError, match="reads other words of ner than the student") as told:
+        composed_of(TAGGED, encoder, [method], **ELDER)
+    assert "\n" not in str(told.value)
+
+
 def test_a_causal_teacher(causal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("stages.training.teacher.materialise", lambda manifest: causal)
@@ -216,6 +304,34 @@ def test_a_causal_teacher(causal: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert before > 1e-4
     step_down(student, ("distil",), rate=0.05)
     assert float(small.parts(student)["distil"]) < before
+
+
+@pytest.mark.parametrize("padded", ["teacher", "student"])
+def test_vocabularies_padded_to_different_sizes(
+    padded: str, causal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokens that both have are compared, as of a teacher that is not padded."""
+    monkeypatch.chdir(tmp_path)
+    wider = tmp_path / "wider"
+    shutil.copytree(causal, wider)
+    model = transformers.AutoModelForCausalLM.from_pretrained(causal)
+    model.resize_token_embeddings(model.config.vocab_size + 8)
+    model.save_pretrained(wider)
+    folders = {"teacher": causal, "student": causal}
+    found = []
+    for base in (causal, wider):
+        folders[padded] = base
+        monkeypatch.setattr("stages.training.teacher.materialise", lambda _: folders["teacher"])
+        elder, _ = small.composed(folders["teacher"], [], targets=(small.TALES,))
+        with torch.no_grad():
+            elder.body.get_input_embeddings().weight[:50] *= 1.5
+        shutil.rmtree(tmp_path / "models", ignore_errors=True)
+        teacher(tmp_path / "models/tuned/elder", elder, 0)
+        method = Distil(weight=1.0, temperature=1.0)
+        _, student = small.composed(folders["student"], [method], targets=(small.TALES,), **ELDER)
+        found.append(float(small.parts(student.eval())["distil"]))
+    assert found[0] > 1e-4
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -302,6 +302,8 @@ def test_losses_are_taken_in_fp32(loss: Any) -> None:
     assert found.dtype == torch.float32
     assert found.shape == (6,)
     torch.testing.assert_close(found, loss(vectors.float(), full))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(loss(vectors, other), found)
 
 
 # Probe
@@ -415,6 +417,27 @@ def test_checkpoints_of_other_work_and_seeds_are_apart(
     assert Checkpoint("a", 1).load() is None
     assert Checkpoint("b", 1).load() == {"is": "b1"}
     Checkpoint("none", 0).remove_all()
+
+
+def test_the_best_of_a_fold_is_not_that_of_its_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kinds = {(1, None): 50, (1, 0): 50, (1, 1): 60, (11, None): 50}
+    made = {kind: Checkpoint("a", kind[0], fold=kind[1]) for kind in kinds}
+
+    def best() -> set[str]:
+        return {path.name for path in (tmp_path / ".scratch/a").glob("*.pt")}
+
+    for kind, step in kinds.items():
+        for at in (10, step):
+            made[kind].best(at).save({"is": at})
+    everything = best()
+    assert len(everything) == 8
+    made[1, None].keep_best([50])
+    assert everything - best() == {"best-1-10.pt"}
+    made[1, 0].keep_best([])
+    assert everything - best() == {"best-1-10.pt", "best-1-fold-0-10.pt", "best-1-fold-0-50.pt"}
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.999])

@@ -91,6 +91,8 @@ def vectors(loaded: Loaded, texts: Sequence[TokenIds], batch_tokens: int) -> Flo
 
 def pooled(batch: Batch) -> Floats:
     """The mean of each text's last states, [rows, hidden] in fp32."""
-    mask = batch.mask.unsqueeze(-1).float()
-    mean = (batch.layers[-1].float() * mask).sum(1) / mask.sum(1)
+    states = batch.layers[-1].float()
+    # Of a model on several devices the last layer is elsewhere than what is read.
+    mask = batch.mask.to(states.device).unsqueeze(-1).float()
+    mean = (states * mask).sum(1) / mask.sum(1)
     return np.asarray(mean.cpu().numpy())

@@ -106,8 +106,8 @@ class EncoderScorer:
         seen = self._rebatched()._features(inputs)
         for repeat in range(asking.repeats):
             generator = np.random.default_rng((asking.seed, repeat))
-            probe = train.drawn(generator.integers(len(train), size=len(train)))
-            yield answered(test, "test", inputs, probe.fit(test.task.outputs), seen)
+            probe = _redrawn(train, generator).fit(test.task.outputs)
+            yield answered(test, "test", inputs, probe, seen)
 
     def _retrieve(self, examples: Examples, split: str) -> pd.DataFrame:
         """Which document is nearest to each query, by cosine? hit@1 among the split's own."""
@@ -172,6 +172,14 @@ class EncoderScorer:
 
     def _headless_again(self, test: Examples) -> Iterator[pd.DataFrame]:
         yield self._rebatched()._headless(test.task.kind)(test, "test")
+
+
+def _redrawn(sample: Sample, generator: np.random.Generator) -> Sample:
+    """As many rows, drawn with replacement; anew where a draw has one class and the sample more."""
+    while True:
+        drawn = sample.drawn(generator.integers(len(sample), size=len(sample)))
+        if drawn.varied or not sample.varied:
+            return drawn
 
 
 def _unit(vectors: Floats) -> Floats:

@@ -137,7 +137,7 @@ def _continue(
             break
         if len(kept) < len(rows):
             rows = [rows[place] for place in kept]
-            index = torch.tensor(kept, device=mask.device)
+            index = torch.tensor(kept)  # states and mask may lie on different devices
             chosen, mask = chosen[index], mask[index]
             cache.batch_select_indices(index)
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)

@@ -42,7 +42,7 @@ class Checkpoint:
     def keep_best(self, steps: Collection[int]) -> None:
         """Forget what was best, of all steps but these."""
         kept = {self.best(step)._path.stem for step in steps}
-        for path in sorted(self._folder.glob(self._name.format("best", "-*"))):
+        for path in sorted(self._folder.glob(self._name.format("best", "-[0-9]*"))):
             if path.stem not in kept:
                 path.unlink()
                 path.with_suffix(".json").unlink(missing_ok=True)

@@ -111,10 +111,12 @@ def contrastive(queries: Tensor, documents: Tensor) -> Tensor:
     The other documents of the batch are each query's negatives (Henderson et al. 2017,
     arXiv 1705.00652, section 4).
     """
-    queries = functional.normalize(queries.float(), dim=1)
-    documents = functional.normalize(documents.float(), dim=1)
     own = torch.arange(len(queries), device=queries.device)
-    return functional.cross_entropy(queries @ documents.T / TEMPERATURE, own, reduction="none")
+    # Under autocast the product would be taken in bf16 all the same.
+    with torch.autocast(queries.device.type, enabled=False):
+        queries = functional.normalize(queries.float(), dim=1)
+        documents = functional.normalize(documents.float(), dim=1)
+        return functional.cross_entropy(queries @ documents.T / TEMPERATURE, own, reduction="none")
 
 
 def spans(logits: Tensor, counts: Sequence[int], places: Tensor) -> Tensor:

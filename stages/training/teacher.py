@@ -142,6 +142,17 @@ def load_teacher(
     head = loaded.heads.get(task.name)
     if not head or len(head.bias) != task.outputs:
         raise UserError(f"{folder}: has no head for the {task.outputs} labels of {task.name}")
+    if task.head == "words" and not _same_words(texts, subject.tokenise(examples)):
+        raise UserError(
+            f"{folder}: reads other words of {task.name} than the student, whose tokenizer cuts "
+            f"rows off elsewhere: raise tasks.{task.name}.max_length, or give another teacher"
+        )
     trainee = encoder.EncoderTrainee(loaded.encoder, task, loaded.tokenizer.pad_id)
     trainee.set_head(head)
     return trainee.to(where), texts
+
+
+def _same_words(*of_both: Rows) -> bool:
+    """Whether each row's places stand for the same words."""
+    first, second = (rows.texts[0] for rows in of_both if isinstance(rows, encoder.EncoderRows))
+    return first.items == second.items

@@ -55,7 +55,14 @@ class Distil(Method):
             taught = teacher.classify(teacher.of(batch))
             assert taught is not None
             assert output.logits is not None
-            distance = divergence(taught, output.logits(), self.temperature)
+            distance = divergence(*_of_both(taught, output.logits()), self.temperature)
             return self.weight * batch.mean(output.by_row(distance))
 
         return term
+
+
+def _of_both(taught: Tensor, learned: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits [n, classes or vocabulary], cut to what both have: models of one tokenizer may be
+    padded to vocabularies of different sizes."""
+    width = min(taught.shape[1], learned.shape[1])
+    return taught[:, :width], learned[:, :width]

@@ -3,9 +3,11 @@ inputs (Li and Hoiem 2016, arXiv 1606.09282)."""
 
 from typing import Annotated, ClassVar
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
+from stages.training.encoder import EncoderRows
 from stages.training.methods.masks import misfit_of_masks
 from stages.training.methods.method import Fit, Method
 from stages.training.objective import Batch, Term
@@ -16,7 +18,8 @@ from stages.training.teacher import divergence, teach
 class Lwf(Method):
     """Of a causal model, the divergence of next-token distributions from the base's at
     `temperature`, whose hidden states are kept and whose frozen head is applied anew; of an
-    encoder, which has no old head, the distance of embeddings from the base's."""
+    encoder, which has no old head, the distance of embeddings from the base's, a mean over what a
+    row has of them."""
 
     name: ClassVar[str] = "lwf"
     weight: Annotated[float, Field(gt=0)]
@@ -40,14 +43,25 @@ class Lwf(Method):
             taught = teacher.of(batch)
             if self.temperature is None:
                 distance = relative_distance(taught, output.features)
-            else:
-                old = teacher.classify(taught)
-                assert output.logits is not None
-                assert old is not None
-                distance = divergence(old, output.logits(), self.temperature)
+                return self.weight * batch.mean(_weighed(batch, distance))
+            old = teacher.classify(taught)
+            assert output.logits is not None
+            assert old is not None
+            distance = divergence(old, output.logits(), self.temperature)
             return self.weight * batch.mean(output.by_row(distance))
 
         return term
+
+
+def _weighed(batch: Batch, distance: Tensor) -> Tensor:
+    """Distances [n] of an encoder's features -> [rows]: summed where words are what rows are
+    weighed by, else a row's mean, whether it has one embedding, two, or one a token."""
+    rows, output = batch.stream.rows, batch.output
+    assert isinstance(rows, EncoderRows)
+    by_row = output.by_row(distance)
+    if rows.head == "words":
+        return by_row
+    return by_row / output.by_row(torch.ones_like(distance))
 
 
 def relative_distance(taught: Tensor, learned: Tensor) -> Tensor:
