@@ -16,13 +16,13 @@ from stages.config.runs import RunConfig, read_runs
 from stages.errors import UserError
 from stages.models.base import materialise
 from stages.models.pretrained import AUTO, load_tokenizer
-from stages.models.tuned import HEADS, MANIFEST, has_adapter
+from stages.models.tuned import HEADS, MANIFEST, TRAINED, has_adapter
 from stages.report.gate import gate_lines
 from stages.report.lines import COLUMNS, lines
 from stages.storage import atomic_directory, read_json
 from stages.training.methods.ewc import LEFT
 
-BESIDE = ("fold-*", "step-*", LEFT, "trained.json")
+BESIDE = ("fold-*", "step-*", LEFT, TRAINED)
 """What a seed's folder holds beside the model: folds, snapshots, and what later stages read."""
 
 
