@@ -29,10 +29,12 @@ from stages.tasks.guess import Table, fitting
 TEST, VALIDATION = 1000, 300
 """Rows at most; a quarter and an eighth of a smaller table."""
 FEWEST = 80
+UNKNOWN_SHA = "0" * 64
 PRESETS, YAML = Path("params"), ".yaml"
 LENGTH, OF_WRITTEN = 128, 512
 """Tokens: of a row, and where answers are written, which take a part of them."""
 HEAD = ("head", "head_learning_rate")
+ON_HUB = f"; one of a hub is put under models as the files of {PRESETS} do it"
 WRITTEN_KEYS = (
     "# Of these the answer's. It follows the prompt as it stands: give the space between both.",
     "max_new_tokens: 64",
@@ -82,9 +84,12 @@ def _model(given: str, known: Mapping[str, Any]) -> Model:
         return Model(name, entry["kind"], "" if known.get(name) == entry else block)
     folder = Path(given)
     if not (folder / "config.json").is_file():
+        preset = PRESETS / f"{given.partition(':')[2] or given}".rpartition("/")[2].lower()
+        preset = preset.with_name(f"{preset.name}{YAML}")
+        there = f"; its entry is MODEL={preset}" if preset.is_file() else ON_HUB
         raise UserError(
             f"MODEL={given}: neither a model of {PARAMS}{suggestion(given, list(known))} nor a "
-            "folder with a config.json"
+            f"folder with a config.json{there}"
         )
     name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")[:60]
     source, sha256 = f"file:{folder.as_posix()}", sha256_path(folder)
@@ -226,7 +231,20 @@ def main(case: str = "", table: str = "", model: str = "", columns: str = "") ->
         return text
 
     edit(with_blocks, check)
+    _tell(case, table, target, like, recipe)
+
+
+def _tell(case: str, table: str, target: Target, like: str, recipe: Mapping[str, Any]) -> None:
+    """What was written, and what is left to do."""
     print(f"{PARAMS}: case {case}, run {case}-full ({target.told}); now `make run`")
+    train, seen = load()["tasks"][target.name]["train"], recipe["steps"] * recipe["batch_size"]
+    if seen < train:
+        print(
+            f"note: its steps, those of {like}, read {seen:,} of {train:,} train rows: set "
+            f"runs.{case}-full.steps, and learning_rate, which is that of {like} too"
+        )
+    if UNKNOWN_SHA in target.block:
+        print(f"note: files are to be fetched first, as the head of {table} says")
 
 
 if __name__ == "__main__":

@@ -290,3 +290,42 @@ def test_where_a_block_goes() -> None:
     assert insert(text, "a", "  new: 3") == "a:\n  one: 1\n  new: 3\n\n# of b\nb:\n  two: 2\n"
     assert insert(text, "b", "  new:\n    3") == f"{text}\n  new:\n    3\n"
     assert insert(text, "c", "  new: 3") == f"{text}\nc:\n  new: 3\n"
+
+
+def test_what_is_left_to_do_is_said(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The recipe that is copied was made for other rows."""
+    write_table(project / "data/raw/many.jsonl", rows=800)
+    new.main("many", "data/raw/many.jsonl", "smollm2", r"prompt:Please, {body}:\n,completion:team")
+    params = tiny.read_params(project)
+    columns = params["tasks"]["many"]["data"]["columns"]
+    assert columns == {"prompt": "Please, {body}:\n", "completion": "team"}
+    recipe = params["runs"]["gpt-full"]
+    seen, train = recipe["steps"] * recipe["batch_size"], params["tasks"]["many"]["train"]
+    assert seen < train
+    said = capsys.readouterr().out
+    assert f"note: its steps, those of gpt-full, read {seen:,} of {train:,} train rows" in said
+    assert "runs.many-full.steps" in said
+
+
+def test_files_of_a_preset_that_are_to_be_fetched(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny.ROOT / "params", "params")
+    new.main("names", "params/wnut17.yaml", "minilm")
+    said = capsys.readouterr().out
+    assert "note: files are to be fetched first, as the head of params/wnut17.yaml says" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("google-bert/bert-base-uncased", "its entry is MODEL=params/bert-base-uncased.yaml"),
+        ("hf:openai-community/gpt2", "its entry is MODEL=params/gpt2.yaml"),
+        ("hf:me/mine", "one of a hub is put under models as the files of params do it"),
+    ],
+)
+def test_a_model_of_a_hub_is_told_where_to_go(project: Path, given: str, hint: str) -> None:
+    shutil.copytree(tiny.ROOT / "params", "params")
+    with pytest.raises(UserError, match="neither a model of") as caught:
+        new.main("tickets", "data/raw/tickets.jsonl", given, ROLES)
+    assert hint in str(caught.value)

@@ -1,5 +1,6 @@
 """Which kind of task a table of one's own is for a kind of model, by its columns."""
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,10 +65,10 @@ def _unfit(kind: str, columns: Collection[str]) -> str:
 
 
 def _roles(chosen: str) -> dict[str, str]:
-    """The column of each role that is named."""
+    """Of each role its column, or a text with columns in braces, which may hold commas and \\n."""
     columns: dict[str, str] = {}
-    for one in chosen.split(",") if chosen else ():
-        role, _, column = one.partition(":")
+    for one in re.split(r",(?=\w+:)", chosen) if chosen else ():
+        role, _, column = one.replace("\\n", "\n").partition(":")
         if role not in Columns.model_fields:
             near = suggestion(role, list(Columns.model_fields))
             raise UserError(f"COLUMNS={chosen}: {role!r} is no role{near}")
