@@ -111,9 +111,17 @@ def _check_arguments(main: Callable[..., None], arguments: tuple[str, ...]) -> N
     try:
         inspect.signature(main).bind(*arguments)
     except TypeError as error:
-        expected = " ".join(f"<{name}>" for name in inspect.signature(main).parameters)
+        expected = " ".join(map(_shown, inspect.signature(main).parameters.values()))
         given = " ".join(arguments) or "nothing"
         raise UserError(f"{error}: give {expected or 'nothing'}, not {given}") from None
+
+
+def _shown(parameter: inspect.Parameter) -> str:
+    """One that may be left out, or given several times, in brackets."""
+    if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+        return f"[{parameter.name} …]"
+    needed = parameter.default is inspect.Parameter.empty
+    return f"<{parameter.name}>" if needed else f"[{parameter.name}]"
 
 
 def _terminate(number: int, _: FrameType | None) -> None:

@@ -103,3 +103,41 @@ def test_what_is_not_there(bench: Path) -> None:
     Path("models/tuned/full/seed-0").rename("elsewhere")
     with pytest.raises(UserError, match="models/tuned/full/seed-0: not there; run `dvc pull`"):
         export.main("full")
+
+
+def _mixed(alpha: float) -> torch.Tensor:
+    """The embedding by the mean of both models' weights, mixed by hand."""
+    manifest = read_json(Path(f"models/base/{tiny.CASE}.json"))
+    folder = materialise(manifest)
+    base, tuned = load(manifest, folder), load(manifest, folder, Path("models/tuned/full/seed-0"))
+    assert isinstance(base, EncoderModel)
+    assert isinstance(tuned, EncoderModel)
+    after = tuned.encoder.body.state_dict()
+    for name, weight in base.encoder.body.state_dict().items():
+        if weight.is_floating_point():
+            weight.mul_(1 - alpha).add_(after[name], alpha=alpha)
+    tokenizer = base.tokenizer
+    return torch.tensor(embed(base.encoder, tokenizer([TEXT], 16), tokenizer.pad_id, 64))
+
+
+def test_a_variant(bench: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match=r"full@wise-0.5: no such variant"):
+        export.main("full@wise-0.5")
+    tiny.edit_params(bench, variants__full=["wise-0.5", "int8"])
+    tiny.run_stage("retention_eval", "full")
+    tiny.run_stage("compare")
+    capsys.readouterr()
+    export.main("full@wise-0.5", "export/mixed")
+    assert capsys.readouterr().out.startswith("export/mixed: full@wise-0.5, seed 0; ")
+    model = transformers.AutoModel.from_pretrained("export/mixed").eval()
+    torch.testing.assert_close(pooled(model, "export/mixed"), _mixed(0.5))
+    assert {path.name for path in Path("export/mixed").iterdir()} >= {"heads.safetensors"}
+    card = Path("export/mixed/README.md").read_text(encoding="utf-8")
+    of_case = lines(read_json(Path("metrics/scores.json"))[tiny.CASE])
+    told = [f"| {' | '.join(one.cells())} |" for one in of_case if one.run == "full@wise-0.5"]
+    assert len(told) > 2
+    assert "\n".join(told) in card
+    assert "seed 0, and its variant `wise-0.5`." in card
+    assert "The gate judges runs." in card
+    with pytest.raises(UserError, match=r"full@int8: is the run asked in 8 bits"):
+        export.main("full@int8")

@@ -24,7 +24,7 @@ from torch.distributed.tensor import DTensor
 from stages.config.evaluation import EvaluationConfig, NoiseConfig
 from stages.config.runs import RunConfig
 from stages.errors import UserError
-from stages.models import sharing
+from stages.models import device, sharing
 from stages.models.bounded import bounded
 from stages.models.loading import load
 from stages.scoring.case import scorer_of
@@ -458,6 +458,7 @@ def test_what_a_teacher_says_is_sent_by_itself(encoder: Path) -> None:
 def test_one_gpu_is_taken_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[torch.device] = []
     monkeypatch.setenv("PALIMPSEST_DEVICE", "cuda:1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     monkeypatch.setattr(sharing, "PartialState", lambda cpu: SimpleNamespace(num_processes=1))
     sharing.join()
@@ -481,3 +482,10 @@ def test_defaults_leave_a_run_as_it_is() -> None:
     }
     for key, value in defaults.items():
         assert RunConfig.model_fields[key].default == value
+
+
+def test_a_gpu_that_torch_does_not_see_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALIMPSEST_DEVICE", "cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"PALIMPSEST_DEVICE='cuda': this torch \(.*\) sees no GPU"):
+        device.device()

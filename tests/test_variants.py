@@ -31,7 +31,7 @@ from stages.models.tuned import save_tuned
 from stages.records import pair, read_records, read_table
 from stages.report import headline
 from stages.scoring.case import score_variant
-from stages.scoring.derived import _base_heads
+from stages.scoring.derived import base_heads
 from stages.statistics.variants import brief, of_variant
 from stages.storage import read_json, sha256_file
 from stages.training import order
@@ -456,7 +456,7 @@ def test_scoring_the_ends_gives_the_records_that_were_reused(
     monkeypatch.chdir(derived)
     manifest, evaluation = read_json(Path(f"models/base/{CASE}.json")), read_evaluation()
     origin = Origin(manifest, materialise(manifest), Path("models/tuned/full"), SEEDS)
-    heads = _base_heads(CASE, origin, evaluation)
+    heads = base_heads(CASE, origin, evaluation)
     assert set(heads) == {tiny.TARGET}
     run = records(derived, "full")
     for alpha in (0.0, 1.0):

@@ -11,9 +11,15 @@ def device() -> torch.device:
     """PALIMPSEST_DEVICE, or CUDA where there is one, or the CPU."""
     given = os.environ.get("PALIMPSEST_DEVICE")
     try:
-        return torch.device(given or ("cuda" if torch.cuda.is_available() else "cpu"))
+        found = torch.device(given or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError:
         raise UserError(f"PALIMPSEST_DEVICE={given!r}: no such device; try cpu or cuda") from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            f"PALIMPSEST_DEVICE={given!r}: this torch ({torch.__version__}) sees no GPU; install a "
+            "build for CUDA, or leave the variable out"
+        )
+    return found
 
 
 def has_bf16(where: torch.device) -> bool:

@@ -37,7 +37,7 @@ def score_variants(
     `size`: of the run's model, of its first seed.
     """
     if any(variant.kind == "wise" and not same_as(variant) for variant in variants):
-        origin = replace(origin, heads=_base_heads(case, origin, evaluation))
+        origin = replace(origin, heads=base_heads(case, origin, evaluation))
     records: list[pd.DataFrame] = []
     sizes = {FINAL: size} if variants else {}
     for variant in variants:
@@ -60,7 +60,7 @@ def _precise(variant: Variant, evaluation: EvaluationConfig) -> EvaluationConfig
     return evaluation.model_copy(update={"precision": "fp32"} if variant.kind in FP32 else {})
 
 
-def _base_heads(case: str, origin: Origin, evaluation: EvaluationConfig) -> dict[str, Probe]:
+def base_heads(case: str, origin: Origin, evaluation: EvaluationConfig) -> dict[str, Probe]:
     """What the base answers targets with, as when its own records were made."""
     return dict(_probes(case, scorer_of(origin.untuned(), evaluation)))
 
