@@ -74,8 +74,6 @@ RUN_BY = {
         "test_benchmarks.py::test_the_commands_of_the_readme"
     ),
     "--exact --limit 400 --only pairs": ("test_benchmarks.py::test_the_commands_of_the_readme"),
-    "python -m stages.export bert-full@wise-0.75": "test_export.py::test_a_variant",
-    "--help": "test_errors.py::test_help_says_what_a_program_does",
     "--profile": ("test_benchmarks.py::test_the_commands_of_the_readme"),
 }
 """Commands that are not run below: the test or the file of CI's that runs them."""
