@@ -177,6 +177,24 @@ def test_synonyms_that_cannot_be_read(
     assert str(caught.value) == f"file:words.csv: {said}"
 
 
+def test_rows_that_were_trained_on_are_the_targets_own(own: Path) -> None:
+    """As they are listed for the scorer: those that the first steps drew, no copy of them."""
+    (method,) = toy.methods(toy.config({"augment": EDITS}))
+    subject = toy.subject(own / "model", retain=(), methods={"augment": EDITS})
+    subject.learn_targets(lambda rows: method.rewrite(rows, 0))
+    (train,), (validation,) = subject.recipe.train, subject.recipe.validation
+    (stream,) = subject.targets
+    assert len(stream.rows) > len(train)
+    ids, size = train.column("example_id"), subject.config.batch_size
+    drawn = [row for step in range(2) for row in stream.batch(size, 0, step)]
+    first = {ids[row] for row in drawn if row < len(ids)}
+    assert 0 < len(first) < len(drawn) <= len(validation)
+    assert subject.trained(2) == {tiny.TARGET: sorted(first)}
+    assert subject.trained(0) == {tiny.TARGET: []}
+    (all_of_them,) = subject.trained(1000).values()
+    assert all_of_them == sorted(ids)[: len(validation)]
+
+
 def test_training_sees_the_new_rows_and_validation_none(own: Path) -> None:
     subject = toy.subject(own / "model", retain=(), methods={"augment": EDITS})
     toy.objective(subject)

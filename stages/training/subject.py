@@ -140,14 +140,15 @@ class Subject:
             self.validation.append(self.tokenise(validation))
 
     def trained(self, steps: int) -> dict[str, list[str]]:
-        """Of each target, the ids of rows that the first `steps` steps learned from: all, or as
-        many as it has of validation. Ids are hashes: the first in their order are a sample."""
-        batch_size = self.config.batch_size
+        """Of each target, the ids of its own rows, not of those that methods made, which the first
+        `steps` steps learned from: all, or as many as it has of validation. Ids are hashes: the
+        first in their order are a sample."""
         found = {}
-        told = zip(self.targets, self._ids, self.recipe.validation, strict=True)
-        for stream, ids, validation in told:
-            seen = {ids[row] for row in stream.seen(batch_size, self.seed, steps)}
-            found[stream.task] = sorted(seen)[: len(validation)]
+        recipe = zip(self.recipe.train, self.recipe.validation, strict=True)
+        for stream, ids, (train, validation) in zip(self.targets, self._ids, recipe, strict=True):
+            seen = stream.seen(self.config.batch_size, self.seed, steps)
+            own = {ids[row] for row in seen}.intersection(train.column("example_id"))
+            found[stream.task] = sorted(own)[: len(validation)]
         return found
 
     def heads(self) -> dict[str, Probe]:
