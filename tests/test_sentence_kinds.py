@@ -26,7 +26,7 @@ from stages.models.texts import Inputs, Tokenizer
 from stages.records import read_records
 from stages.scoring.pseudo import pseudo_log_likelihoods, shared_places
 from stages.statistics.balance import balance, stereotyped
-from stages.storage import read_json
+from stages.storage import read_json, write_json
 from stages.tasks.examples import Examples, Task
 from stages.tasks.refusals import refuses
 
@@ -382,6 +382,12 @@ def test_a_base_without_a_head_is_told_with_the_task(
     case = make(tmp_path, "bert", ("masked-lm",))
     tiny.write_model(tmp_path / "own/model")  # the body alone
     monkeypatch.chdir(tmp_path)
+    tiny.edit_params(Path(), models__bert__sha256=tiny.pinned(Path(), "own/model")["sha256"])
+    with pytest.raises(UserError, match=r"^task masked-lm: .* is a BertModel, which has no head"):
+        tiny.run_stage("prepare", case)
+    # Where its settings do not say what it was saved as, its weights do.
+    settings = read_json(Path("own/model/config.json"))
+    write_json(Path("own/model/config.json"), {**settings, "architectures": None})
     tiny.edit_params(Path(), models__bert__sha256=tiny.pinned(Path(), "own/model")["sha256"])
     tiny.run_stage("prepare", case)
     with pytest.raises(UserError, match=r"^task masked-lm: .*no head for masked words"):
