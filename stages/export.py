@@ -13,6 +13,7 @@ from typing import Any
 from stages import errors
 from stages.config.reading import suggestion
 from stages.config.runs import RunConfig, read_runs
+from stages.config.stale import require_fresh
 from stages.errors import UserError
 from stages.models.base import materialise
 from stages.models.pretrained import AUTO, load_tokenizer
@@ -22,13 +23,14 @@ from stages.report.lines import COLUMNS, lines
 from stages.storage import atomic_directory, read_json
 from stages.training.methods.ewc import LEFT
 
+SCORES, GATE = Path("metrics/scores.json"), Path("metrics/gate.json")
 BESIDE = ("fold-*", "step-*", LEFT, TRAINED)
 """What a seed's folder holds beside the model: folds, snapshots, and what later stages read."""
 
 
 def _card(run: str, config: RunConfig, seed: int, source: Path, target: Path) -> Iterator[str]:
     """Lines of Markdown, after the fields that hubs read."""
-    scores, gate = (read_json(Path(f"metrics/{name}.json")) for name in ("scores", "gate"))
+    scores, gate = read_json(SCORES), read_json(GATE)
     base = read_json(source / MANIFEST)
     adapter, kind = has_adapter(source), base["kind"]
     auto = AUTO[kind]
@@ -86,6 +88,7 @@ def main(run: str, folder: str | None = None, seed: str | None = None) -> None:
         raise UserError(f"{source}: not there; run `dvc pull` or `dvc repro`")
     if target.exists():
         raise UserError(f"{target}: is there already; give another folder, or remove it")
+    require_fresh(GATE, [run])
     manifest: dict[str, Any] = read_json(source / MANIFEST)
     card = "\n".join(_card(run, runs[run], number, source, target))
     tokenizer = load_tokenizer(materialise(manifest))
