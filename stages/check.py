@@ -7,15 +7,22 @@ from typing import Any
 from stages import errors
 from stages.config.cases import UNSEEN
 from stages.config.overrides import changed
-from stages.config.reading import PARAMS, load, mistake, parse
-from stages.config.runs import RunConfig
+from stages.config.reading import PARAMS, load, mistake, parse, suggestion
+from stages.config.runs import TUNED, RunConfig
 from stages.config.sequences import earlier, learned
+from stages.config.tasks import TaskConfig
 from stages.config.variants import MIXED
 from stages.config.whole import read_whole
 from stages.errors import UserError
 from stages.models import template, word_head
+from stages.statistics.measures import Measure, measure_for
+from stages.training.methods.distil import Distil
 from stages.training.methods.method import Fit, Method
+from stages.training.methods.self_training import SelfTraining
 from stages.training.methods.table import chosen, misfits
+
+TAUGHT: tuple[type[Method], ...] = (Distil, SelfTraining)
+"""Methods that read the run's teacher."""
 
 
 def _of_run(
@@ -106,6 +113,45 @@ def _unseen(
             yield mistake(f"cases.{case_name}.retain", list(case.retain), reason)
 
 
+def _unread(name: str, run: RunConfig, methods: Sequence[Method]) -> Iterator[str]:
+    """A run's tuned teacher is there to be started from, or to teach."""
+    taught = run.before or any(isinstance(method, TAUGHT) for method in methods)
+    if run.teacher.startswith(TUNED) and not taught:
+        reason = "nothing reads it: add starts: teacher, distil or self-training"
+        yield mistake(f"runs.{name}.teacher", run.teacher, reason)
+
+
+def _measure(task: TaskConfig) -> Measure | None:
+    """None where the YAML of an lm-eval task says what it is."""
+    if task.data.reader == "lm-eval":
+        return measure_for(task.kind, task.data.metric) if task.data.metric else None
+    return measure_for(task.kind, task.metric, task.negative)
+
+
+def _limits(sound: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """The gate's own margins are of tasks that are kept, and limits of shares are below 1."""
+    compare, told = sound["compare"].get("compare"), load().get("cases")
+    if compare is None or not isinstance(told, dict):
+        return
+    cases, tasks, limits = sound["cases"], sound["tasks"], compare.gate
+    whole = len(cases) == len(told)
+    retained = sorted({task for case in cases.values() for task in case.retain})
+    share = "is measured as a share of 1: give less than 1, such as 0.05 for 5 points"
+    for task, margin in limits.margins.items():
+        measure = _measure(tasks[task]) if task in tasks else None
+        if margin >= 1 and measure and not measure.of_text:
+            yield mistake(f"compare.gate.margins.{task}", margin, f"{task} {share}")
+        if whole and task in tasks and task not in retained:
+            near = suggestion(task, retained)
+            reason = f"no case has it under retain, which margins are of{near}"
+            yield mistake("compare.gate.margins", task, reason)
+    targets = {task for case in cases.values() for task in case.targets}
+    measures = [_measure(tasks[task]) if task in tasks else None for task in targets]
+    shares = whole and measures and all(one and not one.of_text for one in measures)
+    if limits.minimum_gain is not None and abs(limits.minimum_gain) >= 1 and shares:
+        yield mistake("compare.gate.minimum_gain", limits.minimum_gain, f"every target {share}")
+
+
 def check() -> None:
     """Raises UserError with one line a mistake."""
     mistakes: list[str] = []
@@ -119,9 +165,11 @@ def check() -> None:
         else:
             mistakes.extend(_of_run(name, run, methods[name], sound))
             mistakes.extend(_unmixed(name, methods[name], sound))
+            mistakes.extend(_unread(name, run, methods[name]))
     mistakes.extend(_unmerged(methods, sound))
     mistakes.extend(_unseen(methods, sound))
     mistakes.extend(_lacking(sound))
+    mistakes.extend(_limits(sound))
     if not mistakes:
         mistakes.extend(_swept(sound))
     if mistakes:

@@ -16,6 +16,7 @@ from stages import errors
 from stages.config.evaluation import read_evaluation
 from stages.config.reading import suggestion
 from stages.config.runs import RunConfig, read_runs
+from stages.config.stale import require_fresh
 from stages.config.variants import Variant, read_variants
 from stages.errors import UserError
 from stages.models.base import materialise
@@ -30,6 +31,7 @@ from stages.training.methods.ewc import LEFT
 from stages.variants.body import body_of
 from stages.variants.variant import Origin, made
 
+SCORES, GATE = Path("metrics/scores.json"), Path("metrics/gate.json")
 BESIDE = ("fold-*", "step-*", LEFT, TRAINED)
 """What a seed's folder holds beside the model: folds, snapshots, and what later stages read."""
 
@@ -37,7 +39,7 @@ BESIDE = ("fold-*", "step-*", LEFT, TRAINED)
 def _card(model: str, config: RunConfig, seed: int, written: Path, target: Path) -> Iterator[str]:
     """Lines of Markdown, after the fields that hubs read. `written`: the folder that will be
     `target`."""
-    scores, gate = (read_json(Path(f"metrics/{name}.json")) for name in ("scores", "gate"))
+    scores, gate = read_json(SCORES), read_json(GATE)
     base = read_json(written / MANIFEST)
     adapter, kind = has_adapter(written), base["kind"]
     run, _, variant = model.partition(OF_RUN)
@@ -125,6 +127,7 @@ def main(model: str, folder: str | None = None, seed: str | None = None) -> None
         raise UserError(f"{source}: not there; run `dvc pull` or `dvc repro`")
     if target.exists():
         raise UserError(f"{target}: is there already; give another folder, or remove it")
+    require_fresh(GATE, [run])
     manifest: dict[str, Any] = read_json(source / MANIFEST)
     tokenizer = load_tokenizer(materialise(manifest))
     with atomic_directory(target) as temporary:

@@ -11,6 +11,7 @@ from stages import errors
 from stages.config.compare import read_compare
 from stages.config.reading import suggestion
 from stages.config.runs import read_runs
+from stages.config.stale import require_fresh
 from stages.errors import UserError
 from stages.report.gate import gate_lines
 from stages.report.words import plain
@@ -42,6 +43,7 @@ def main(*runs: str) -> None:
         if run not in judged:
             raise UserError(f"{run}: no such run{suggestion(run, list(judged))}")
     chosen = {run: judged[run] for run in runs or judged}
+    require_fresh(GATE, chosen)
     for run, told in chosen.items():
         print(f"{run}: {told['verdict']}")
         for line in gate_lines(run, told):

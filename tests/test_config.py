@@ -1,6 +1,7 @@
 """Every mistake in params.yaml is one line that names the key and the value."""
 
 import copy
+import inspect
 import math
 import os
 import re
@@ -27,6 +28,7 @@ from stages.config.runs import read_run, read_runs
 from stages.config.seed import read_seed
 from stages.config.tasks import read_tasks
 from stages.errors import UserError
+from stages.training.methods.method import Method
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -218,6 +220,11 @@ WRONG: list[tuple[str, Any, str, str]] = [
         "margins = 'movie-sentimnt'",
         "movie-sentiment?",
     ),
+    ("compare.gate.margins", {"movie-sentiment": 5}, "margins.movie-sentiment = 5", "0.05 for 5"),
+    ("compare.gate.margins", {"movie-sentiment": 1.0}, "sentiment = 1.0", "give less than 1"),
+    ("compare.gate.margins", {"medical-qa": 0.1}, "margins = 'medical-qa'", "no case has it under"),
+    ("compare.gate.minimum_gain", 3, "minimum_gain = 3", "every target is measured as a share"),
+    ("compare.gate.minimum_gain", -1, "minimum_gain = -1", "give less than 1"),
     # names that nothing has
     (f"{RUN}.case", "medical-bart", f"{RUN}.case = 'medical-bart'", "did you mean medical-bert?"),
     (f"{CASE}.model", "minilms", f"{CASE}.model = 'minilms'", "did you mean minilm?"),
@@ -547,6 +554,65 @@ def test_what_a_kind_of_model_can_be_asked(model: str, task: Any, said: str) -> 
     found = mistakes()
     assert len(found) == bool(said), found
     assert all(f"cases.asking.targets = {name!r}: {said}" in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"margins": {"python-code": 5}, "minimum_gain": 3}, ""),  # bits per byte, both
+        ({"margins": {"capitals": 0.99}}, ""),
+        ({"margins": {"capitals": 5}}, "compare.gate.margins.capitals = 5.0: capitals is measured"),
+        ({"margins": {"trivia": 0.1, "news-writing": 0.1}}, "compare.gate.margins = 'news-writing"),
+    ],
+)
+def test_limits_are_in_the_unit_of_their_task(limits: dict[str, Any], said: str) -> None:
+    found = yaml.safe_load(REAL)
+    found["compare"]["gate"] |= limits
+    write(found)
+    assert the_mistake().startswith(f"params.yaml: {said}") if said else mistakes() == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "sound"), [(None, True), ("bits_per_byte", True), ("acc", False), ("f1", False)]
+)
+def test_limits_of_an_lm_eval_task(metric: str | None, sound: bool) -> None:
+    """What it is measured in may be said in its own YAML alone."""
+    found = yaml.safe_load(REAL)
+    data = {"reader": "lm-eval", "task": "arc_easy", "metric": metric}
+    sizes = {"max_length": 64, "validation": 10, "test": 10}
+    found["tasks"]["arc"] = {"kind": "lm-eval", "data": data, **sizes}
+    found["cases"]["news-gpt"]["retain"].append("arc")
+    found["compare"]["gate"]["margins"] = {"arc": 2}
+    write(found)
+    assert mistakes() == [] if sound else "margins.arc = 2.0: arc is" in the_mistake()
+
+
+def test_a_teacher_that_nothing_reads() -> None:
+    change(**{f"{RUN}.teacher": "models/tuned/bert-lora"})
+    assert the_mistake() == (
+        f"params.yaml: {RUN}.teacher = 'models/tuned/bert-lora': nothing reads it: add starts: "
+        "teacher, distil or self-training"
+    )
+    found = params()
+    found["runs"]["bert-full"]["teacher"] = "models/tuned/bert-lora"
+    found["cases"]["medical-bert"]["targets"].append("second")
+    found["tasks"]["second"] = found["tasks"]["medical-qa"]
+    found["runs"]["bert-lora"]["learns"] = ["second"]
+    found["runs"]["bert-full"] |= {"learns": ["medical-qa"], "starts": "teacher"}
+    write(found)
+    assert mistakes() == []
+    distil = {"distil": {"weight": 1.0, "temperature": 2.0}}
+    change(**{f"{RUN}.teacher": "models/tuned/bert-lora", f"{RUN}.methods": distil})
+    assert mistakes() == []
+
+
+def test_methods_that_read_a_teacher_are_known() -> None:
+    reading = {
+        method
+        for method in Method.__subclasses__()
+        if "config.teacher" in inspect.getsource(sys.modules[method.__module__])
+    }
+    assert reading == set(check.TAUGHT)
 
 
 def test_what_only_some_kinds_have() -> None:

@@ -257,6 +257,10 @@ def test_tasks_must_be_left_to_compare_by(project: tiny.Project) -> None:
         ({**GRID, "values": {"stepps": [1]}}, "sweep.medical-bert.values.stepps = 1: unknown key"),
         ({**GRID, "values": {"steps": [*range(1, 2000)]}}, "sweep.medical-bert.values = 1999: "),
         (
+            {**GRID, "values": {"methods.l2-sp.alpha": [0.1], "methods": [{}, REPLAY]}},
+            "sweep.medical-bert.values = 'methods.l2-sp.alpha': lies within methods, another key",
+        ),
+        (
             {**GRID, "values": {"methods": [{"replay": {"fraction": 5, "tasks": ["trivia"]}}]}},
             "runs.bert-full.methods.replay.fraction = 5: ",
         ),

@@ -55,6 +55,19 @@ def sweep_mistakes(params: Mapping[str, Any], case: str, config: SweepConfig) ->
     if (size := prod(map(len, config.values.values()))) > MOST:
         yield mistake(f"{key}.values", size, f"combinations; try at most {MOST}")
         return
+    nested = [
+        (inner, outer)
+        for inner in config.values
+        for outer in config.values
+        if inner.startswith(f"{outer}.")
+    ]
+    if nested:
+        for inner, outer in nested:
+            reason = (
+                f"lies within {outer}, another key of the grid: write it into values of {outer}"
+            )
+            yield mistake(f"{key}.values", inner, reason)
+        return
     said: set[str] = set()
     for changes in config.combinations():
         try:
