@@ -1,4 +1,5 @@
-"""`python -m stages.check`: is params.yaml sound, and does every method fit its case?"""
+"""`python -m stages.check`: is params.yaml sound, does every method fit its case, and are the files
+of one's own that it names there, and what their sha256 says?"""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from stages.config.variants import MIXED
 from stages.config.whole import read_whole
 from stages.errors import UserError
 from stages.models import template, word_head
+from stages.sources.own import own_mistakes
 from stages.statistics.measures import Measure, measure_for
 from stages.training.methods.distil import Distil
 from stages.training.methods.method import Fit, Method
@@ -152,9 +154,8 @@ def _limits(sound: dict[str, dict[str, Any]]) -> Iterator[str]:
         yield mistake("compare.gate.minimum_gain", limits.minimum_gain, f"every target {share}")
 
 
-def check() -> None:
-    """Raises UserError with one line a mistake."""
-    mistakes: list[str] = []
+def _found(mistakes: list[str]) -> dict[str, dict[str, Any]]:
+    """section -> name -> what could be read of it. Adds a line for every mistake."""
     sound = read_whole(mistakes)
     methods: dict[str, list[Method]] = {}
     for name, run in sound["runs"].items():
@@ -172,12 +173,27 @@ def check() -> None:
     mistakes.extend(_limits(sound))
     if not mistakes:
         mistakes.extend(_swept(sound))
+    return sound
+
+
+def _tell(mistakes: Sequence[str]) -> None:
     if mistakes:
         raise UserError("\n".join(dict.fromkeys(mistakes)))
 
 
+def check() -> None:
+    """Of params.yaml alone. Raises UserError with one line a mistake."""
+    mistakes: list[str] = []
+    _found(mistakes)
+    _tell(mistakes)
+
+
 def main() -> None:
-    check()
+    """Of the user's own files that it names, too."""
+    mistakes: list[str] = []
+    sound = _found(mistakes)
+    mistakes.extend(own_mistakes(sound["cases"], sound["tasks"], sound["models"]))
+    _tell(mistakes)
     print(f"{PARAMS}: sound")
 
 

@@ -28,6 +28,7 @@ from stages.config.runs import read_run, read_runs
 from stages.config.seed import read_seed
 from stages.config.tasks import read_tasks
 from stages.errors import UserError
+from stages.storage import sha256_path
 from stages.training.methods.method import Method
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -182,6 +183,19 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("launch", "pyton", "launch = 'pyton'", "pyton: no such program here"),
     ("launch", "OMP_NUM_THREADS=2 pyton -O", "launch = 'OMP_", "pyton: no such program here"),
     ("launch", "python '", "launch = ", "no closing quotation"),
+    (
+        "launch",
+        "accelerat launch",
+        "launch = 'accelerat launch'",
+        "accelerat: no such program here",
+    ),
+    (
+        "launch",
+        "accelerate",
+        "launch = 'accelerate'",
+        "runs no module of Python: give accelerate l",
+    ),
+    ("launch", "A=1 bash", "launch = 'A=1 bash'", "runs no module of Python: give python"),
     # ranges
     (f"{RUN}.learning_rate", 0, f"{RUN}.learning_rate = 0", "greater than 0"),
     (f"{RUN}.learning_rate", 1.5, f"{RUN}.learning_rate = 1.5", "less than or equal to 1"),
@@ -878,6 +892,91 @@ def test_as_a_program_a_line_a_mistake(project: Path) -> None:
     assert len(lines) == 3
     assert all(line.startswith("error: params.yaml: ") for line in lines)
     assert f"error: params.yaml: {RUN}.seeds = [1, 1]: duplicate seed" in lines
+
+
+OWN = Path("own")
+
+
+def own_files() -> dict[str, Any]:
+    """params.yaml with a model and a task of one's own; neither file is written yet."""
+    found = params()
+    data: dict[str, Any] = {**TABLE, "source": "file:own/table.csv", "sha256": SHA}
+    data["columns"] = {"text": "text", "label": "label"}
+    found["tasks"]["movie-sentiment"]["data"] = data
+    model: dict[str, Any] = {
+        "source": "file:own/model",
+        "sha256": SHA,
+        "kind": "encoder",
+        "pooling": "mean",
+    }
+    found["models"]["own"] = model
+    found["cases"]["medical-bert"]["model"] = "own"
+    found["tasks"]["unused"] = copy.deepcopy(found["tasks"]["movie-sentiment"])
+    found["tasks"]["unused"]["data"]["source"] = "file:own/unused.csv"
+    found["models"]["unused"] = {**model, "source": "file:own/unused"}
+    return found
+
+
+def told() -> list[str]:
+    """What the program says of params.yaml and one's own files; none where they are sound."""
+    try:
+        check.main()
+    except UserError as error:
+        return str(error).splitlines()
+    return []
+
+
+def test_files_of_ones_own(project: Path) -> None:
+    found = own_files()
+    write(found)
+    assert mistakes() == []
+    assert told() == [
+        f"file:own/{name}: no such file or folder; correct the path ({project / 'own' / name})"
+        for name in ("model", "table.csv")
+    ]
+    (OWN / "model").mkdir(parents=True)
+    table = OWN / "table.csv"
+    table.write_text("text,label\na,b\n")
+    change_of_bytes = f"file:own/table.csv: expected sha256 {SHA}, got {sha256_path(table)}; if"
+    (said,) = told()
+    assert said.startswith(change_of_bytes)
+    found["tasks"]["movie-sentiment"]["data"]["sha256"] = sha256_path(table)
+    write(found)
+    assert told() == []
+    table.write_text("text,label\na,c\n")
+    assert f"got {sha256_path(table)}; if these are the bytes you want, put that" in told()[0]
+    found["runs"]["bert-full"]["steps"] = 0
+    write(found)
+    assert len(told()) == 2
+
+
+def test_files_that_the_case_has_been_prepared_from() -> None:
+    """A colleague's clone has what DVC keeps of them, and not the files."""
+    found = own_files()
+    write(found)
+    kept = ("seed", "models", "tasks")
+    prepared: dict[str, Any] = {key: found[key] for key in kept} | {
+        CASE: found["cases"]["medical-bert"]
+    }
+    stage = {"params": {"params.yaml": prepared}}
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"prepare@medical-bert": stage}}))
+    assert told() == []
+    found["tasks"]["medical-qa"]["test"] -= 1
+    write(found)
+    assert len(told()) == 2
+
+
+def test_a_folder_of_lm_eval_tasks() -> None:
+    found = yaml.safe_load(REAL)
+    data = {"reader": "lm-eval", "task": "mine", "include_path": "own", "sha256": SHA}
+    sizes = {"max_length": 64, "validation": 10, "test": 10}
+    found["tasks"]["arc"] = {"kind": "lm-eval", "data": data, **sizes}
+    found["cases"]["news-gpt"]["retain"].append("arc")
+    write(found)
+    assert told()[0].startswith("file:own: no such file or folder")
+    OWN.mkdir()
+    (OWN / "mine.yaml").write_text("task: mine\n")
+    assert told()[0].startswith(f"file:own: expected sha256 {SHA}, got {sha256_path(OWN)}")
 
 
 def test_as_a_program_a_sound_file(project: Path) -> None:

@@ -24,6 +24,12 @@ def require_fresh(figures: Path, runs: Iterable[str]) -> None:
             )
 
 
+def is_as_recorded(stage: str) -> bool:
+    """Whether all params of `stage` are what they were when it ran."""
+    params, told = load(), _recorded().get(stage, {})
+    return bool(told) and all(_at(params, key) == before for key, before in told.items())
+
+
 def _recorded() -> dict[str, dict[str, Any]]:
     """stage -> key, dots within, as dvc.yaml has it -> what stood there when the stage ran."""
     try:

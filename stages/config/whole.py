@@ -29,6 +29,7 @@ NAMED: dict[str, type[Section]] = {
     "runs": RunConfig,
 }
 SINGLE: dict[str, type[Section]] = {"evaluation": EvaluationConfig, "compare": CompareConfig}
+SHELLS = ("bash", "dash", "fish", "sh", "zsh")
 RESERVED = ("base", "ensemble", "frontier", "sequence")
 
 
@@ -71,6 +72,10 @@ def _launch(params: dict[str, Any]) -> None:
     own = str(Path(sys.executable).parent)
     if not shutil.which(command, path=os.pathsep.join([own, os.environ.get("PATH", "")])):
         raise UserError(mistake("launch", launch, f"{command or 'nothing'}: no such program here"))
+    name, after = Path(command).name, words[words.index(command) + 1 :]
+    if (name in SHELLS and not after) or (name == "accelerate" and "launch" not in after):
+        instead = "accelerate launch" if name == "accelerate" else "python"
+        raise UserError(mistake("launch", launch, f"runs no module of Python: give {instead}"))
 
 
 def _read(params: dict[str, Any], mistakes: list[str]) -> dict[str, dict[str, Any]]:
