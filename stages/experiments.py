@@ -1,20 +1,26 @@
 """DVC's experiments, and what each left behind, by git and dvc themselves."""
 
 import subprocess
+from tempfile import TemporaryFile
 
 from stages.errors import UserError
 
 
 def call(*command: str) -> str:
     """What a command prints. Raises UserError with its last words where it fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise UserError(f"{command[0]}: not found; install it, or call make") from None
-    if done.returncode:
-        words = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+    # No pipes: a worker of DVC's that is left behind would hold them open, and this would wait.
+    with TemporaryFile("w+") as out, TemporaryFile("w+") as complaints:
+        try:
+            code = subprocess.run(command, stdout=out, stderr=complaints).returncode
+        except FileNotFoundError:
+            raise UserError(f"{command[0]}: not found; install it, or call make") from None
+        for file in (out, complaints):
+            file.seek(0)
+        printed, said = out.read(), complaints.read()
+    if code:
+        words = (said.strip() or printed.strip()).splitlines()[-1:]
         raise UserError(f"{' '.join(command[:3])} failed: {''.join(words)}")
-    return done.stdout
+    return printed
 
 
 def experiments() -> dict[str, str]:

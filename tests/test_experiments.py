@@ -3,11 +3,17 @@
 import csv
 import io
 import json
+import os
+import signal
+import time
 from collections.abc import Iterator
 from statistics import fmean
 
 import pytest
 import tiny
+
+from stages import experiments
+from stages.errors import UserError
 
 RATE = "runs.full.learning_rate"
 HEADLINE = f"{tiny.CASE}.full.drop"
@@ -19,6 +25,16 @@ def project(reproduced: tiny.Project) -> Iterator[tiny.Project]:
     yield reproduced
     reproduced.dvc("exp", "remove", "--all-commits", "--queue")
     reproduced.restore()
+
+
+def test_a_worker_that_a_command_leaves_behind_is_not_waited_for() -> None:
+    """As `dvc queue start` leaves one, whose own end DVC may miss."""
+    begun = time.monotonic()
+    said = experiments.call("bash", "-c", "sleep 30 & echo $!; echo begun >&2")
+    assert time.monotonic() - begun < 20
+    os.kill(int(said), signal.SIGTERM)
+    with pytest.raises(UserError, match=r"^bash -c echo no >&2; exit 3 failed: no$"):
+        experiments.call("bash", "-c", "echo no >&2; exit 3")
 
 
 def test_experiments_in_a_queue(project: tiny.Project) -> None:
