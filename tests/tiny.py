@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
@@ -257,15 +256,9 @@ class Project:
     environment: Mapping[str, str]
 
     def call(self, *command: str) -> "subprocess.CompletedProcess[str]":
-        # No pipes, which a worker that DVC leaves behind would hold open: see stages/experiments.py.
-        with TemporaryFile("w+") as out, TemporaryFile("w+") as complaints:
-            done = subprocess.run(
-                command, cwd=self.path, env=self.environment, stdout=out, stderr=complaints
-            )
-            for file in (out, complaints):
-                file.seek(0)
-            said = out.read(), complaints.read()
-        return subprocess.CompletedProcess(command, done.returncode, *said)
+        return subprocess.run(
+            command, cwd=self.path, env=self.environment, capture_output=True, text=True
+        )
 
     def _checked(self, *command: str) -> str:
         done = self.call(*command)
