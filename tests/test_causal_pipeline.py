@@ -200,7 +200,8 @@ def test_tuning_changes_some_choice(project: Path) -> None:
 
 def test_lora_stores_an_adapter_only(project: Path) -> None:
     kept = {path.name for path in _tuned(project, "lora").rglob("*") if path.is_file()}
-    assert kept == {"adapter_config.json", "adapter_model.safetensors", "base.json"}
+    beside = {"base.json", "trained.json"}
+    assert kept == {"adapter_config.json", "adapter_model.safetensors"} | beside
     adapter = load_file(_tuned(project, "lora") / "adapter_model.safetensors")
     assert {RANK} == {
         tensor.shape[0 if ".lora_A." in name else 1] for name, tensor in adapter.items()
@@ -209,7 +210,7 @@ def test_lora_stores_an_adapter_only(project: Path) -> None:
     assert any(bool(up.abs().max() > 0) for name, up in adapter.items() if ".lora_B." in name)
     whole_model = {path.name for path in _tuned(project, "full").iterdir()}
     assert "model.safetensors" in whole_model
-    assert whole_model & kept == {"base.json"}
+    assert whole_model & kept == beside
 
 
 def test_a_tiny_rate_hardly_moves_the_model(project: Path) -> None:

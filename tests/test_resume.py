@@ -157,7 +157,8 @@ def test_two_seeds_and_an_adapter_resume_too(
     )
     assert len(first) == len(second)
     alike = {name for name, sha in first.items() if sha in second.values()}
-    assert alike == {"seed-0/adapter_config.json", "seed-0/base.json"}, "the seeds train alike"
+    told = {"seed-0/adapter_config.json", "seed-0/base.json", "seed-0/trained.json"}
+    assert alike == told, "the seeds train alike"
 
     shutil.rmtree(bench / "models/tuned/lora")
     with monkeypatch.context() as patch, pytest.raises(_StopError):

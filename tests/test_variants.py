@@ -337,7 +337,7 @@ def test_a_snapshot_is_what_a_shorter_run_ends_with(bench: Path, run: str, rate:
     tiny.run_stage("finetune", run)
     _, about = read_table(bench / f"metrics/training/{CASE}/{run}.parquet")
     assert about["best_step"] == {"0": 30}
-    assert hashes(folder) == first
+    assert {name: sha for name, sha in hashes(folder).items() if name != "trained.json"} == first
     assert set(second) == set(first)
     assert second != first
 
@@ -510,7 +510,8 @@ def test_the_report_shows_variants(derived: Path, monkeypatch: pytest.MonkeyPatc
     assert rows[0][-2:] == ["mean of unseen, points", "size, MB"]
     base = dict(zip(rows[0], next(row for row in rows if row[0] == "wise-0"), strict=True))
     assert base["mean of unseen, points"] == "+0.0"
-    assert base[f"{tiny.RETRIEVAL}, points"] == "+0.0 [+0.0, +0.0]"
+    # No answer of 40 changed: as far as these examples tell, at most 3.84 / (40 + 3.84) did.
+    assert base[f"{tiny.RETRIEVAL}, points"] == "+0.0 [-8.8, +8.8]"
 
 
 def test_the_frontier_is_of_runs_and_variants(derived: Path) -> None:
