@@ -84,8 +84,8 @@ def _model(given: str, known: Mapping[str, Any]) -> Model:
         return Model(name, entry["kind"], "" if known.get(name) == entry else block)
     folder = Path(given)
     if not (folder / "config.json").is_file():
-        preset = PRESETS / f"{given.partition(':')[2] or given}".rpartition("/")[2].lower()
-        preset = preset.with_name(f"{preset.name}{YAML}")
+        called = given.rpartition("/")[2].rpartition(":")[2].lower()
+        preset = PRESETS / f"{called}{YAML}"
         there = f"; its entry is MODEL={preset}" if preset.is_file() else ON_HUB
         raise UserError(
             f"MODEL={given}: neither a model of {PARAMS}{suggestion(given, list(known))} nor a "

@@ -10,8 +10,8 @@ from stages.config.models import read_model
 from stages.config.seed import read_seed
 from stages.config.tasks import ALLOWED, OPTIONS, TaskConfig, read_tasks
 from stages.models.manifest import make_manifest
-from stages.models.masked_words import require_masked_head
 from stages.models.template import require_template
+from stages.models.word_head import NEEDED, require_head
 from stages.phases import phase, recorded
 from stages.storage import atomic_directory, write_json
 from stages.tasks.examples import (
@@ -94,8 +94,9 @@ def main(case: str) -> None:
         manifest = make_manifest(model)
     if chats := [name for name, task in configs.items() if task.kind == "chat"]:
         require_template(model, chats)
-    if masked := [name for name, task in configs.items() if task.kind == "masked-lm"]:
-        require_masked_head(model, masked)
+    said = [name for name, task in configs.items() if task.kind in NEEDED]
+    if said and model.kind == "encoder":
+        require_head(model, said)
     with phase("rows"):
         splits = {name: read_split(name, task, seed) for name, task in configs.items()}
     with phase("overlap"):

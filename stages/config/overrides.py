@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
+GONE = object()
+
 
 def changed(run: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The run with keys set, dots within; what lies between is made where it is missing."""
@@ -31,19 +33,18 @@ def overrides(
     settings, now = [], dict(present or {})
     for key, value in changes.items():
         name = f"runs.{run}.{key}"
-        if _outlives(_at(now, key), value):
+        if _outlives(at(now, key), value):
             settings.append(f"~{name}")
         settings.append(f"++{name}={_value(value)}")
         now = changed(now, {key: value})
     return settings
 
 
-def _at(run: Mapping[str, Any], key: str) -> Any:
-    """None where there is no such key."""
-    found: Any = run
+def at(params: Any, key: str) -> Any:
+    """What stands at a key, dots within; GONE where there is no such key."""
     for part in key.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found
+        params = params.get(part, GONE) if isinstance(params, Mapping) else GONE
+    return params
 
 
 def _outlives(before: Any, value: Any) -> bool:

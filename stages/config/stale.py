@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from stages.config.cases import read_cases
+from stages.config.overrides import GONE, at
 from stages.config.reading import PARAMS, load, parsed
 from stages.config.runs import TUNED, RunConfig, read_runs
 from stages.errors import UserError
 
 LOCK = Path("dvc.lock")
-GONE = object()
 
 
 def require_fresh(figures: Path, runs: Iterable[str]) -> None:
@@ -27,7 +27,7 @@ def require_fresh(figures: Path, runs: Iterable[str]) -> None:
 def is_as_recorded(stage: str) -> bool:
     """Whether all params of `stage` are what they were when it ran."""
     params, told = load(), _recorded().get(stage, {})
-    return bool(told) and all(_at(params, key) == before for key, before in told.items())
+    return bool(told) and all(at(params, key) == before for key, before in told.items())
 
 
 def _recorded() -> dict[str, dict[str, Any]]:
@@ -59,7 +59,7 @@ def _edited(run: str, recorded: Mapping[str, Mapping[str, Any]]) -> Iterator[tup
     asked = _asked(cases, params) | {"runs": names, "variants": [run]}
     for stage in stages:
         for key, before in recorded.get(stage, {}).items():
-            now = _at(params, key)
+            now = at(params, key)
             if key in asked:  # a section, of which others' entries change nothing here
                 before, now = (_of(part, asked[key]) for part in (before, now))
             if differing := _difference(key, before, now):
@@ -82,15 +82,9 @@ def _asked(names: Iterable[str], params: Mapping[str, Any]) -> dict[str, list[st
     known = read_cases()
     cases = {name: known[name] for name in names if name in known}
     tasks = [task for case in cases.values() for task in (*case.targets, *case.retain)]
-    judges = [_at(params, f"tasks.{task}.judge") for task in tasks]
+    judges = [at(params, f"tasks.{task}.judge") for task in tasks]
     models = [case.model for case in cases.values()]
     return {"cases": list(cases), "tasks": tasks, "models": [*models, *judges]}
-
-
-def _at(params: Any, key: str) -> Any:
-    for part in key.split("."):
-        params = params.get(part, GONE) if isinstance(params, dict) else GONE
-    return params
 
 
 def _of(section: Any, names: list[str]) -> Any:

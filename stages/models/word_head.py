@@ -2,9 +2,12 @@
 torch."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages.config.models import ModelConfig
+from stages.errors import UserError
+from stages.models.manifest import fetched
 
 NEEDED = ("masked-lm", "minimal-pairs", "bias-pairs")
 """Kinds of task that an encoder answers by it."""
@@ -19,10 +22,19 @@ LACKING = (
 def known_to_lack(config: ModelConfig) -> bool:
     """Whether it can be said before anything is fetched: of a folder of the user's own."""
     scheme, _, place = config.source.partition(":")
-    if scheme != "file":
-        return False
+    return scheme == "file" and _lacks(Path(place) / config.path)
+
+
+def require_head(config: ModelConfig, tasks: Sequence[str]) -> None:
+    """Raises UserError where the model was published without the head that `tasks` need."""
+    if _lacks(fetched(config)[0]):
+        raise UserError(f"task {', '.join(tasks)}: {config.source}: {LACKING}")
+
+
+def _lacks(folder: Path) -> bool:
+    """False where its settings do not say what it was published as."""
     try:
-        settings = json.loads((Path(place) / config.path / "config.json").read_bytes())
+        settings = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError, RecursionError):
         return False
     named = settings.get("architectures") if isinstance(settings, dict) else None
