@@ -58,8 +58,9 @@ def run(main: Callable[..., None], *arguments: str) -> None:
     Asked for help, it prints what stands at the head of the program's file.
 
     SIGTERM and Ctrl-C end it in order, so that nothing half-written stays, with 128 and the
-    signal's number. With PALIMPSEST_DEBUG=1 the traceback is shown too. No secret is. Of several
-    processes the first prints, and what all of them meet is said once.
+    signal's number; so does a reader of its output who has seen enough, such as `head`. With
+    PALIMPSEST_DEBUG=1 the traceback is shown too. No secret is. Of several processes the first
+    prints, and what all of them meet is said once.
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -67,13 +68,18 @@ def run(main: Callable[..., None], *arguments: str) -> None:
             sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
         if HELP.intersection(arguments):
             print(inspect.getdoc(sys.modules[main.__module__]))
-            return
-        _check_arguments(main, arguments)
-        main(*arguments)
+        else:
+            _check_arguments(main, arguments)
+            main(*arguments)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except SystemExit:
         raise
+    except BrokenPipeError:
+        # Python flushes again at its end, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except BaseException as error:  # a panic in a library's Rust is no Exception
         if os.environ.get("PALIMPSEST_DEBUG") == "1":
             print(redact(traceback.format_exc()), end="", file=sys.stderr)

@@ -932,15 +932,17 @@ def test_files_of_ones_own(project: Path) -> None:
     write(found)
     assert mistakes() == []
     assert told() == [
-        f"file:own/{name}: no such file or folder; correct the path ({project / 'own' / name})"
-        for name in ("model", "table.csv")
+        f"params.yaml: {key}.source: file:own/{name}: no such file or folder; correct the path "
+        f"({project / 'own' / name})"
+        for key, name in (("models.own", "model"), ("tasks.movie-sentiment.data", "table.csv"))
     ]
     (OWN / "model").mkdir(parents=True)
     table = OWN / "table.csv"
     table.write_text("text,label\na,b\n")
+    key = "params.yaml: tasks.movie-sentiment.data.source"
     change_of_bytes = f"file:own/table.csv: expected sha256 {SHA}, got {sha256_path(table)}; if"
     (said,) = told()
-    assert said.startswith(change_of_bytes)
+    assert said.startswith(f"{key}: {change_of_bytes}")
     found["tasks"]["movie-sentiment"]["data"]["sha256"] = sha256_path(table)
     write(found)
     assert told() == []
@@ -974,10 +976,11 @@ def test_a_folder_of_lm_eval_tasks() -> None:
     found["tasks"]["arc"] = {"kind": "lm-eval", "data": data, **sizes}
     found["cases"]["news-gpt"]["retain"].append("arc")
     write(found)
-    assert told()[0].startswith("file:own: no such file or folder")
+    key = "params.yaml: tasks.arc.data.include_path"
+    assert told()[0].startswith(f"{key}: file:own: no such file or folder")
     OWN.mkdir()
     (OWN / "mine.yaml").write_text("task: mine\n")
-    assert told()[0].startswith(f"file:own: expected sha256 {SHA}, got {sha256_path(OWN)}")
+    assert told()[0].startswith(f"{key}: file:own: expected sha256 {SHA}, got {sha256_path(OWN)}")
 
 
 def test_as_a_program_a_sound_file(project: Path) -> None:

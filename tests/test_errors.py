@@ -132,6 +132,22 @@ def test_arguments_that_a_program_does_not_take() -> None:
     assert done.stderr == "error: too many positional arguments: give nothing, not bert-full\n"
 
 
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_reader_that_has_seen_enough(lines: int) -> None:
+    text = f"from stages import errors\nerrors.run(lambda: print('line\\n' * {lines}))"
+    program = subprocess.Popen(
+        [sys.executable, "-c", text],
+        env={**os.environ, "PYTHONPATH": str(tiny.ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert program.stdout
+    assert program.stderr
+    program.stdout.close()
+    assert program.stderr.read() == b""
+    assert program.wait() == 128 + signal.SIGPIPE
+
+
 def test_as_the_system_sees_it() -> None:
     assert child().returncode == 0
     for number in (signal.SIGTERM, signal.SIGINT):

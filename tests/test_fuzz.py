@@ -250,6 +250,8 @@ def test_params(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faul
     params = tiny.make_params(tmp_path)
     sound = yaml.safe_dump(params, sort_keys=False).encode()
     check_lines(sound)
+    for other in (b"\xef\xbb\xbfown", b"own/" * 100, b"own\\x", b"~", b""):
+        check_lines(sound.replace(b"file:own", b"file:" + other))
 
     @fuzz(100)
     @given(damaged([sound]))

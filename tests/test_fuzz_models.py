@@ -93,6 +93,23 @@ def test_a_template_with_a_token_that_is_not_there(folder: Path, fault: Fault) -
     fault("a tokenizer's template names a token it lacks", "says: the tokenizer cannot be read")
 
 
+def test_a_token_that_was_added_to_the_tokenizer_alone(folder: Path, fault: Fault) -> None:
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "sep_token": "unknown"}))
+    with pytest.raises(UserError, match=r"makes token (\d+) of a text, and the model knows \1:"):
+        read()
+    fault(
+        "a text with a token that was added to the tokenizer alone",
+        "says: the model does not know it; they are not of one model",
+    )
+
+
+def test_a_token_of_padding_that_was_added_later(folder: Path) -> None:
+    sound, path = read(), folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "pad_token": "[ADDED]"}))
+    assert (read() == sound).all()
+
+
 VALUES = (
     st.none()
     | st.booleans()

@@ -62,6 +62,10 @@ class CausalTokenizer:
         # The continuations of a context come one after the other.
         self._encode = lru_cache(maxsize=2)(self.encode)
 
+    def __len__(self) -> int:
+        """Tokens that it tells apart."""
+        return len(self._tokenizer)
+
     @phase(TOKENISE)
     def encode(self, text: str) -> TokenIds:
         """Special tokens as the tokenizer says, but no second BOS where the text has one."""

@@ -13,6 +13,7 @@ from stages.models.causal import longest_input as longest_causal
 from stages.models.encoder import Encoder, load_encoder
 from stages.models.encoder import longest_input as longest_encoder
 from stages.models.finite import first_wrong
+from stages.models.pretrained import kept_to
 from stages.models.probe import Probe
 from stages.models.seq2seq import Seq2SeqTokenizer, load_seq2seq
 from stages.models.seq2seq import longest_input as longest_seq2seq
@@ -56,7 +57,7 @@ def load(manifest: dict[str, Any], base: Path, tuned: Path | None = None, **how:
         encoder = load_encoder(whole, manifest["pooling"])
         if adapter:
             encoder.body = apply_adapter(encoder.body, adapter)
-        tokenizer = Tokenizer(base, longest_encoder(encoder))
+        tokenizer = kept_to(encoder.body, Tokenizer(base, longest_encoder(encoder)), base)
         check_finite(encoder, whole)
         return EncoderModel(encoder.eval(), tokenizer, load_heads(tuned) if tuned else {})
     seq2seq = manifest["kind"] == "seq2seq"
@@ -65,8 +66,10 @@ def load(manifest: dict[str, Any], base: Path, tuned: Path | None = None, **how:
         model = apply_adapter(model, adapter)
     check_finite(model, whole)
     if seq2seq:
-        return Seq2SeqModel(model.eval(), Seq2SeqTokenizer(base, longest_seq2seq(model)))
-    return CausalModel(model.eval(), CausalTokenizer(base, longest_causal(model)))
+        written = Seq2SeqTokenizer(base, longest_seq2seq(model))
+        return Seq2SeqModel(model.eval(), kept_to(model, written, base))
+    read = CausalTokenizer(base, longest_causal(model))
+    return CausalModel(model.eval(), kept_to(model, read, base))
 
 
 def check_finite(model: nn.Module, folder: Path) -> None:

@@ -22,11 +22,12 @@ class Masking:
 
     def __init__(self, encoder: Encoder, folder: Path) -> None:
         self._folder, self._tokenizer = folder, load_tokenizer(folder)
-        if self._tokenizer.mask_token_id is None:
-            raise UserError(f"{folder}: the tokenizer has no token that masks a word")
-        self._longest = longest_input(encoder)
-        self.mask_id: int = self._tokenizer.mask_token_id
         embedded = encoder.body.get_input_embeddings().weight.shape[0]
+        mask_id = self._tokenizer.mask_token_id
+        if mask_id is None or mask_id >= embedded:
+            raise UserError(f"{folder}: the model knows no token that masks a word")
+        self._longest = longest_input(encoder)
+        self.mask_id: int = mask_id
         self.vocabulary: int = min(len(self._tokenizer), embedded)
         self.head = masked_head(folder, encoder.body)
 

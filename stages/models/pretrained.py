@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 import transformers
@@ -18,6 +18,17 @@ AUTO = {
     "seq2seq": "AutoModelForSeq2SeqLM",
 }
 """transformers' class that loads a kind of model."""
+
+
+class Tokens(Protocol):
+    """A tokenizer; its length is how many tokens it tells apart."""
+
+    pad_id: int
+
+    def __len__(self) -> int: ...
+
+
+Kept = TypeVar("Kept", bound=Tokens)
 
 
 def silence() -> None:
@@ -71,6 +82,28 @@ def load_tokenizer(folder: Path) -> Any:
             "folder that has it"
         )
     return found
+
+
+def kept_to(model: Any, tokenizer: Kept, folder: Path) -> Kept:
+    """`tokenizer`, of the files in `folder`. Where it has more tokens than `model`, as when one was
+    added to it alone, padding is a token that the model knows, and the model raises UserError when
+    it is to read another."""
+    embeddings = model.get_input_embeddings()
+    known = int(embeddings.weight.shape[0])
+    if len(tokenizer) <= known:
+        return tokenizer
+    if tokenizer.pad_id >= known:
+        tokenizer.pad_id = 0  # padding is masked: any token serves
+
+    def refuse(_: object, given: tuple[torch.Tensor]) -> None:
+        if (most := int(given[0].max())) >= known:
+            raise UserError(
+                f"{folder}: the tokenizer makes token {most} of a text, and the model knows "
+                f"{known}: they are not of one model; choose another source"
+            )
+
+    embeddings.register_forward_pre_hook(refuse)
+    return tokenizer
 
 
 @contextmanager

@@ -66,6 +66,10 @@ class Seq2SeqTokenizer:
         self.longest = min(longest, self._tokenizer.model_max_length)
         self.pad_id = int(self._tokenizer.pad_token_id or 0)
 
+    def __len__(self) -> int:
+        """Tokens that it tells apart."""
+        return len(self._tokenizer)
+
     def __call__(self, texts: Sequence[str], max_length: int) -> list[TokenIds]:
         """What the encoder reads of each, special tokens included, cut at the end."""
         length = min(max_length, self.longest)

@@ -75,6 +75,10 @@ class Tokenizer:
         self._longest = longest
         self.pad_id = self._tokenizer.pad_token_id or 0
 
+    def __len__(self) -> int:
+        """Tokens that it tells apart."""
+        return len(self._tokenizer)
+
     @phase(TOKENISE)
     def __call__(self, texts: Sequence[str], max_length: int) -> list[TokenIds]:
         length = min(max_length, self._longest)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from stages.models.base import materialise
 from stages.models.encoder import embed, load_encoder, longest_input
 from stages.models.packed import pack
+from stages.models.pretrained import kept_to
 from stages.models.probe import fit_probe
 from stages.models.texts import Tokenizer
 from stages.tasks.examples import Examples
@@ -32,7 +33,8 @@ class Judge:
         folder = materialise(manifest)
         self._encoder = load_encoder(folder, manifest["pooling"]).to(where, used)
         pack(self._encoder)
-        self._tokenizer = Tokenizer(folder, longest_input(self._encoder))
+        tokenizer = Tokenizer(folder, longest_input(self._encoder))
+        self._tokenizer = kept_to(self._encoder.body, tokenizer, folder)
         self._batch_tokens = batch_tokens
         topics = train.column("slice")
         self._topics = sorted(set(topics))
