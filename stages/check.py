@@ -59,17 +59,31 @@ def _lacking(sound: dict[str, dict[str, Any]]) -> Iterator[str]:
                     yield mistake(f"cases.{name}.{role}", task, f"{case.model}: {what}")
 
 
-def _swept(sound: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Methods of the combinations of each grid, which are sound runs by themselves."""
+def _swept(
+    methods: Mapping[str, Sequence[Method]], sound: dict[str, dict[str, Any]]
+) -> Iterator[str]:
+    """The combinations of each grid, sound runs by themselves, have methods that fit, and leave a
+    task to compare them by. `methods`: by run."""
     runs = load()["runs"]
     for case, sweep in sound["sweep"].items():
+        seen: set[str] = set()
         for changes in sweep.combinations():
             run = parse(RunConfig, changed(runs[sweep.run], changes), f"runs.{sweep.run}")
             try:
-                found = list(_of_run(sweep.run, run, chosen(sweep.run, run), sound))
+                tried = {**methods, sweep.run: chosen(sweep.run, run)}
             except UserError as error:
                 found = str(error).splitlines()
+            else:
+                found = [*_of_run(sweep.run, run, tried[sweep.run], sound)]
+                found += _unseen(tried, {**sound, "cases": {case: sound["cases"][case]}})
+                seen |= _seen(case, tried, sound)
             yield from (f"{line} (in sweep.{case})" for line in found)
+        if not set(sound["cases"][case].retain) - seen:
+            reason = (
+                f"combinations see {', '.join(sorted(seen))}, and no retain task is left to "
+                "compare them by: let the grid's methods see fewer tasks, or add retain tasks"
+            )
+            yield mistake(f"sweep.{case}.run", sweep.run, reason)
 
 
 def _unmixed(
@@ -100,19 +114,26 @@ def _unseen(
 ) -> Iterator[str]:
     """Two tasks of each case must be left that no method of any run sees. `methods`: by run."""
     for case_name, case in sound["cases"].items():
-        seen = {
-            task
-            for run, of_run in methods.items()
-            if sound["runs"][run].case == case_name
-            for method in of_run
-            for task in method.sees()
-        }
+        seen = _seen(case_name, methods, sound)
         if len(set(case.retain) - seen) < UNSEEN:
             reason = (
                 f"methods of its runs see {', '.join(sorted(seen))}; {UNSEEN} tasks must be left "
                 "that none sees: add retain tasks, or let the methods see fewer"
             )
             yield mistake(f"cases.{case_name}.retain", list(case.retain), reason)
+
+
+def _seen(
+    case: str, methods: Mapping[str, Sequence[Method]], sound: dict[str, dict[str, Any]]
+) -> set[str]:
+    """Tasks that methods of its runs see."""
+    return {
+        task
+        for run, of_run in methods.items()
+        if sound["runs"][run].case == case
+        for method in of_run
+        for task in method.sees()
+    }
 
 
 def _unread(name: str, run: RunConfig, methods: Sequence[Method]) -> Iterator[str]:
@@ -172,7 +193,7 @@ def _found(mistakes: list[str]) -> dict[str, dict[str, Any]]:
     mistakes.extend(_lacking(sound))
     mistakes.extend(_limits(sound))
     if not mistakes:
-        mistakes.extend(_swept(sound))
+        mistakes.extend(_swept(methods, sound))
     return sound
 
 

@@ -246,6 +246,31 @@ def test_tasks_must_be_left_to_compare_by(project: tiny.Project) -> None:
     )
 
 
+def test_a_grid_that_leaves_no_task_to_compare_by_is_refused_before_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    retain = real_params()["cases"]["medical-bert"]["retain"]
+
+    def told(seen: list[str], runs: Any) -> list[str]:
+        grid = {"run": "bert-full", "values": {"methods": [{}, *map(replay, seen)]}}
+        params = {**real_params(), "runs": runs, "sweep": {"medical-bert": grid}}
+        tiny.write_params(tmp_path, params)
+        try:
+            check()
+        except UserError as error:
+            return str(error).splitlines()
+        return []
+
+    assert told(retain[:2], without_replay()) == []
+    key = "params.yaml: sweep.medical-bert.run = 'bert-full': combinations see "
+    (line,) = told(retain, without_replay())
+    assert line.startswith(f"{key}{', '.join(sorted(retain))}, and no retain task is left to comp")
+    # bert-replay sees a task as well: with each other one too few are left.
+    (line,) = told(retain[:2], real_params()["runs"])
+    assert line.endswith("or let the methods see fewer (in sweep.medical-bert)")
+
+
 @pytest.mark.parametrize(
     ("grid", "said"),
     [
