@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -801,6 +802,24 @@ def test_multiple_choice(scorer: CausalScorer, tmp_path: Path) -> None:
         assert row["chance"] == 1 / len(choices)
         assert row["tokens"] == sum(len(d) for _, d in pairs)
     assert list(records["choice_bytes"][0]) == [7, 10, 1]
+
+
+def test_choices_as_they_stand(scorer: CausalScorer, tmp_path: Path) -> None:
+    """A form that is longer by a byte is not the likelier one for it."""
+    asked = examples(
+        "multiple-choice",
+        context=["the cat sat on", "a dog", "the mat"] * 2,
+        choices=[[" the", " a far away hat"], [" ran", " ate far away"], [" cat", " dogs"]] * 2,
+        answer=[0, 0, 0, 1, 1, 1],
+    )
+    plainly = replace(asked, task=replace(asked.task, options={"per_byte": False}))
+    by_byte = stored(scorer.multiple_choice(asked, "test").records, tmp_path)
+    found = stored(scorer.multiple_choice(plainly, "test").records, tmp_path)
+    for row, answer in zip(found.to_dict("records"), asked.rows["answer"], strict=True):
+        assert row["score"] == float(row["choice_logprobs"].argmax() == answer)
+        assert row["choice_bytes"] is None
+    assert list(found["score"]) != list(by_byte["score"])
+    assert list(found["nll"]) == pytest.approx(list(by_byte["nll"]), abs=1e-6)
 
 
 def test_the_same_choices_whatever_the_batch(llama: Any, tokenizer: CausalTokenizer) -> None:

@@ -636,6 +636,10 @@ def test_what_only_some_kinds_have() -> None:
         assert f"tasks.addition.{key} = {value!r}: does not apply to a multiple-choice task" in (
             the_mistake()
         )
+    change(**{"tasks.medical-qa.per_byte": False})
+    assert "per_byte = False: does not apply to a classification task" in the_mistake()
+    change(**{"tasks.addition.per_byte": False})
+    assert mistakes() == []
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,14 @@ def test_choices_by_hand() -> None:
     assert found["probabilities"][1] == pytest.approx([0.1 / 0.14, 0.04 / 0.14], rel=1e-6)
 
 
+def test_choices_that_are_compared_as_they_stand() -> None:
+    """Means of 0.1 and 0.07: the first, which per byte is the second."""
+    one = choosing([0.1, 0.07]).assign(choice_bytes=None)
+    asked = {"e0": ([" x", " yy"], 0)}
+    assert list(of_choices([one, one], asked)["prediction"]) == ["x"]
+    assert list(of_choices([choosing([0.1, 0.07])], asked)["prediction"]) == ["yy"]
+
+
 def test_one_model_is_its_own_ensemble() -> None:
     alone = labelled([0.9, 0.4, 0.2])
     found = of_labels([alone], LABELS)

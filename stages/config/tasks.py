@@ -103,9 +103,12 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(WRITTEN, ("max_new_tokens", "metric")),
 }
 """The keys that some kinds need and the others do not have."""
-ALLOWED: dict[str, tuple[str, ...]] = dict.fromkeys(WRITTEN, ("stop_at_newline",))
+ALLOWED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(WRITTEN, ("stop_at_newline",)),
+    "multiple-choice": ("per_byte",),
+}
 """The keys that some kinds may have besides."""
-CHOSEN = ("max_new_tokens", "texts_per_topic", "judge", "metric", "stop_at_newline")
+CHOSEN = ("max_new_tokens", "texts_per_topic", "judge", "metric", "stop_at_newline", "per_byte")
 """All of these keys."""
 
 
@@ -123,6 +126,7 @@ class TaskConfig(Section):
     """The label of a relation task that stands for none."""
     metric: Metric | None = None
     stop_at_newline: bool | None = None
+    per_byte: bool | None = None
 
     @model_validator(mode="after")
     def _rows_fit_kind(self) -> Self:

@@ -51,12 +51,14 @@ class CausalScorer:
     shared: bool
 
     def multiple_choice(self, examples: Examples, split: str) -> Scored:
-        """Which of `choices` is likeliest after `context`, per byte? score: it is the `answer`.
+        """Which of `choices` is likeliest after `context`? score: it is the `answer`.
 
-        The nll is of the answer among the choices, by their likelihoods as they are. A choice's
-        bytes are counted without the space it begins with; `bytes` are those of context and
-        choices, `tokens` those of the choices.
+        Per byte, unless the task's `per_byte` is false. The nll is of the answer among the choices,
+        by their likelihoods as they are. A choice's bytes are counted without the space it begins
+        with, and recorded where they count; `bytes` are those of context and choices, `tokens`
+        those of the choices.
         """
+        per_byte = examples.task.options.get("per_byte", True)
         contexts = examples.column("context")
         choices = [[str(choice) for choice in row] for row in examples.rows["choices"]]
         answers = [int(answer) for answer in examples.rows["answer"]]
@@ -65,7 +67,9 @@ class CausalScorer:
         found = self.likelihoods(texts, examples.task.max_length)
         starts = np.cumsum([len(row) for row in choices])[:-1]
         logprobs = np.split(found.logprobs, starts)
-        lengths = [[len(one.lstrip().encode()) for one in row] for row in choices]
+        lengths = [
+            [len(one.lstrip().encode()) if per_byte else 1 for one in row] for row in choices
+        ]
         shares = [log_softmax(row) for row in logprobs]
         best = [int((row / size).argmax()) for row, size in zip(logprobs, lengths, strict=True)]
         records = record_frame(
@@ -77,7 +81,7 @@ class CausalScorer:
             bytes=[_bytes(context, *row) for context, row in asked],
             tokens=[int(row.sum()) for row in np.split(found.tokens, starts)],
             choice_logprobs=logprobs,
-            choice_bytes=lengths,
+            choice_bytes=lengths if per_byte else None,
             probabilities=[np.exp(row).astype(np.float32) for row in shares],
             prediction=[row[one].strip() for row, one in zip(choices, best, strict=True)],
             target=[row[answer].strip() for row, answer in zip(choices, answers, strict=True)],

@@ -40,7 +40,8 @@ def of_choices(
     """Records of one multiple-choice task, of each member the same examples -> the ensemble's.
 
     A choice's probability after its context is the mean of the members'; then the rule that each
-    of them follows: the likeliest choice per byte. `asked`: choices and answer by example.
+    of them follows: the likeliest choice, per byte where `choice_bytes` has them. `asked`: choices
+    and answer by example.
     """
     rows = [_in_order(one) for one in members]
     found = []
@@ -48,7 +49,8 @@ def of_choices(
         choices, answer = asked[example]
         each = np.stack([one["choice_logprobs"].iloc[at] for one in rows])
         logprobs = logsumexp(each, axis=0) - np.log(len(rows))
-        best = int((logprobs / rows[0]["choice_bytes"].iloc[at]).argmax())
+        lengths = rows[0]["choice_bytes"].iloc[at]
+        best = int((logprobs if lengths is None else logprobs / lengths).argmax())
         shares = log_softmax(logprobs)
         found.append(
             {

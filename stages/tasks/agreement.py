@@ -1,6 +1,7 @@
 """Subject-verb agreement across an attractor, after Linzen et al. 2016 (arXiv 1611.01368).
 
 `The key to the cabinets` goes on with `is`: the subject decides, not the noun before the verb.
+Linzen et al. compare the forms' probabilities as they are: so does a task with `per_byte: false`.
 """
 
 from collections.abc import Sequence
