@@ -100,14 +100,14 @@ def test_a_line_a_task(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
         "  pass       kept: +0.0 [-2.0, +2.0] points, at least -5.0 passes, 150 examples",
         "open: undecided",
         "  undecided  kept: -4.0 [-6.0, -2.0] points, at least -5.0 passes, 150 examples; about "
-        "1,234 would decide",
+        "1,234 would decide, as pass",
         "  undecided  tie: -5.0 [-7.0, -3.0] points, at least -5.0 passes, 150 examples; no number "
         "of them would decide",
         "  warning: open was measured with another dtype than its base (bfloat16, not float32)",
         "bad: degraded",
         "  degraded   kept: -20.0 [-22.0, -18.0] points, at least -5.0 passes, 150 examples",
         "  undecided  text: -0.020 [-0.040, +0.000] bits/byte, at least -0.020 passes, 150 "
-        "examples; about 400 would decide",
+        "examples; about 400 would decide, as pass",
     ]
 
 
@@ -136,6 +136,6 @@ def test_where_no_number_of_examples_would_decide_the_verdict_says_so() -> None:
         for name, n in (("kept", 1234), ("tie", None))
     ]
     assert summary(lines, "undecided") == (
-        "undecided on kept (about 1,234 examples would decide), "
+        "undecided on kept (about 1,234 examples would decide, as pass), "
         "tie (no number of examples would decide)"
     )

@@ -24,11 +24,12 @@ from stages.errors import UserError
 from stages.records import read_table, write_records, write_table
 from stages.report import headline, html
 from stages.report.answer import answer
+from stages.report.diagnosed import diagnosed
 from stages.report.figures import ticks
 from stages.report.lines import COLUMNS, lines
 from stages.report.ranking import ranking
 from stages.report.transitions import flips
-from stages.report.units import BITS, CORRECT, Ends
+from stages.report.units import BITS, CORRECT, Ends, unit_of
 from stages.report.words import cell, clipped, plain
 from stages.scoring.frame import record_frame
 from stages.storage import read_json, write_json
@@ -463,7 +464,10 @@ def test_the_gate_is_told_everywhere(bench: Path, capsys: pytest.CaptureFixture[
     assert told["tasks"]["twins"]["high"] < -0.05
     assert any("another torch" in warning for warning in told["warnings"])
     needed = told["tasks"]["mood"]["needed"]
-    said = f"degraded on twins; undecided on mood (about {needed:,} examples would decide)"
+    way = "pass" if told["tasks"]["mood"]["change"] > -0.05 else "degraded"
+    said = (
+        f"degraded on twins; undecided on mood (about {needed:,} examples would decide, as {way})"
+    )
     assert f"Gate: {said} ." in Words(page(bench, "report.html")).text
     assert f"Gate: {said}." in page(bench, "report.md")
     headline.main()
@@ -595,6 +599,20 @@ def test_nothing_of_the_data_is_markup(compared: Path) -> None:
     assert "<script" not in brief.replace("\\<script", "")
     assert "| b " not in brief.replace("\\| b ", "")
     assert "http://" not in brief
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(0.504, "50 %"), (1.9, "190 %"), (6.44, "more than was lost: taught, not brought back")]
+    + [(-14.7, "none"), (0.0, "none")],
+)
+def test_what_came_back_is_a_share_only_where_it_says_something(share: float, said: str) -> None:
+    moved = {"spectral": 0, "weight": 0, "largest": [], "cka": [], "outputs": {}}
+    back = {"mood": {"before": 0.9, "after": 0.8, "relearned": 0.85, "share": share}}
+    told = {"moved": {**moved, "relearned": back}, "calibration": {}}
+    told |= dict.fromkeys(("verdict", "advice", "errors", "noise", "slices"), [])
+    (row,) = diagnosed(told, {"mood": unit_of("accuracy")}).back
+    assert row == ("mood", "90.0", "80.0", "85.0", said)
 
 
 def test_nothing_of_the_data_is_a_link_or_a_command(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.diagnosis.evidence import BATCHES, Curve, Evidence, Lost
+from stages.statistics.lost import TAUGHT
 
 NOTHING, UNKNOWN = "no significant drop", "no cause found"
 NOISE = "noise"
@@ -31,9 +32,8 @@ UNEVEN, UNEQUAL = 0.85, 0.2
 """Evenness of labels up to where they are imbalanced, and the accuracy that the rare ones lack."""
 RENAMED = 0.1
 """Accuracy that a renaming of answers gains, from where names are the fault."""
-HIDDEN, TAUGHT = 0.5, 2.0
-"""Share of a loss that comes back with ten examples, from where it was hidden, not gone; and from
-where they taught so much more than was lost that nothing is known of what was."""
+HIDDEN = 0.5
+"""Share of a loss that comes back with ten examples, from where it was hidden, not gone."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from stages.report.units import BITS, Ends, Unit, ends_of
 from stages.report.words import clipped
+from stages.statistics.lost import TAUGHT
 
 POINTS = Unit("points", "points", 100, 1)
 PLAIN = Unit("", "", 1, 3)
@@ -81,7 +82,7 @@ def diagnosed(told: Mapping[str, Any], units: Mapping[str, Unit]) -> Diagnosed:
             (
                 task,
                 *(units[task].level(one[level]) for level in ("before", "after", "relearned")),
-                f"{100 * one['share']:.0f} %",
+                _back(one["share"]),
             )
             for task, one in told["moved"]["relearned"].items()
         ),
@@ -99,6 +100,13 @@ def diagnosed(told: Mapping[str, Any], units: Mapping[str, Unit]) -> Diagnosed:
         ),
         slices=tuple(_slice(one, units[one["task"]]) for one in told["slices"]),
     )
+
+
+def _back(share: float) -> str:
+    """Of a loss, what came back: a share that says nothing is not shown as one."""
+    if share >= TAUGHT:
+        return "more than was lost: taught, not brought back"
+    return f"{100 * share:.0f} %" if share > 0 else "none"
 
 
 def _errors(told: list[dict[str, Any]]) -> Iterator[tuple[str, Figure]]:

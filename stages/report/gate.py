@@ -40,13 +40,20 @@ class GateLine:
         return f"about {self.needed:,}" if self.needed else "no number of them"
 
     @property
+    def way(self) -> str:
+        """Which way they would decide, were all rates to stay as they are."""
+        if not self.need or not self.needed:
+            return ""
+        return f", as {PASS if self.change.value >= self.limit else DEGRADED}"
+
+    @property
     def said(self) -> str:
         unit = self.unit
         text = (
             f"{self.label}: {unit.change_between(self.change)} {unit.step}, at least "
             f"{unit.change(self.limit)} passes, {self.n:,} examples"
         )
-        return f"{text}; {self.need} would decide" if self.need else text
+        return f"{text}; {self.need} would decide{self.way}" if self.need else text
 
 
 def gate_of(measured: Measured) -> dict[str, Any]:
@@ -119,7 +126,7 @@ def summary(lines: Sequence[GateLine], outcome: str) -> str:
     parts = []
     for status in (DEGRADED, UNDECIDED):
         tasks = [
-            f"{line.task} ({_examples(line)} would decide)" if line.need else line.task
+            f"{line.task} ({_examples(line)} would decide{line.way})" if line.need else line.task
             for line in lines
             if line.status == status
         ]
