@@ -6,26 +6,32 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
 import lm_eval
+import numpy as np
 import pandas as pd
 import pytest
 import tiny
 import tiny_causal
 import yaml
+from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 
 from stages import check
 from stages.errors import UserError
 from stages.models.causal import CausalTokenizer, load_causal, longest_input
-from stages.records import pair, read_table
+from stages.records import pair, read_records, read_table, write_records
 from stages.scoring.causal import CausalScorer
+from stages.scoring.frame import record_frame
+from stages.scoring.lm_eval_case import ASK
 from stages.scoring.lm_eval_model import LMEvalModel
 from stages.storage import content_id, read_json
-from stages.tasks.examples import SPLITS
+from stages.tasks.examples import SPLITS, Examples, Task
 
 CASE, TARGET, FOLDER = "tiny-gpt", "animal-tales", "own/lm"
 SIZES = {"validation": 10, "test": 14}
@@ -808,3 +814,36 @@ def test_tasks_of_lm_evals_own(
     tiny.write_params(folder, params)
     with pytest.raises(UserError, match=r"'mmlu': a group of tasks: .*mmlu_abstract_algebra, "):
         tiny.run_stage("prepare", CASE)
+
+
+def test_likelihoods_of_several_right_answers_and_of_none_can_be_read_again(
+    tmp_path: Path,
+) -> None:
+    """Shares that sum to one give -2e-16 nats; a document without a right answer has none."""
+    draw = np.random.default_rng(0)
+    rows = pd.DataFrame({"target": ["a"] * 40, "choices": [["a", "b", "c"]] * 40})
+    rows = rows.assign(example_id=[f"e{n}" for n in range(40)], group="g", slice="all")
+
+    def read_again(answers: list[list[int]]) -> pd.DataFrame:
+        asked = Examples(Task("t", "lm-eval", 16, (), {"metric": "acc"}), rows)
+        asked.rows["answers"] = answers
+        found = SimpleNamespace(
+            logprobs=draw.normal(-3, 2, 120),
+            **dict.fromkeys(("greedy", "truncated", "tokens"), np.zeros(120, dtype=int)),
+        )
+        model: Any = SimpleNamespace(likelihoods=lambda _: found)
+        texts = [("q", f" {choice}") for choice in "abc"]
+        requests = [
+            [Instance("loglikelihood", {}, text, n) for n, text in enumerate(texts)]
+            for _ in answers
+        ]
+        for one in chain(*requests):
+            one.repeats = 1
+        columns = ASK["multiple_choice"](model, requests, asked)
+        del columns["truncated"]
+        write_records(tmp_path / "r.parquet", record_frame(asked, "test", **columns), {})
+        return read_records(tmp_path / "r.parquet")[0]
+
+    assert read_again([[0, 1, 2]] * 40)["nll"].between(0, 1e-9).all()
+    assert read_again([[]] + [[1]] * 39)["nll"].isna().all()
+    assert (read_again([[1]] * 40)["nll"] > 0).all()

@@ -603,14 +603,19 @@ def test_nothing_of_the_data_is_markup(compared: Path) -> None:
 
 @pytest.mark.parametrize(
     ("share", "said"),
-    [(0.504, "50 %"), (1.9, "190 %"), (6.44, "more than was lost: taught, not brought back")]
-    + [(-14.7, "none"), (0.0, "none")],
+    [
+        (0.504, "50 %"),
+        (1.9, "190 %"),
+        (6.44, "more than was lost: taught, not brought back"),
+        (-14.7, "none"),
+        (0.0, "none"),
+    ],
 )
 def test_what_came_back_is_a_share_only_where_it_says_something(share: float, said: str) -> None:
     moved = {"spectral": 0, "weight": 0, "largest": [], "cka": [], "outputs": {}}
     back = {"mood": {"before": 0.9, "after": 0.8, "relearned": 0.85, "share": share}}
-    told = {"moved": {**moved, "relearned": back}, "calibration": {}}
-    told |= dict.fromkeys(("verdict", "advice", "errors", "noise", "slices"), [])
+    none: dict[str, Any] = {key: [] for key in ("verdict", "advice", "errors", "noise", "slices")}
+    told = {**none, "moved": {**moved, "relearned": back}, "calibration": {}}
     (row,) = diagnosed(told, {"mood": unit_of("accuracy")}).back
     assert row == ("mood", "90.0", "80.0", "85.0", said)
 

@@ -68,6 +68,8 @@ def _multiple_choice(
     # Mutual information has as many requests again, of the choices without their context.
     own = [row[: len(of)] for row, of in zip(logprobs, choices, strict=True)]
     shares = [log_softmax(row) for row in own]
+    # A task has a likelihood for each of its examples, or for none: some may have no right answer.
+    answered = all(answers)
     metric = examples.task.options["metric"]
     best = [_best(metric, *both) for both in zip(logprobs, choices, strict=True)]
     texts = [
@@ -79,7 +81,7 @@ def _multiple_choice(
             max(1, len(right)) / len(of) for right, of in zip(answers, choices, strict=True)
         ],
         "nll": [
-            -float(logsumexp(row[right])) if right else None
+            max(0.0, -float(logsumexp(row[right]))) if answered else None
             for row, right in zip(shares, answers, strict=True)
         ],
         "bytes": [_bytes(str(one[0].args[0]), *row) for one, row in zip(asked, texts, strict=True)],
