@@ -307,6 +307,24 @@ def test_the_head_in_parts(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_of_tokens_that_tie_one_is_greedy() -> None:
+    """That which the model writes, as in lm-evaluation-harness."""
+    coarse = make(CONFIGS["llama"]())
+    coarse.lm_head.register_forward_hook(lambda _, __, logits: logits.round())
+    contexts = [tokens(5, seed) for seed in range(8)]
+    written = generate(coarse, contexts, PAD, [NEVER], 2, 4, shared=True)
+    tied = 0
+    for context, (first, second) in zip(contexts, written, strict=True):
+        every = [(context, [token]) for token in range(VOCABULARY)]
+        found = log_likelihoods(coarse, every, PAD, 1000, LONGEST, shared=True)
+        assert found.greedy.nonzero()[0].tolist() == [first]
+        tied += int((found.logprobs == found.logprobs.max()).sum()) - 1
+        both = [(context, [first, token]) for token in range(VOCABULARY)]
+        found = log_likelihoods(coarse, both, PAD, 1000, LONGEST, shared=True)
+        assert found.greedy.nonzero()[0].tolist() == [second]
+    assert tied > 0
+
+
 def test_a_long_context_loses_its_beginning_and_is_counted(model: Any) -> None:
     fits = (tokens(LONGEST - 2, 0), tokens(3, 1))  # the last token is predicted, not read
     long = (tokens(LONGEST + 9, 2), tokens(4, 3))

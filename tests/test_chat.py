@@ -17,8 +17,9 @@ from tiny_completions import ANIMALS, CASE, CRIES, DEEDS, METRICS
 from stages import check
 from stages.config.readers import Table
 from stages.errors import UserError
-from stages.models.causal import CausalTokenizer
+from stages.models.causal import CausalTokenizer, load_causal
 from stages.records import read_records
+from stages.scoring.causal import CausalScorer
 from stages.sources.pinned import open_source
 from stages.storage import read_json, sha256_path
 from stages.tasks.examples import Examples, Task, read_examples
@@ -123,6 +124,8 @@ def _examples(*conversations: list[dict[str, str]], **options: Any) -> Examples:
             "roles": [[one["role"] for one in talk] for talk in conversations],
             "contents": [[one["content"] for one in talk] for talk in conversations],
             "example_id": [f"id{n}" for n in range(len(conversations))],
+            "group": "g",
+            "slice": "s",
         }
     )
     told = {"max_new_tokens": 8, "metric": "f1"} | options
@@ -172,6 +175,39 @@ def test_a_long_conversation_keeps_its_end(tmp_path: Path) -> None:
     last = len(tokenizer.asked(TALK[:-1]))
     assert rows.ids == [ids[last - 12 : last + 8]]
     assert rows.marks == [[0, *marks[last - 11 : last + 8]]]
+
+
+@pytest.mark.parametrize("kind", ["chat", "instruction-following", "refusal"])
+@pytest.mark.parametrize("turn", ["<|im_end|>", "<eos>"])
+def test_an_answer_ends_with_the_turn_though_that_is_no_end_of_text(
+    turn: str, kind: str, tmp_path: Path
+) -> None:
+    """As of ChatML, where the tokenizer's own end is that of a text."""
+    tiny_causal.write_model(tmp_path)
+    plain = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    plain.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})
+    plain.chat_template = tiny_causal.TEMPLATE.replace("<eos>", turn)
+    plain.save_pretrained(tmp_path)
+    model = load_causal(tmp_path)
+    model.resize_token_embeddings(len(plain))
+    said = iter(plain.encode(f"meow{turn}\nthen on and on", add_special_tokens=False))
+
+    def say(_: object, __: object, logits: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(logits).index_fill(-1, torch.tensor(next(said)), 1.0)
+
+    model.get_output_embeddings().register_forward_hook(say)
+    scorer = CausalScorer(model, CausalTokenizer(tmp_path, 256), 64, 2, False)
+    if kind == "chat":
+        records = scorer.completions(_examples(TALK, TALK[1:3]), "test").records
+    else:
+        told = {"prompt": ["a", "b"], "example_id": ["a", "b"], "group": "g", "slice": "s"}
+        rows = pd.DataFrame({**told, "check": "lower-case", "argument": "", "expected": "answer"})
+        asked = Examples(Task("asked", kind, 200, (), {}), rows)
+        ask = scorer.refusals if kind == "refusal" else scorer.instructions
+        records = ask(asked, "test", max_new_tokens=8).records
+    assert records["prediction"].tolist() == ["meow", "meow"]
+    ended = len(plain.encode("meow", add_special_tokens=False)) + (turn != "<eos>")
+    assert records["tokens"].tolist() == [ended, ended]
 
 
 REWRITING = "{% for m in messages %}<bos>{{ m['content'] if loop.last else '…' }}<eos>{% endfor %}"

@@ -9,10 +9,13 @@ import pandas as pd
 import pytest
 import tiny
 import tiny_kinds
+import tokenizers
+import transformers
+from tokenizers import models, pre_tokenizers, processors, trainers
 
 from stages.config.readers import Conll
 from stages.errors import UserError
-from stages.inputs.encoder import labels_of, read
+from stages.inputs.encoder import labels_of, read, truncated
 from stages.models.encoder import features, load_encoder, longest_input
 from stages.models.probe import UNKNOWN
 from stages.models.texts import Tokenizer
@@ -101,6 +104,64 @@ def test_a_word_is_judged_by_its_first_token(tmp_path: Path) -> None:
     seen = features(encoder, inputs, 0, 64)
     alone = encoder.states(*inputs.batch([0], 0, next(encoder.parameters()).device))
     np.testing.assert_allclose(seen[0], alone[0, [1, 2, 5]].detach().numpy(), atol=1e-5)
+
+
+def test_word_pieces_are_those_of_the_words_alone(tmp_path: Path) -> None:
+    tiny_kinds.write_model(tmp_path)
+    words = ["name1", "name1:name2", "", "[SEP]", "never", "été", "中文", " ", "x y", "-", "sad1"]
+    texts = [words, words[::-1], words[2:3], ["glad1"] * 9]
+    given = {"is_split_into_words": True, "truncation": True}
+    for length in (6, 64):
+        inputs = Tokenizer(tmp_path, 64).words(texts, length)
+        alone = transformers.AutoTokenizer.from_pretrained(tmp_path)(
+            texts, max_length=length, **given
+        )
+        assert inputs.ids == alone["input_ids"]
+        assert inputs.places is not None and inputs.items is not None
+        for row, (places, items) in enumerate(zip(inputs.places, inputs.items, strict=True)):
+            owners = alone.word_ids(row)
+            assert items == sorted({owner for owner in owners if owner is not None})
+            assert places == [owners.index(item) for item in items]
+
+
+BEGIN, END = ("<s>", 0), ("</s>", 1)
+TRIMMING = processors.RobertaProcessing(END, BEGIN, trim_offsets=True, add_prefix_space=False)
+WITH_SPACES = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[BEGIN, END])
+
+
+@pytest.mark.parametrize("ends", [TRIMMING, WITH_SPACES])
+def test_byte_level_tokens_are_those_of_the_text(ends: Any, tmp_path: Path) -> None:
+    """RoBERTa's tokenizer, and one whose tokens' offsets hold the space before a word."""
+    bpe = tokenizers.Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.post_processor = ends
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<s>", "</s>", "<pad>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(["the German call"] * 3, trainer)
+    wrapped = transformers.PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<pad>")
+    wrapped.save_pretrained(tmp_path)
+    tokenizer = Tokenizer(tmp_path, 64)
+    # No token has the space with the x: it stands alone, before the word.
+    tokens = [["the", "German", "call"], ["xé", "call", "", "x", "call"]]
+    rows = identify(_frame(tokens, [["O"] * 3, ["O"] * 5]), "token-classification")
+    examples = Examples(Task("t", "token-classification", 8, ("O",), {}), rows)
+    inputs = read(examples, tokenizer)
+    assert [wrapped.convert_ids_to_tokens(row) for row in inputs.ids] == [
+        ["<s>", "the", "ĠGerman", "Ġcall", "</s>"],
+        ["<s>", "x", "Ã", "©", "Ġcall", "Ġ", "Ġ", "</s>"],
+    ]
+    assert inputs.items == [[0, 1, 2], [0, 1]]
+    assert inputs.places == [[1, 2, 3], [1, 4]]
+    assert inputs.ids == tokenizer(examples.column("text"), 8)
+    assert truncated(examples, tokenizer) == 1
+    whole = tokenizer.words(tokens, 64)
+    assert wrapped.convert_ids_to_tokens(whole.ids[1])[5:-1] == ["Ġ", "Ġ", "x", "Ġcall"]
+    assert whole.items is not None and whole.places is not None
+    assert (whole.items[1], whole.places[1]) == ([0, 1, 3, 4], [1, 4, 7, 8])
 
 
 def _frame(tokens: list[list[str]], tags: list[list[str]]) -> pd.DataFrame:

@@ -130,6 +130,10 @@ class CausalTokenizer:
         """What the user says, in the model's chat template, up to where its answer begins."""
         return self.asked([{"role": "user", "content": prompt}])
 
+    def chat_end(self) -> int | None:
+        """The special token after an answer to `chat`; None where there is none."""
+        return self.turn_end([{"role": role, "content": "."} for role in ("user", "assistant")])
+
     def asked(self, messages: Sequence[Message]) -> TokenIds:
         """The same of a conversation."""
         return self._template().asked(messages)

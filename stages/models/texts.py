@@ -96,22 +96,23 @@ class Tokenizer:
 
     @phase(TOKENISE)
     def words(self, texts: Sequence[Sequence[str]], max_length: int) -> Inputs:
-        """Texts of words each. A place is a word's first token; its item is the word's number.
+        """Texts of words each, read with a space between two. A place is a word's first token; its
+        item is the word's number.
 
         A word that is cut off, or that the tokenizer has no token for, has no place.
         """
         length = min(max_length, self._longest)
+        # Not is_split_into_words: byte-level BPE then reads a text of words without the spaces.
         with reading_tokenizer(self.folder):
             encoded = self._tokenizer(
-                list(map(list, texts)),
-                is_split_into_words=True,
+                list(map(" ".join, texts)),
                 truncation=True,
                 max_length=length,
+                return_offsets_mapping=True,
             )
         places, items = [], []
-        for row in range(len(texts)):
-            words = encoded.word_ids(row)
-            first = {word: at for at, word in reversed(list(enumerate(words))) if word is not None}
+        for words, offsets in zip(texts, encoded["offset_mapping"], strict=True):
+            first = _first_tokens(words, offsets)
             items.append(sorted(first))
             places.append([first[word] for word in items[-1]])
         return Inputs(list(encoded["input_ids"]), None, places, items)
@@ -171,6 +172,21 @@ class Tokenizer:
         """How many of the texts, or pairs of texts, are longer than what is read of them."""
         length = min(max_length, self._longest)
         return sum(len(row) > length for row in self._tokenizer(*map(list, columns))["input_ids"])
+
+
+def _first_tokens(words: Sequence[str], offsets: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """Of each word with a token, where its first one is; `offsets` are those of the tokens in the
+    words with a space between two."""
+    owners: list[int | None] = []
+    for number, word in enumerate(words):
+        owners += [*[number] * len(word), None]
+    first: dict[int, int] = {}
+    for at, (start, end) in enumerate(offsets):
+        # A token may begin with the space before its word, or be nothing else.
+        inside = [owner for owner in owners[start:end] if owner is not None]
+        if inside:
+            first.setdefault(inside[0], at)
+    return first
 
 
 def pad(rows: Sequence[TokenIds], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -39,7 +39,9 @@ class Scored:
 class CausalScorer:
     """Scores examples with one causal model.
 
-    At most the task's `max_length` tokens are read at once, or what the model's positions reach.
+    Likelihoods, completions and chats read at most the task's `max_length` tokens at once, or what
+    the model's positions reach; instructions, refusals and writing what the positions reach. What
+    is asked as a chat is also answered where the template ends the assistant's turn.
     `batch_tokens` bounds a batch that is read, padding included; `batch_size` is the number of
     answers written at once. `shared`: common beginnings are read once, see `reads_trees`.
     """
@@ -130,7 +132,7 @@ class CausalScorer:
         those of the prompt, `tokens` those of the answer.
         """
         prompts = [self.tokenizer.chat(prompt) for prompt in examples.column("prompt")]
-        answers, tokens = self._write(prompts, max_new_tokens, None)
+        answers, tokens = self._write(prompts, max_new_tokens, ending=self.tokenizer.chat_end())
         expected = examples.column("expected")
         asked = zip(expected, answers, strict=True)
         records = record_frame(
@@ -151,7 +153,7 @@ class CausalScorer:
         `bytes` are those of the prompt, `tokens` those of the answer.
         """
         prompts = [self.tokenizer.chat(prompt) for prompt in examples.column("prompt")]
-        answers, tokens = self._write(prompts, max_new_tokens, None)
+        answers, tokens = self._write(prompts, max_new_tokens, ending=self.tokenizer.chat_end())
         checks, arguments = examples.column("check"), examples.column("argument")
         asked = zip(checks, arguments, answers, strict=True)
         records = record_frame(
@@ -218,7 +220,7 @@ class CausalScorer:
         first = ranked.groupby("slice").head(per_topic).reset_index(drop=True)
         chosen = Examples(examples.task, first)
         prompts = [self.tokenizer.prompt(prompt) for prompt in chosen.column("prompt")]
-        texts, tokens = self._write(prompts, max_new_tokens, sample)
+        texts, tokens = self._write(prompts, max_new_tokens, sample=sample)
         topics, judged = chosen.column("slice"), judge(texts)
         generated = record_frame(
             chosen,
@@ -272,10 +274,16 @@ class CausalScorer:
         )
 
     def _write(
-        self, prompts: Sequence[TokenIds], max_new_tokens: int, sample: Sampling | None
+        self,
+        prompts: Sequence[TokenIds],
+        max_new_tokens: int,
+        *,
+        sample: Sampling | None = None,
+        ending: int | None = None,
     ) -> tuple[list[str], list[int]]:
-        """The text that follows each prompt, without white space around it, and its tokens."""
-        written = self.write(prompts, max_new_tokens, sample)
+        """The text that follows each prompt, without white space around it, and its tokens.
+        `ending`: the token that ends it beside the end tokens."""
+        written = self.write(prompts, max_new_tokens, sample, lambda answer: answer[-1] == ending)
         return [self.tokenizer.decode(ids).strip() for ids in written], [
             len(ids) for ids in written
         ]

@@ -31,7 +31,7 @@ class Likelihoods:
 
     logprobs: NDArray[np.float64]  # natural log, summed over the continuation's tokens
     tokens: NDArray[np.int64]  # of the continuation
-    greedy: NDArray[np.bool_]  # each of its tokens is the likeliest where it stands
+    greedy: NDArray[np.bool_]  # each of its tokens is what `generate` would write there
     truncated: NDArray[np.bool_]  # scored without all that stands before it
 
 
@@ -144,7 +144,7 @@ def _read(
     preamble: Preamble | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Of each member of each tree: the summed log-likelihood of its scored tokens, in float64,
-    and whether all of them are the likeliest."""
+    and whether all of them are what is written greedily."""
     hidden = read_trees(model, rows, pad_id, preamble)
     begun = tokens_of(preamble)
     places, targets, counts = [], [], []
@@ -168,7 +168,7 @@ def _logprobs(
     targets: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Log-likelihood of token `targets[n]` after state `places[n]` of `hidden` [states, hidden],
-    and whether it is the likeliest.
+    and whether it is the likeliest; of several alike, as bf16 often has, the first.
 
     Several tokens may follow one state: the head is applied to each state once.
     """
@@ -187,17 +187,17 @@ def _logprobs(
         of_wanted = finished(model.config, product[rows, wanted])
         at_once = max(1, NORMALISED // product.shape[1])
         pieces = [
-            _most_and_total(finished(model.config, few)) for few in torch.split(product, at_once)
+            _best_and_total(finished(model.config, few)) for few in torch.split(product, at_once)
         ]
-        most, total = map(torch.cat, zip(*pieces, strict=True))
+        best, total = map(torch.cat, zip(*pieces, strict=True))
         found[chosen] = (of_wanted - total[rows]).double().cpu().numpy()
-        likeliest[chosen] = (of_wanted == most[rows]).cpu().numpy()
+        likeliest[chosen] = (wanted == best[rows]).cpu().numpy()
     return found, likeliest
 
 
-def _most_and_total(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each row: the largest logit, and the log of the sum of all exponentials."""
-    return logits.amax(1), logits.logsumexp(1)
+def _best_and_total(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each row: the token of the largest logit, and the log of the sum of all exponentials."""
+    return logits.argmax(1), logits.logsumexp(1)
 
 
 def _check(pairs: Sequence[Pair], longest: int, overlap: int | None) -> None:
