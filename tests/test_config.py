@@ -898,6 +898,61 @@ def test_as_a_program_a_line_a_mistake(project: Path) -> None:
 OWN = Path("own")
 
 
+OPEN: list[tuple[str, str, list[str], tuple[Any, ...]]] = [
+    # method, what params.yaml says of it, settings, and values of them that are refused
+    ("replay", "tasks: […]} of all rows, above 0 and below 1.", ["fraction"], (0, 1)),
+    ("self-replay", "128} of all rows, above 0 and below 1, that", ["fraction"], (0, 1)),
+    ("augment", "words, above 0 and below 1, that each edit", ["swap", "delete"], (0, 1)),
+    ("self-training", "both above 0 and below 1.", ["threshold", "fraction"], (0, 1)),
+    ("label-smoothing", "to all classes alike. Above 0, below 1.", ["share"], (0, 1)),
+    ("fgm", "Also weight, above 0 (1).", ["weight"], (0,)),
+]
+
+
+def comments() -> str:
+    """Those of params.yaml, on one line."""
+    lines = [line.strip(" ") for line in REAL.splitlines()]
+    return " ".join(" ".join(line.strip("#") for line in lines if line.startswith("#")).split())
+
+
+@pytest.mark.parametrize(("method", "comment", "names", "refused"), OPEN)
+def test_an_end_that_is_refused_is_none_in_the_comment(
+    method: str, comment: str, names: list[str], refused: tuple[Any, ...]
+) -> None:
+    key = f"{RUN}.methods.{method}"
+    for value in refused:
+        change(**{key: dict.fromkeys(names, value)})
+        assert all(any(f"{key}.{name} = {value}" in line for line in mistakes()) for name in names)
+    assert comment in comments()
+
+
+def test_the_comments_of_other_ranges() -> None:
+    text = comments()
+    for comment in (
+        "what the rate is multiplied by, above 0 and below 1, after",
+        "Distinct whole numbers from 0 to 2147483647.",
+        "copies of each row, 1 to 100, needed with swap, delete or synonym",
+        "special ones included. 8 to 131072;",
+        "Rows of each split, at most. 10 to 10000000.",
+        "Texts that it writes on each topic. 3 to 10000.",
+    ):
+        assert comment in text, comment
+    for key, value in (
+        (f"{RUN}.seeds", [2147483647]),
+        ("tasks.medical-qa.max_length", 131072),
+        ("tasks.medical-qa.train", 10000000),
+        ("tasks.news-writing.texts_per_topic", 10000),
+        ("evaluation.noise.conditions", ["typos-0.0"]),
+    ):
+        change(**{key: value})
+        assert mistakes() == []
+    for factor in (0, 1):
+        change(
+            **{f"{RUN}.schedule": "plateau", f"{RUN}.plateau": {"factor": factor, "patience": 1}}
+        )
+        assert f"{RUN}.plateau.factor = {factor}" in the_mistake()
+
+
 def own_files() -> dict[str, Any]:
     """params.yaml with a model and a task of one's own; neither file is written yet."""
     found = params()
