@@ -28,7 +28,7 @@ from stages.config.runs import read_run, read_runs
 from stages.config.seed import read_seed
 from stages.config.tasks import read_tasks
 from stages.errors import UserError
-from stages.storage import sha256_path
+from stages.storage import sha256_path, write_json
 from stages.training.methods.method import Method
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -898,6 +898,34 @@ def test_as_a_program_a_line_a_mistake(project: Path) -> None:
 OWN = Path("own")
 
 
+PLATEAU = {"factor": 0.5, "patience": 2}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "more", "key", "needs", "todo"),
+    [
+        ("restarts", {}, "cycles", "restarts", "add cycles, such as cycles: 2"),
+        ("cosine", {"cycles": 3}, "cycles", "restarts", "leave cycles out"),
+        (
+            "plateau",
+            {},
+            "plateau",
+            "plateau",
+            "add plateau, such as plateau: {factor: 0.5, patience: 2}",
+        ),
+        ("linear", {"plateau": PLATEAU}, "plateau", "plateau", "leave plateau out"),
+    ],
+)
+def test_a_schedule_that_is_not_whole(
+    schedule: str, more: dict[str, Any], key: str, needs: str, todo: str
+) -> None:
+    change(**{f"{RUN}.{one}": value for one, value in {"schedule": schedule, **more}.items()})
+    assert the_mistake() == (
+        f"params.yaml: {RUN}.{key} = {more.get(key)}: goes with schedule: {needs}, and only with "
+        f"it; schedule is {schedule}: {todo}"
+    )
+
+
 OPEN: list[tuple[str, str, list[str], tuple[Any, ...]]] = [
     # method, what params.yaml says of it, settings, and values of them that are refused
     ("replay", "tasks: […]} of all rows, above 0 and below 1.", ["fraction"], (0, 1)),
@@ -951,6 +979,22 @@ def test_the_comments_of_other_ranges() -> None:
             **{f"{RUN}.schedule": "plateau", f"{RUN}.plateau": {"factor": factor, "patience": 1}}
         )
         assert f"{RUN}.plateau.factor = {factor}" in the_mistake()
+
+
+@pytest.mark.parametrize(
+    ("stated", "layers"),
+    [({"num_hidden_layers": 6}, 6), ({"n_layers": 6}, 6), ({"num_hidden_layers": 99}, None),
+     ({}, None), ([], None), ({"num_hidden_layers": "6"}, None)],
+)  # fmt: skip
+def test_more_frozen_layers_than_there_are(stated: Any, layers: int | None) -> None:
+    """Told before anything is fetched, where config.json is at hand."""
+    found = own_files()
+    found["runs"]["bert-full"]["methods"] = {"freeze": {"layers": 99}}
+    write(found)
+    assert mistakes() == []
+    write_json(OWN / "model/config.json", stated)
+    said = f"params.yaml: {RUN}.methods.freeze = {{'layers': 99}}: the model has {layers} layers: "
+    assert mistakes() == ([f"{said}give {layers} or less"] if layers else [])
 
 
 def own_files() -> dict[str, Any]:
