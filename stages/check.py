@@ -16,6 +16,7 @@ from stages.config.variants import MIXED
 from stages.config.whole import read_whole
 from stages.errors import UserError
 from stages.models import template, word_head
+from stages.models.layers import known_layers
 from stages.sources.own import own_mistakes
 from stages.statistics.measures import Measure, measure_for
 from stages.training.methods.distil import Distil
@@ -40,7 +41,8 @@ def _of_run(
     known = earlier(sound["runs"] | {name: run}, name, case)
     asked = {"targets": learned(run, case), "retain": case.retain, "earlier": known}
     kinds = {role: {task: tasks[task].kind for task in names} for role, names in asked.items()}
-    yield from misfits(name, methods, Fit(run, model.kind, **kinds))
+    fit = Fit(run, model.kind, **kinds, layers=known_layers(model))
+    yield from misfits(name, methods, fit)
 
 
 def _lacking(sound: dict[str, dict[str, Any]]) -> Iterator[str]:

@@ -28,7 +28,7 @@ from stages.config.runs import read_run, read_runs
 from stages.config.seed import read_seed
 from stages.config.tasks import read_tasks
 from stages.errors import UserError
-from stages.storage import sha256_path
+from stages.storage import sha256_path, write_json
 from stages.training.methods.method import Method
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -900,6 +900,105 @@ def test_as_a_program_a_line_a_mistake(project: Path) -> None:
 
 
 OWN = Path("own")
+
+
+PLATEAU = {"factor": 0.5, "patience": 2}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "more", "key", "needs", "todo"),
+    [
+        ("restarts", {}, "cycles", "restarts", "add cycles, such as cycles: 2"),
+        ("cosine", {"cycles": 3}, "cycles", "restarts", "leave cycles out"),
+        (
+            "plateau",
+            {},
+            "plateau",
+            "plateau",
+            "add plateau, such as plateau: {factor: 0.5, patience: 2}",
+        ),
+        ("linear", {"plateau": PLATEAU}, "plateau", "plateau", "leave plateau out"),
+    ],
+)
+def test_a_schedule_that_is_not_whole(
+    schedule: str, more: dict[str, Any], key: str, needs: str, todo: str
+) -> None:
+    change(**{f"{RUN}.{one}": value for one, value in {"schedule": schedule, **more}.items()})
+    assert the_mistake() == (
+        f"params.yaml: {RUN}.{key} = {more.get(key)}: goes with schedule: {needs}, and only with "
+        f"it; schedule is {schedule}: {todo}"
+    )
+
+
+OPEN: list[tuple[str, str, list[str], tuple[Any, ...]]] = [
+    # method, what params.yaml says of it, settings, and values of them that are refused
+    ("replay", "tasks: […]} of all rows, above 0 and below 1.", ["fraction"], (0, 1)),
+    ("self-replay", "128} of all rows, above 0 and below 1, that", ["fraction"], (0, 1)),
+    ("augment", "words, above 0 and below 1, that each edit", ["swap", "delete"], (0, 1)),
+    ("self-training", "both above 0 and below 1.", ["threshold", "fraction"], (0, 1)),
+    ("label-smoothing", "to all classes alike. Above 0, below 1.", ["share"], (0, 1)),
+    ("fgm", "Also weight, above 0 (1).", ["weight"], (0,)),
+]
+
+
+def comments() -> str:
+    """Those of params.yaml, on one line."""
+    lines = [line.strip(" ") for line in REAL.splitlines()]
+    return " ".join(" ".join(line.strip("#") for line in lines if line.startswith("#")).split())
+
+
+@pytest.mark.parametrize(("method", "comment", "names", "refused"), OPEN)
+def test_an_end_that_is_refused_is_none_in_the_comment(
+    method: str, comment: str, names: list[str], refused: tuple[Any, ...]
+) -> None:
+    key = f"{RUN}.methods.{method}"
+    for value in refused:
+        change(**{key: dict.fromkeys(names, value)})
+        assert all(any(f"{key}.{name} = {value}" in line for line in mistakes()) for name in names)
+    assert comment in comments()
+
+
+def test_the_comments_of_other_ranges() -> None:
+    text = comments()
+    for comment in (
+        "what the rate is multiplied by, above 0 and below 1, after",
+        "Distinct whole numbers from 0 to 2147483647.",
+        "copies of each row, 1 to 100, needed with swap, delete or synonym",
+        "special ones included. 8 to 131072;",
+        "Rows of each split, at most. 10 to 10000000.",
+        "Texts that it writes on each topic. 3 to 10000.",
+    ):
+        assert comment in text, comment
+    for key, value in (
+        (f"{RUN}.seeds", [2147483647]),
+        ("tasks.medical-qa.max_length", 131072),
+        ("tasks.medical-qa.train", 10000000),
+        ("tasks.news-writing.texts_per_topic", 10000),
+        ("evaluation.noise.conditions", ["typos-0.0"]),
+    ):
+        change(**{key: value})
+        assert mistakes() == []
+    for factor in (0, 1):
+        change(
+            **{f"{RUN}.schedule": "plateau", f"{RUN}.plateau": {"factor": factor, "patience": 1}}
+        )
+        assert f"{RUN}.plateau.factor = {factor}" in the_mistake()
+
+
+@pytest.mark.parametrize(
+    ("stated", "layers"),
+    [({"num_hidden_layers": 6}, 6), ({"n_layers": 6}, 6), ({"num_hidden_layers": 99}, None),
+     ({}, None), ([], None), ({"num_hidden_layers": "6"}, None)],
+)  # fmt: skip
+def test_more_frozen_layers_than_there_are(stated: Any, layers: int | None) -> None:
+    """Told before anything is fetched, where config.json is at hand."""
+    found = own_files()
+    found["runs"]["bert-full"]["methods"] = {"freeze": {"layers": 99}}
+    write(found)
+    assert mistakes() == []
+    write_json(OWN / "model/config.json", stated)
+    said = f"params.yaml: {RUN}.methods.freeze = {{'layers': 99}}: the model has {layers} layers: "
+    assert mistakes() == ([f"{said}give {layers} or less"] if layers else [])
 
 
 def own_files() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from stages import gate
 from stages.errors import UserError
 from stages.report.gate import GateLine, summary
 from stages.report.units import Ends, unit_of
-from stages.storage import write_json
+from stages.storage import read_json, write_json
 
 
 def task(status: str, change: float, needed: int | None = None, **more: Any) -> dict[str, Any]:
@@ -126,6 +126,24 @@ def test_what_it_refuses(folder: Path) -> None:
     gate.GATE.unlink()
     with pytest.raises(UserError, match=r"metrics/gate\.json: not there; run `dvc repro`"):
         gate.main()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {},
+        {"limits": None},
+        {"cases": None},
+        {"cases": {"case": {"good": {}}}},
+        {"cases": {"case": {"good": {**GOOD, "verdict": "perhaps"}}}},
+        {"cases": {"case": {"good": {**GOOD, "tasks": {"goal": {**GAIN, "change": "much"}}}}}},
+    ],
+)
+def test_a_damaged_file(damage: dict[str, Any], folder: Path) -> None:
+    whole = read_json(gate.GATE)
+    write_json(gate.GATE, {**whole, **damage} if "cases" in damage else damage)
+    with pytest.raises(UserError, match=r"^metrics/gate\.json: damaged; run `dvc repro compare`$"):
+        gate.main("good")
 
 
 def test_where_no_number_of_examples_would_decide_the_verdict_says_so() -> None:

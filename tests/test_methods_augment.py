@@ -269,6 +269,10 @@ PIN = {"source": "file:words.csv", "sha256": "0" * 64}
     [
         ({}, ".swap: missing: give swap, delete, synonym or back_translation"),
         ({"swap": 0.1}, ".copies = None: goes with swap, delete or synonym"),
+        (
+            {"swap": 0.1, "delete": 0.1},
+            ".copies = None: goes with swap, delete or synonym: add copies, such as copies: 1",
+        ),
         ({"back_translation": {"there": PIN, "back": PIN}, "copies": 2}, ".copies = 2: goes with"),
         ({"synonym": 0.1, "copies": 1}, ".synonym = 0.1: goes with synonyms"),
         ({"swap": 0.1, "copies": 1, "synonyms": PIN}, ".synonym = None: goes with synonyms"),

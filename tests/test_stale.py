@@ -1,8 +1,9 @@
 """Figures that were made with other params than params.yaml has now are not passed off as its own.
 
-dvc.lock is what DVC itself writes of the stages and params of the real dvc.yaml.
+dvc.lock is what DVC itself writes of the stages, params and outs of the real dvc.yaml.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import tiny
 import yaml
 
 from stages import export, gate
-from stages.config.stale import LOCK, require_fresh
+from stages.config.locked import LOCK
+from stages.config.stale import require_fresh
 from stages.errors import UserError
 from stages.storage import write_json
 
@@ -36,34 +38,69 @@ def params() -> dict[str, Any]:
     return found
 
 
+def stand_in(stage: dict[str, Any]) -> dict[str, Any]:
+    """The stage without its code, which writes `tasks` of params.yaml into each of its outs."""
+    deps = [dep for dep in stage["deps"] if not dep.startswith("stages/")]
+    outs = [out for out in stage["outs"] if isinstance(out, str)]
+    folders, files = ([o for o in outs if ("." in Path(o).name) == is_file] for is_file in (0, 1))
+    made = [*files, *(f"{out}/it" for out in folders)]
+    told = "sed -n '/^tasks:/,/^[^ t]/p' params.yaml"
+    write = [f"mkdir -p {Path(out).parent}; {told} > {out}" for out in made]
+    return {
+        "cmd": "; ".join(write) or "true",
+        "params": stage["params"],
+        "deps": deps,
+        "outs": outs,
+    }
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """`params` and `lock`: the texts of params.yaml, and of the dvc.lock that DVC leaves of it."""
+
+    params: str
+    lock: str
+
+    def write(self) -> None:
+        for name, text in (("params.yaml", self.params), (str(LOCK), self.lock)):
+            Path(name).write_text(text)
+
+
 @pytest.fixture(scope="module")
-def locked(
-    tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
-) -> tuple[str, str]:
-    """params.yaml, and the dvc.lock that a reproduction with it leaves."""
+def project(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> tiny.Project:
+    """The pipeline, reproduced."""
     folder = tmp_path_factory.mktemp("locked")
     pipeline = yaml.safe_load((tiny.ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    for stage in pipeline.values():
-        whole = stage.pop("do", stage)
-        kept = {"cmd": "true", "params": whole["params"]}
-        if "foreach" in stage:
-            stage["do"] = kept
-        else:
-            stage.clear()
-            stage.update(kept)
+    for name, stage in pipeline.items():
+        whole = stand_in(stage.get("do", stage))
+        pipeline[name] = {"foreach": stage["foreach"], "do": whole} if "do" in stage else whole
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": pipeline}))
     tiny.write_params(folder, params())
     project = tiny.Project(folder, environment)
     project.dvc("init", "--no-scm", "--quiet")
     project.dvc("repro", "--quiet")
-    return (folder / "params.yaml").read_text(), (folder / LOCK).read_text()
+    return project
+
+
+@pytest.fixture(scope="module")
+def locked(project: tiny.Project) -> Reproduced:
+    return Reproduced(*((project.path / name).read_text() for name in ("params.yaml", LOCK)))
+
+
+@pytest.fixture(scope="module")
+def interrupted(project: tiny.Project, locked: Reproduced) -> Reproduced:
+    """An edit of a task, and a reproduction that was interrupted after gpt-lora was measured."""
+    found = params()
+    found["tasks"]["instructions"]["test"] = 400
+    tiny.write_params(project.path, found)
+    project.dvc("repro", "--quiet", "retention-eval@gpt-lora")
+    return Reproduced(*((project.path / name).read_text() for name in ("params.yaml", LOCK)))
 
 
 @pytest.fixture
-def folder(locked: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(locked: Reproduced, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    for name, text in zip(("params.yaml", str(LOCK)), locked, strict=True):
-        Path(name).write_text(text)
+    locked.write()
     return tmp_path
 
 
@@ -152,6 +189,64 @@ def test_what_was_made_before_the_figures(folder: Path) -> None:
         "gpt-lora": "figures.json: made with another runs.gpt-lora.steps than params.yaml's "
         "(compare); run `dvc repro`"
     }
+
+
+def test_stages_before_the_figures_ran_again(folder: Path, interrupted: Reproduced) -> None:
+    """No params tell: those that gpt-lora was made with are those of now, `compare`'s too."""
+    interrupted.write()
+    compare = "compare has not run since prepare wrote metrics/cards"
+    prepared = "has not run since prepare@news-gpt wrote data/news-gpt/target"
+    said = dict.fromkeys({*BERT, "gpt-lora"}, compare)
+    said |= dict.fromkeys(("gpt-full", "pupil"), f"finetune@gpt-full {prepared}")
+    assert stale() == {run: f"figures.json: {line}; run `dvc repro`" for run, line in said.items()}
+
+
+@pytest.mark.parametrize(
+    ("stage", "path", "runs", "said"),
+    [
+        # of a folder that holds the outs of others, dvc.lock does not tell which of them it was
+        (
+            "retention-eval@gpt-lora",
+            "metrics/records/news-gpt/gpt-lora.parquet",
+            set(RUNS),
+            "compare has not run since pretrain-baseline-eval or retention-eval wrote "
+            "metrics/records",
+        ),
+        (
+            "finetune@gpt-full",
+            "models/tuned/gpt-full",
+            {"gpt-full", "pupil"},
+            " has not run since finetune@gpt-full wrote models/tuned/gpt-full",
+        ),
+        (
+            "prepare@news-gpt",
+            "data/news-gpt/retain",
+            GPT,
+            "pretrain-baseline-eval@news-gpt has not run since prepare@news-gpt wrote "
+            "data/news-gpt/retain",
+        ),
+    ],
+)
+def test_an_out_that_was_written_again(
+    stage: str, path: str, runs: set[str], said: str, folder: Path
+) -> None:
+    lock = yaml.safe_load(LOCK.read_text())
+    (out,) = (one for one in lock["stages"][stage]["outs"] if one["path"] == path)
+    out["md5"] = out["md5"][::-1] if path.endswith(".parquet") else f"{'0' * 32}.dir"
+    LOCK.write_text(yaml.safe_dump(lock))
+    found = stale()
+    assert set(found) == runs
+    assert all(f"{said}; run `dvc repro`" in line for line in found.values())
+
+
+def test_outs_of_a_run_that_was_taken_out_before(folder: Path) -> None:
+    """dvc.lock keeps them; `compare` did not read them."""
+    lock = yaml.safe_load(LOCK.read_text())
+    (*_, out) = lock["stages"]["finetune@gpt-lora"]["outs"]
+    gone = {**out, "path": "metrics/training/news-gpt/gone.parquet"}
+    lock["stages"]["finetune@gone"] = {"cmd": "true", "outs": [gone]}
+    LOCK.write_text(yaml.safe_dump(lock))
+    assert stale() == {}
 
 
 def test_what_dvc_lock_does_not_tell_of(folder: Path) -> None:

@@ -144,11 +144,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_table_comes_from_the_compact_records_alone(
-    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its attempts are those of compare, which had the whole records."""
-    monkeypatch.chdir(tmp_path)
+def kept_of(done: Path) -> list[Any]:
+    """What is kept of the base and of both runs, and what is told of them."""
     base, about = read_records(done / f"metrics/records/{CASE}/base.parquet")
     parts = [report.compact(base, report.BASE)]
     for run in ("full", "lora"):
@@ -162,6 +159,15 @@ def test_the_table_comes_from_the_compact_records_alone(
         "settings": {**{key: compare[key] for key in ("confidence", "resamples")}, "seed": 20},
         "git": "0123456789ab",
     }
+    return [*parts, told]
+
+
+def test_the_table_comes_from_the_compact_records_alone(
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its attempts are those of compare, which had the whole records."""
+    monkeypatch.chdir(tmp_path)
+    *parts, told = kept_of(done)
     path = report.write_compact(CASE, pd.concat(parts, ignore_index=True), told)
     assert path.stat().st_size < sum(
         one.stat().st_size for one in (done / "metrics/records").rglob("*.parquet")
@@ -193,6 +199,7 @@ def test_the_table_comes_from_the_compact_records_alone(
     assert "base with a few-shot prompt (base@shots-2) gains" in page
     every = page.split("Every attempt")[1]
     assert "gain on test, bits/byte" in every
+    assert "| drop of each seed, points |" in every
     for one in written[0].attempts:
         row = re.search(rf"^\| {re.escape(one.name)} \| (\S+) \| (\S+) ", every, re.MULTILINE)
         assert row
@@ -203,6 +210,65 @@ def test_the_table_comes_from_the_compact_records_alone(
     # Again, from the file alone: the same to the byte.
     report.main()
     assert report.PAGE.read_text(encoding="utf-8") == page
+
+
+def figures_on_page() -> dict[str, list[str]]:
+    """The cells of the last table, after the name, by attempt."""
+    every = report.write_pages().read_text(encoding="utf-8").split("Every attempt")[1]
+    rows = [line.strip("| ").split(" | ") for line in every.splitlines() if line.startswith("| ")]
+    return {row[0]: row[1:] for row in rows[2:]}
+
+
+def test_seeds_that_disagree_stand_apart(
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with the figure that it has on a page of its own."""
+    monkeypatch.chdir(tmp_path)
+    base, *runs, told = kept_of(done)
+    seeds = [
+        [one, one.assign(seed=1, score=1 - one["score"], nll=0.9 * one["nll"])] for one in runs
+    ]
+    alone = []
+    for rows in zip(*seeds, strict=True):
+        report.write_compact(CASE, pd.concat([base, *rows], ignore_index=True), told)
+        alone.append(figures_on_page())
+    together = pd.concat([base, *(one for of_run in seeds for one in of_run)], ignore_index=True)
+    report.write_compact(CASE, together, told)
+    found = figures_on_page()
+    assert set(found) == {"full", "lora", "full@wise-0.5"}
+    for name, cells in found.items():
+        for mean, apart in ((1, 2), (3, 4)):
+            own = [page[name][mean].split()[0] for page in alone]
+            assert own[0] != own[1]
+            assert cells[apart] == f"0: {own[0]}, 1: {own[1]}"
+
+
+def test_what_the_readme_says_of_seeds() -> None:
+    """As the page has it."""
+    told = " ".join((tiny.ROOT / "README.md").read_text(encoding="utf-8").split())
+    page = (tiny.ROOT / report.PAGE).read_text(encoding="utf-8")
+    for attempt, cell, said in (
+        (
+            "medical-bert-lp-ft-2e-4",
+            "0: +0.1, 1: +5.0",
+            "the mean of 0.1 (seed 0) and 5.0 (seed 1)",
+        ),
+        ("medical-bert-replay-2e-4", "0: +1.1, 1: +2.9", "2.0 (seeds: 1.1 and 2.9)"),
+        ("news-gpt-full-5e-4", "0: +0.044, 1: +0.041", "0.042 (seeds: 0.044 and 0.041)"),
+        ("news-gpt-full-5e-4", "0: -0.8, 1: +4.3", "the mean of -0.8 (seed 0) and +4.3 (seed 1)"),
+        ("news-gpt-replay-5e-4", "0: +0.1, 1: +4.4", "+2.2 is the mean of +0.1 and +4.4"),
+        ("news-gpt-lwf-2e-4", "0: +0.5, 1: +0.4", "+0.5 and +0.4 at 2e-4"),
+        ("news-gpt-lwf-5e-4", "0: +2.8, 1: +2.7", "+2.8 and +2.7 at 5e-4"),
+    ):
+        assert re.search(rf"^\| {attempt} \|.* {re.escape(cell)} \|", page, re.MULTILINE), attempt
+        assert said in told
+    records, _ = read_table(tiny.ROOT / "metrics/study/news-gpt.parquet")
+    asked = records[(records["task"] == "agreement") & (records["split"] == "test")]
+    asked = asked[(asked["condition"] == "clean") & (asked["variant"] == "final")]
+    right = {run: rows.groupby("seed")["score"].mean() for run, rows in asked.groupby("run")}
+    base, tuned = (100 * right[run] for run in ("base", "news-gpt-full-5e-4"))
+    assert f"from {base.mean():.1f} to {tuned.mean():.1f} %, seeds {tuned[0]:.1f} and " in told
+    assert f" and {tuned[1]:.1f}), which is not counted" in told
 
 
 def test_a_figure_of_all_examples_together_is_made_of_the_kept_records(

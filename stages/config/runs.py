@@ -195,13 +195,17 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _schedule_is_whole(self) -> Self:
-        for key, shape in (("cycles", "restarts"), ("plateau", "plateau")):
+        for key, shape, example in (
+            ("cycles", "restarts", "cycles: 2"),
+            ("plateau", "plateau", "plateau: {factor: 0.5, patience: 2}"),
+        ):
             given = getattr(self, key)
             if (given is None) == (self.schedule == shape):
                 shown = given.model_dump() if isinstance(given, Section) else given
+                add = f"add {key}, such as {example}" if given is None else f"leave {key} out"
                 raise ValueError(
                     f"{key} = {shown}: goes with schedule: {shape}, and only with it; "
-                    f"schedule is {self.schedule}"
+                    f"schedule is {self.schedule}: {add}"
                 )
         return self
 

@@ -1,64 +1,70 @@
-"""Is params.yaml still what figures were made with? dvc.lock has the params of each stage."""
+"""Are figures of params.yaml as it is, and of what the stages wrote last? dvc.lock tells."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from stages.config.cases import read_cases
+from stages.config.locked import Locked, read_locked
 from stages.config.overrides import GONE, at
-from stages.config.reading import PARAMS, load, parsed
+from stages.config.reading import load
 from stages.config.runs import TUNED, RunConfig, read_runs
+from stages.config.unread import unread
 from stages.errors import UserError
-
-LOCK = Path("dvc.lock")
 
 
 def require_fresh(figures: Path, runs: Iterable[str]) -> None:
     """Raises UserError where what `figures` say of one of `runs` was made with other params than
-    params.yaml has now. What dvc.lock does not tell of is not looked at."""
-    recorded = _recorded()
-    for run in runs if recorded else ():
-        for stage, key in _edited(run, recorded):
+    params.yaml has now, or of other files than the stages before wrote last. What dvc.lock does not
+    tell of is not looked at."""
+    locked = read_locked()
+    for run in runs if locked else ():
+        names = _behind(run, read_runs())
+        stages = _stages(names)
+        for stage, key in _edited(names, stages, locked):
             raise UserError(
                 f"{figures}: made with another {key} than params.yaml's ({stage}); run `dvc repro`"
+            )
+        for stage, path, writers in unread(stages, locked):
+            raise UserError(
+                f"{figures}: {stage} has not run since {' or '.join(writers)} wrote {path}; run "
+                "`dvc repro`"
             )
 
 
 def is_as_recorded(stage: str) -> bool:
     """Whether all params of `stage` are what they were when it ran."""
-    params, told = load(), _recorded().get(stage, {})
+    params, locked = load(), read_locked()
+    told = locked[stage].params if stage in locked else {}
     return bool(told) and all(at(params, key) == before for key, before in told.items())
 
 
-def _recorded() -> dict[str, dict[str, Any]]:
-    """stage -> key, dots within, as dvc.yaml has it -> what stood there when the stage ran."""
-    try:
-        stages = parsed(LOCK.read_text(encoding="utf-8"))["stages"]
-        return {
-            stage: dict(told.get("params", {}).get(str(PARAMS), {}))
-            for stage, told in stages.items()
-        }
-    except FileNotFoundError:
-        return {}
-    except (UserError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{LOCK}: damaged: `git checkout {LOCK}`") from None
+def _cases(names: Iterable[str]) -> list[str]:
+    """Of the runs `names`, each once."""
+    runs = read_runs()
+    return list(dict.fromkeys(runs[name].case for name in names if name in runs))
 
 
-def _edited(run: str, recorded: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Stages that `run`'s figures come from, first ones first, and a key of each that differs."""
-    params, runs = load(), read_runs()
-    names = _behind(run, runs)
-    cases = list(dict.fromkeys(runs[name].case for name in names if name in runs))
-    stages = [
+def _stages(names: list[str]) -> list[str]:
+    """What the figures of a run come from, first ones first. `names`: see `_behind`."""
+    cases = _cases(names)
+    return [
         *(f"prepare@{case}" for case in cases),
         *(f"pretrain-baseline-eval@{case}" for case in cases[:1]),
         *(f"finetune@{name}" for name in reversed(names)),
-        f"retention-eval@{run}",
+        f"retention-eval@{names[0]}",
         "compare",
     ]
-    asked = _asked(cases, params) | {"runs": names, "variants": [run]}
+
+
+def _edited(
+    names: list[str], stages: Iterable[str], locked: Mapping[str, Locked]
+) -> Iterator[tuple[str, str]]:
+    """Each of `stages` of which a param differs, and its key. `names`: see `_behind`."""
+    params = load()
+    asked = _asked(_cases(names), params) | {"runs": names, "variants": names[:1]}
     for stage in stages:
-        for key, before in recorded.get(stage, {}).items():
+        for key, before in locked[stage].params.items() if stage in locked else ():
             now = at(params, key)
             if key in asked:  # a section, of which others' entries change nothing here
                 before, now = (_of(part, asked[key]) for part in (before, now))

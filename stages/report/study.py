@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -21,7 +22,7 @@ from stages.report.lines import OF_RUN
 from stages.report.plane import plane
 from stages.report.sequences import MEASURED, sequence_report
 from stages.report.tables import tasks_of
-from stages.report.units import BITS, CORRECT
+from stages.report.units import BITS, CORRECT, Unit
 from stages.report.words import cell
 from stages.statistics.attempts import Weighed, attempt
 from stages.statistics.frontier import Attempt, Point
@@ -78,6 +79,21 @@ def _attempts(
             yield attempt(told, kind, base, rows, weighed)
 
 
+def _by_seed(
+    records: pd.DataFrame, base: pd.DataFrame, about: Mapping[str, Any], weighed: Weighed
+) -> dict[str, dict[int, tuple[float, float]]]:
+    """By attempt: gain and drop on test of each seed alone, as if it had been the only one."""
+    found: dict[str, dict[int, tuple[float, float]]] = {}
+    for seed, rows in records.groupby("seed", sort=True):
+        for one in _attempts(rows, base, about, weighed):
+            gain, drop = (
+                float(np.mean([change.mean() for change in side.values()]))
+                for side in (one.gain, one.drop)
+            )
+            found.setdefault(one.name, {})[int(str(seed))] = gain, drop
+    return found
+
+
 def _page(case: str) -> str:
     """Writes the drawing, returns the case's part of the page."""
     records, about = read_table(FOLDER / f"{case}.parquet")
@@ -96,7 +112,8 @@ def _page(case: str) -> str:
         reasons = [f"{method}: {reason}." for method, reason in found.left_out.items()]
         return "\n\n".join([*parts, "Fewer than two methods gained: no frontier.", *reasons])
     _draw(f"{case}.svg", PLANE, plane=plane(plot_rows(case, found), of_text), name=case)
-    drawn, every = f"![drop over gain]({case}.svg)", _every(found.attempts, of_text)
+    of_seeds = _by_seed(records[records["run"] != BASE], base, about, weighed)
+    drawn, every = f"![drop over gain]({case}.svg)", _every(found.attempts, of_seeds, of_text)
     return "\n\n".join([*parts, drawn, *_table(shown), *every])
 
 
@@ -123,25 +140,42 @@ def _table(shown: Table) -> Iterator[str]:
         yield f"A point off the curves: the untouched {shown.prompted}."
 
 
-def _every(attempts: Sequence[Point], of_text: bool) -> Iterator[str]:
-    """All attempts, so that two that differ in one thing can be compared."""
+def _every(
+    attempts: Sequence[Point],
+    of_seeds: Mapping[str, Mapping[int, tuple[float, float]]],
+    of_text: bool,
+) -> Iterator[str]:
+    """All attempts, so that two that differ in one thing can be compared. `of_seeds`: see
+    `_by_seed`."""
     unit = BITS if of_text else CORRECT
     head = (
         "attempt",
         f"gain on validation, {unit.step}",
         f"gain on test, {unit.step}",
+        f"gain of each seed, {unit.step}",
         "mean drop of unseen tasks on test, points",
+        "drop of each seed, points",
     )
+
+    def apart(name: str, side: int, unit: Unit) -> str:
+        told = of_seeds[name].items()
+        return ", ".join(f"{seed}: {unit.change(figures[side])}" for seed, figures in told)
+
     rows = [
         (
             one.name,
             unit.change(one.validation[0]),
             unit.change_between(one.gain),
+            apart(one.name, 0, unit),
             CORRECT.change_between(one.drop),
+            apart(one.name, 1, CORRECT),
         )
         for one in sorted(attempts, key=lambda one: one.name)
     ]
-    yield "Every attempt, those that were not chosen too:"
+    yield (
+        "Every attempt, those that were not chosen too. Intervals are over examples, and say "
+        "nothing of what another seed would change; each seed's own figure on test is beside them:"
+    )
     yield _cells(head, rows)
 
 

@@ -93,7 +93,8 @@ class Augment(Method):
             )
         edits = [share for share in (self.swap, self.delete, self.synonym) if share]
         if bool(edits) != (self.copies is not None):
-            raise ValueError(f"copies = {self.copies}: goes with swap, delete or synonym")
+            add = "leave copies out" if self.copies else "add copies, such as copies: 1"
+            raise ValueError(f"copies = {self.copies}: goes with swap, delete or synonym: {add}")
         if not edits and not self.back_translation:
             raise ValueError("swap: missing: give swap, delete, synonym or back_translation")
         return self

@@ -17,7 +17,8 @@ class Fit:
     """What a method is to fit: the model's kind, and the kind of each target that the run learns,
     of each retain task, and of each target that `earlier` steps of its sequence have learned.
 
-    `retain` is empty where the run's pool has none.
+    `retain` is empty where the run's pool has none; `layers`: the model's, None where they are not
+    known yet.
     """
 
     run: RunConfig
@@ -25,6 +26,7 @@ class Fit:
     targets: Mapping[str, str]
     retain: Mapping[str, str]
     earlier: Mapping[str, str] = field(default_factory=dict)
+    layers: int | None = None
 
 
 class Method(Section):
