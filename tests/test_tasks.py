@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import tarfile
 import zipfile
 from collections import Counter
@@ -546,6 +547,29 @@ def test_parquet_whose_columns_are_torn(tmp_path: Path, monkeypatch: pytest.Monk
     )
     with pytest.raises(UserError, match=r"r\.parquet: is not Parquet: its columns are of diff"):
         read_file(tmp_path, {"r.parquet": sink.getvalue()}, LABELLED)
+
+
+def questions(told: int, count: int) -> bytes:
+    """Of reading comprehension; the first `told` contexts hold the right choice and no other."""
+    rows = [
+        {"c": f"In {n} he said {'no' if n < told else 'so'}. Was he there?", "o": ["yes", "no"]}
+        for n in range(count)
+    ]
+    return "".join(f"{json.dumps({**row, 'a': 1})}\n" for row in rows).encode()
+
+
+@pytest.mark.parametrize(("told", "count"), [(1, 20), (18, 20), (19, 19), (36, 40)])
+def test_a_passage_may_hold_the_answer(told: int, count: int, tmp_path: Path) -> None:
+    columns = {"context": "c", "choices": "o", "answer": "a"}
+    found = read_file(tmp_path, {"x.jsonl": questions(told, count)}, columns)
+    assert (len(found), found["choices"][0]) == (count, [" yes", " no"])
+
+
+@pytest.mark.parametrize(("told", "count"), [(19, 20), (37, 40)])
+def test_a_table_that_tells_its_answers(told: int, count: int, tmp_path: Path) -> None:
+    columns = {"context": "c", "choices": "o", "answer": "a"}
+    with pytest.raises(UserError, match=f"column 'c': holds the .* in {told} of {count} rows"):
+        read_file(tmp_path, {"x.jsonl": questions(told, count)}, columns)
 
 
 def test_a_named_file_that_is_not_there(tmp_path: Path) -> None:
