@@ -49,6 +49,7 @@ from stages.tasks.table import read_table_rows
 from stages.tasks.vader import read_vader
 
 SIZES = {"train": 60, "validation": 15, "test": 25}
+SMALL = {"train": 30, "validation": 8, "test": 12}
 SPLITS = ("train", "validation", "test")
 
 
@@ -184,6 +185,32 @@ def test_retrieval_has_no_query_and_no_document_twice() -> None:
 def given_split(train: int, validation: int, test: int) -> pd.DataFrame:
     names = ["train"] * train + ["validation"] * validation + ["test"] * test
     return labelled(len(names), split=names)
+
+
+def asked(choices: list[list[str]], answers: list[int], **columns: Any) -> pd.DataFrame:
+    """Multiple choice, with the same question in each row."""
+    rows = {"context": "Which of the following is true?", "choices": choices, "answer": answers}
+    return pd.DataFrame({**rows, **columns})
+
+
+def test_one_question_of_different_choices_is_no_duplicate() -> None:
+    choices = [[f" {n} is even", f" {n} is odd"] for n in range(50)]
+    found = split(asked(choices, [n % 2 for n in range(50)]), SMALL, kind="multiple-choice")
+    assert (found.duplicates, sum(map(len, found.rows.values()))) == (0, 50)
+
+
+def test_choices_in_another_order_are_a_duplicate() -> None:
+    choices = [[f" {n} is even", f" {n} is odd"] for n in range(50)]
+    turned = [[f" {n} is odd.", f" {n} is EVEN"] for n in range(50)]
+    rows = asked(choices + turned, [*[n % 2 for n in range(50)], *[1 - n % 2 for n in range(50)]])
+    assert split(rows, SMALL, kind="multiple-choice").duplicates == 50
+
+
+def test_one_right_answer_beside_other_wrong_ones_is_one_group() -> None:
+    choices = [[f" {n // 2} is a number", f" wrong {n}"] for n in range(100)]
+    found = split(asked(choices, [0] * 100), SIZES, kind="multiple-choice")
+    inside = [set(part["group"]) for part in found.rows.values()]
+    assert sum(map(len, inside)) == len(set().union(*inside)) == 50
 
 
 def test_a_given_split_is_kept() -> None:

@@ -10,7 +10,16 @@ import pandas as pd
 
 from stages.errors import UserError
 from stages.storage import content_id
-from stages.tasks.examples import COLUMNS, SHARED, SPLITS, TEXTS, compared, identify
+from stages.tasks.examples import (
+    COLUMNS,
+    JOINED,
+    SHARED,
+    SPLITS,
+    TEXTS,
+    answered,
+    compared,
+    identify,
+)
 
 
 def _signs(*categories: str) -> str:
@@ -60,9 +69,7 @@ def split_rows(
     """
     distinct, left_out = _distinct(rows, kind)
     if "group" not in distinct:
-        shared = SHARED.get(kind)
-        group = distinct[shared].map(content_id) if shared else distinct["example_id"]
-        distinct = distinct.assign(group=group)
+        distinct = distinct.assign(group=_groups(distinct, kind))
     if "slice" not in distinct:
         distinct = distinct.assign(slice="all")
     placed = _place(name, distinct, sizes, seed)
@@ -83,6 +90,14 @@ def split_rows(
     )
 
 
+def _groups(rows: pd.DataFrame, kind: str) -> pd.Series:
+    """Where a table names none: by the text that rows share, see SHARED. Questions of multiple
+    choice with the same right answer are one group, whichever wrong ones stand beside it."""
+    if kind == "multiple-choice":
+        return rows.groupby(answered(rows).map(normalise))["example_id"].transform("min")
+    return rows[SHARED[kind]].map(content_id) if kind in SHARED else rows["example_id"]
+
+
 def _distinct(rows: pd.DataFrame, kind: str) -> tuple[pd.DataFrame, dict[str, int]]:
     """Rows without empty, ambiguous and repeated texts, identified; how many of each there were.
     A prompt without a completion counts as empty."""
@@ -90,7 +105,9 @@ def _distinct(rows: pd.DataFrame, kind: str) -> tuple[pd.DataFrame, dict[str, in
     filled = (keys != "").all(axis=1)
     if "completion" in rows:
         filled &= rows["completion"].map(len) > 0
-    rows, keys = rows[filled], compared(keys[filled], kind)
+    rows, keys = rows[filled], keys[filled]
+    if kind in JOINED:
+        keys = compared(rows, kind).map(normalise)
 
     ambiguous = pd.Series(False, index=rows.index)
     if "label" in rows:
