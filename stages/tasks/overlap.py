@@ -4,20 +4,24 @@ The 13-gram rule is that of Brown et al. 2020 (GPT-3), appendix C.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 import pandas as pd
 
 from stages.config.kinds import WRITTEN
 from stages.config.tasks import TaskConfig
 from stages.errors import UserError
-from stages.tasks.examples import compared
+from stages.tasks.examples import JOINED, TEXTS, answered, compared
 from stages.tasks.splitting import Split, normalise
 
 N = 13
 COMMON = 10
 """Texts of a test split that a 13-gram may stand in at most to count, where texts have a template:
 what stands in more is the template's. Appendix C leaves out those of more than ten documents."""
+ANSWER = 5
+"""Words of what is learned as an answer up to which it may equal a test's text: yes, a name, a
+label are written of many questions."""
 MOST = 0.5
 """The share of train rows that may overlap: beyond it, the splits are not what they seem."""
 
@@ -31,13 +35,19 @@ def _grams(text: str) -> Iterable[int]:
 
 
 def overlapping(
-    train: Rows, test: Rows, templated: Collection[str] = ()
+    train: Rows,
+    test: Rows,
+    templated: Collection[str] = (),
+    parts: Iterable[str] = (),
+    learned: Mapping[str, pd.Series] = MappingProxyType({}),
 ) -> dict[str, dict[str, pd.Series]]:
     """train task -> {"exact", "13-gram"} -> a boolean per row: it overlaps some test split.
 
     A row counts once: as exact where one of its texts equals a test text up to case and
     punctuation, as 13-gram where it shares 13 consecutive words. `templated`: tasks whose texts
-    say the same before or after what each asks, see COMMON.
+    say the same before or after what each asks, see COMMON. `parts`: texts that are a test row's
+    only together with others. `learned`: by train task, what else is learned of each row; it is
+    held against whole texts, not against parts, for an answer may well be one.
     """
     whole: set[str] = set()
     grams: set[int] = set()
@@ -49,13 +59,18 @@ def overlapping(
                 counts.update(set(_grams(text)))
             most = COMMON if task in templated else len(rows)
             grams.update(gram for gram, count in counts.items() if count <= most)
+    anywhere = whole | set(map(normalise, parts))
     found = {}
     for task, (columns, rows) in train.items():
         texts = [rows[column].map(normalise) for column in columns]
         exact = pd.Series(False, index=rows.index)
+        for text in texts:
+            exact |= text.isin(anywhere)
+        if task in learned:
+            texts.append(learned[task].map(normalise))
+            exact |= texts[-1].isin(whole) & (texts[-1].str.count(" ") >= ANSWER)
         shared = pd.Series(False, index=rows.index)
         for text in texts:
-            exact |= text.isin(whole)
             hit = text.map(lambda value: any(gram in grams for gram in _grams(value)))
             shared |= hit.astype(bool)  # of no rows, `map` makes no booleans
         found[task] = {"exact": exact, "13-gram": shared & ~exact}
@@ -63,8 +78,31 @@ def overlapping(
 
 
 def _compared(rows: pd.DataFrame, kind: str) -> tuple[tuple[str, ...], pd.DataFrame]:
+    """Of multiple choice also what is right, which other wrong choices do not make another."""
     texts = compared(rows, kind)
+    if kind == "multiple-choice":
+        texts = texts.assign(answered=answered(rows))
     return tuple(map(str, texts.columns)), texts
+
+
+def _parts(rows: pd.DataFrame, kind: str) -> Iterator[str]:
+    """The texts that are compared together, each by itself; of a relation no entity, which many
+    texts name."""
+    if kind in JOINED:
+        for column in TEXTS[kind] if kind != "relation" else ("text",):
+            yield from rows[column]
+
+
+def _learned(rows: pd.DataFrame, kind: str) -> pd.Series | None:
+    """What stands in no column that is compared, and alone may be what a test asks."""
+    match kind:
+        case "completion":
+            return rows["completion"].map(lambda accepted: accepted[0])
+        case "chat":
+            return rows["contents"].map(lambda contents: contents[-1])
+        case "multiple-choice":
+            return rows["context"]
+    return None
 
 
 def remove_overlap(
@@ -76,7 +114,16 @@ def remove_overlap(
         for part in ("train", "test")
     )
     templated = [name for name, config in configs.items() if config.kind in WRITTEN]
-    found = overlapping(train, test, templated)
+    kinds = {name: configs[name].kind for name in splits}
+    parts = [
+        part for name, kind in kinds.items() for part in _parts(splits[name].rows["test"], kind)
+    ]
+    learned = {
+        name: texts
+        for name, kind in kinds.items()
+        if (texts := _learned(splits[name].rows["train"], kind)) is not None
+    }
+    found = overlapping(train, test, templated, parts, learned)
     for name, split in splits.items():
         hit = found[name]["exact"] | found[name]["13-gram"]
         split.rows["train"] = split.rows["train"][~hit].reset_index(drop=True)
