@@ -128,3 +128,36 @@ def test_a_question_of_multiple_choice_that_is_prompted_elsewhere() -> None:
     row = _choice("it is wet", "it is dry", context=question)
     test = [{"prompt": question, "completion": ["none"]}]
     assert _removed("multiple-choice", [row], "completion", test) == EXACT
+
+
+INSTRUCTION = (
+    "Say in one word whether the person who wrote this review of a film liked it:"  # 15 words
+)
+
+
+@pytest.mark.parametrize(("told", "found"), [("{text}", 0), ("text", 15)])
+def test_a_template_of_any_text_is_no_overlap(told: str, found: int) -> None:
+    """But of a text that is a column it counts, as ever."""
+    train, test = (
+        [{"text": f"{INSTRUCTION} {part} {n}", "label": "a"} for n in range(15)]
+        for part in ("ours", "theirs")
+    )
+    config = _config("classification", text=told)
+    splits = {
+        "mine": Split(
+            {"train": pd.DataFrame([*train, *[{"text": "odd"}] * 15]), "test": pd.DataFrame(test)},
+            0,
+            0,
+            0,
+            0,
+        )
+    }
+    assert remove_overlap({"mine": config}, splits)["mine"] == {"exact": 0, "13-gram": found}
+
+
+def test_a_template_of_questions_is_no_overlap() -> None:
+    train, test = (
+        [_choice(f"{part} {n}", "none", context=f"{INSTRUCTION} {part} {n}") for n in range(15)]
+        for part in ("ours", "theirs")
+    )
+    assert _removed("multiple-choice", train, "multiple-choice", test) == NONE

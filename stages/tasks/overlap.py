@@ -9,7 +9,9 @@ from types import MappingProxyType
 
 import pandas as pd
 
+from stages.config.columns import is_template
 from stages.config.kinds import WRITTEN
+from stages.config.readers import Table
 from stages.config.tasks import TaskConfig
 from stages.errors import UserError
 from stages.tasks.examples import JOINED, TEXTS, answered, compared
@@ -77,6 +79,16 @@ def overlapping(
     return found
 
 
+def _is_templated(config: TaskConfig) -> bool:
+    """Prompts and questions have templates, and so has any text that is made of columns."""
+    if config.kind in (*WRITTEN, "multiple-choice"):
+        return True
+    told = (
+        config.data.columns.model_dump(exclude_none=True) if isinstance(config.data, Table) else {}
+    )
+    return any(map(is_template, told.values()))
+
+
 def _compared(rows: pd.DataFrame, kind: str) -> tuple[tuple[str, ...], pd.DataFrame]:
     """Of multiple choice also what is right, which other wrong choices do not make another."""
     texts = compared(rows, kind)
@@ -113,7 +125,7 @@ def remove_overlap(
         {name: _compared(split.rows[part], configs[name].kind) for name, split in splits.items()}
         for part in ("train", "test")
     )
-    templated = [name for name, config in configs.items() if config.kind in WRITTEN]
+    templated = [name for name, config in configs.items() if _is_templated(config)]
     kinds = {name: configs[name].kind for name in splits}
     parts = [
         part for name, kind in kinds.items() for part in _parts(splits[name].rows["test"], kind)
