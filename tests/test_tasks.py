@@ -128,6 +128,43 @@ def test_groups_are_never_torn(groups: list[int], seed: int, sizes: tuple[int, i
     assert all(len(found.rows[name]) <= asked[name] for name in SPLITS)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_group_larger_than_a_split_is_passed_over(seed: int) -> None:
+    """Whichever place it has in the order, and no row is lost where all fit somewhere."""
+    rows = labelled(100, group=["large"] * 60 + [f"g{n}" for n in range(40)])
+    found = split(rows, SIZES, seed)
+    assert ({name: len(part) for name, part in found.rows.items()}, found.cut_off) == (SIZES, 0)
+    assert set(found.rows["train"]["group"]) == {"large"}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_where_no_group_fits_one_is_cut_and_counted(seed: int) -> None:
+    """Of 20 rows each: test takes one and 5 rows of another, validation 15 rows, train three."""
+    found = split(labelled(200, group=[f"g{n % 10}" for n in range(200)]), SIZES, seed)
+    assert {name: len(part) for name, part in found.rows.items()} == SIZES
+    assert found.cut_off == 15 + 5
+
+
+def test_of_groups_that_do_not_fit_the_smallest_is_cut() -> None:
+    rows = labelled(150, group=["a"] * 75 + ["b"] * 45 + ["c"] * 30)
+    found = split(rows, {"train": 80, "validation": 44, "test": 20})
+    assert {name: set(part["group"]) for name, part in found.rows.items()} == {
+        "test": {"c"},
+        "validation": {"b"},
+        "train": {"a"},
+    }
+    assert found.cut_off == 10 + 1
+
+
+def test_of_the_last_group_a_few_rows_may_be_lost() -> None:
+    """Two in a hundred: splits stay as they are, whichever group comes last."""
+    rows = labelled(306, group=[f"g{n // 3}" for n in range(306)])
+    found = split(rows, {"train": 100, "validation": 100, "test": 100})
+    assert {len(part) for part in found.rows.values()} == {100}
+    assert {part["group"].nunique() for part in found.rows.values()} == {34}
+    assert found.cut_off == 6
+
+
 def test_a_row_without_a_group_is_its_own() -> None:
     found = split(labelled(100))
     for part in found.rows.values():
