@@ -383,6 +383,26 @@ def test_overlap_by_hand() -> None:
     assert grams == [False, False, False, True, True, False, False, False, True]
 
 
+HAN = "".join(chr(0x4E00 + n) for n in range(60))
+KANA = "".join(chr(0x3041 + n) for n in range(60))
+THAI = "".join(chr(0x0E01 + n) for n in range(40)) * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "signs"), [(HAN, 26), (KANA, 26), (THAI, 52)], ids=("han", "kana", "thai")
+)
+def test_overlap_of_text_without_spaces(text: str, signs: int) -> None:
+    shared = text[3 : 3 + signs]
+    train = [
+        f"他{shared}我",
+        f"x {shared[:9]}、{shared[9:]} y",  # punctuation aside
+        f"x {shared[:9]} word {shared[9:]}",  # not in a row
+        f"x {shared[:-1]} {shared[0]}",  # one less
+        shared[::-1],
+    ]
+    assert overlap_of(train, [text])[1] == [True, True, False, False, False]
+
+
 def test_overlap_needs_the_words_in_order() -> None:
     reverse = " ".join(reversed(words(0, 13).split()))
     assert overlap_of([reverse], [words(0, 13)]) == ([False], [False])

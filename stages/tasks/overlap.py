@@ -1,8 +1,10 @@
 """Training rows that stand in a test split too, whole or by 13 words in a row.
 
-The 13-gram rule is that of Brown et al. 2020 (GPT-3), appendix C.
+The 13-gram rule is that of Brown et al. 2020 (GPT-3), appendix C; of text without spaces between
+words it is one of characters, see UNSPACED.
 """
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
@@ -18,6 +20,15 @@ from stages.tasks.examples import JOINED, TEXTS, answered, compared
 from stages.tasks.splitting import Split, normalise
 
 N = 13
+HAN = r"\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+KANA = r"\u3040-\u30ff\u31f0-\u31ff"
+THAI_LAO_BURMESE_KHMER = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+UNSPACED = tuple(
+    (re.compile(f"[{signs}][{signs} ]*"), N * of_word)
+    for signs, of_word in ((HAN + KANA, 2), (THAI_LAO_BURMESE_KHMER, 4))
+)
+"""Scripts that put no space between words, and the signs in a row that stand for N words there: a
+word of Chinese or Japanese has about two, a word of Thai, letters and vowel marks, about four."""
 COMMON = 10
 """Texts of a test split that a 13-gram may stand in at most to count, where texts have a template:
 what stands in more is the template's. Appendix C leaves out those of more than ten documents."""
@@ -31,9 +42,14 @@ Rows = Mapping[str, tuple[tuple[str, ...], pd.DataFrame]]
 """task -> the names of its text columns, and its rows."""
 
 
-def _grams(text: str) -> Iterable[int]:
+def _grams(text: str) -> Iterator[int]:
     words = text.split()
-    return (hash(tuple(words[start : start + N])) for start in range(len(words) - N + 1))
+    yield from (hash(tuple(words[start : start + N])) for start in range(len(words) - N + 1))
+    for run, length in UNSPACED:
+        for found in run.findall(text):
+            signs = found.replace(" ", "")  # where punctuation was
+            last = len(signs) - length
+            yield from (hash(signs[start : start + length]) for start in range(last + 1))
 
 
 def overlapping(
