@@ -76,6 +76,7 @@ def _card(
         "empty": split.empty,
         "duplicates": split.duplicates,
         "ambiguous": split.ambiguous,
+        "cut_off": split.cut_off,
         "unknown_label": unknown_label,
         "overlap_removed": removed,
         "rows": {name: len(rows) for name, rows in split.rows.items()},
@@ -119,8 +120,11 @@ def main(case: str) -> None:
     for name, card in cards.items():
         rows = ", ".join(f"{count} {split}" for split, count in card["rows"].items())
         out = card["duplicates"] + card["ambiguous"] + card["empty"]
-        overlap = sum(removed[name].values())
-        print(f"{name}: {rows}; left out: {out} duplicate or empty, {overlap} overlapping a test")
+        cut, overlap = card["cut_off"], sum(removed[name].values())
+        print(
+            f"{name}: {rows}; left out: {out} duplicate or empty, {cut} of groups that do not fit, "
+            f"{overlap} overlapping a test"
+        )
 
 
 if __name__ == "__main__":

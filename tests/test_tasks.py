@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import tarfile
 import zipfile
 from collections import Counter
@@ -48,6 +49,7 @@ from stages.tasks.table import read_table_rows
 from stages.tasks.vader import read_vader
 
 SIZES = {"train": 60, "validation": 15, "test": 25}
+SMALL = {"train": 30, "validation": 8, "test": 12}
 SPLITS = ("train", "validation", "test")
 
 
@@ -126,6 +128,43 @@ def test_groups_are_never_torn(groups: list[int], seed: int, sizes: tuple[int, i
     assert all(len(found.rows[name]) <= asked[name] for name in SPLITS)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_group_larger_than_a_split_is_passed_over(seed: int) -> None:
+    """Whichever place it has in the order, and no row is lost where all fit somewhere."""
+    rows = labelled(100, group=["large"] * 60 + [f"g{n}" for n in range(40)])
+    found = split(rows, SIZES, seed)
+    assert ({name: len(part) for name, part in found.rows.items()}, found.cut_off) == (SIZES, 0)
+    assert set(found.rows["train"]["group"]) == {"large"}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_where_no_group_fits_one_is_cut_and_counted(seed: int) -> None:
+    """Of 20 rows each: test takes one and 5 rows of another, validation 15 rows, train three."""
+    found = split(labelled(200, group=[f"g{n % 10}" for n in range(200)]), SIZES, seed)
+    assert {name: len(part) for name, part in found.rows.items()} == SIZES
+    assert found.cut_off == 15 + 5
+
+
+def test_of_groups_that_do_not_fit_the_smallest_is_cut() -> None:
+    rows = labelled(150, group=["a"] * 75 + ["b"] * 45 + ["c"] * 30)
+    found = split(rows, {"train": 80, "validation": 44, "test": 20})
+    assert {name: set(part["group"]) for name, part in found.rows.items()} == {
+        "test": {"c"},
+        "validation": {"b"},
+        "train": {"a"},
+    }
+    assert found.cut_off == 10 + 1
+
+
+def test_of_the_last_group_a_few_rows_may_be_lost() -> None:
+    """Two in a hundred: splits stay as they are, whichever group comes last."""
+    rows = labelled(306, group=[f"g{n // 3}" for n in range(306)])
+    found = split(rows, {"train": 100, "validation": 100, "test": 100})
+    assert {len(part) for part in found.rows.values()} == {100}
+    assert {part["group"].nunique() for part in found.rows.values()} == {34}
+    assert found.cut_off == 6
+
+
 def test_a_row_without_a_group_is_its_own() -> None:
     found = split(labelled(100))
     for part in found.rows.values():
@@ -183,6 +222,32 @@ def test_retrieval_has_no_query_and_no_document_twice() -> None:
 def given_split(train: int, validation: int, test: int) -> pd.DataFrame:
     names = ["train"] * train + ["validation"] * validation + ["test"] * test
     return labelled(len(names), split=names)
+
+
+def asked(choices: list[list[str]], answers: list[int], **columns: Any) -> pd.DataFrame:
+    """Multiple choice, with the same question in each row."""
+    rows = {"context": "Which of the following is true?", "choices": choices, "answer": answers}
+    return pd.DataFrame({**rows, **columns})
+
+
+def test_one_question_of_different_choices_is_no_duplicate() -> None:
+    choices = [[f" {n} is even", f" {n} is odd"] for n in range(50)]
+    found = split(asked(choices, [n % 2 for n in range(50)]), SMALL, kind="multiple-choice")
+    assert (found.duplicates, sum(map(len, found.rows.values()))) == (0, 50)
+
+
+def test_choices_in_another_order_are_a_duplicate() -> None:
+    choices = [[f" {n} is even", f" {n} is odd"] for n in range(50)]
+    turned = [[f" {n} is odd.", f" {n} is EVEN"] for n in range(50)]
+    rows = asked(choices + turned, [*[n % 2 for n in range(50)], *[1 - n % 2 for n in range(50)]])
+    assert split(rows, SMALL, kind="multiple-choice").duplicates == 50
+
+
+def test_one_right_answer_beside_other_wrong_ones_is_one_group() -> None:
+    choices = [[f" {n // 2} is a number", f" wrong {n}"] for n in range(100)]
+    found = split(asked(choices, [0] * 100), SIZES, kind="multiple-choice")
+    inside = [set(part["group"]) for part in found.rows.values()]
+    assert sum(map(len, inside)) == len(set().union(*inside)) == 50
 
 
 def test_a_given_split_is_kept() -> None:
@@ -316,6 +381,26 @@ def test_overlap_by_hand() -> None:
     exact, grams = overlap_of(train, test)
     assert exact == [True, False, True, *[False] * 6]
     assert grams == [False, False, False, True, True, False, False, False, True]
+
+
+HAN = "".join(chr(0x4E00 + n) for n in range(60))
+KANA = "".join(chr(0x3041 + n) for n in range(60))
+THAI = "".join(chr(0x0E01 + n) for n in range(40)) * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "signs"), [(HAN, 26), (KANA, 26), (THAI, 52)], ids=("han", "kana", "thai")
+)
+def test_overlap_of_text_without_spaces(text: str, signs: int) -> None:
+    shared = text[3 : 3 + signs]
+    train = [
+        f"他{shared}我",
+        f"x {shared[:9]}、{shared[9:]} y",  # punctuation aside
+        f"x {shared[:9]} word {shared[9:]}",  # not in a row
+        f"x {shared[:-1]} {shared[0]}",  # one less
+        shared[::-1],
+    ]
+    assert overlap_of(train, [text])[1] == [True, True, False, False, False]
 
 
 def test_overlap_needs_the_words_in_order() -> None:
@@ -546,6 +631,29 @@ def test_parquet_whose_columns_are_torn(tmp_path: Path, monkeypatch: pytest.Monk
     )
     with pytest.raises(UserError, match=r"r\.parquet: is not Parquet: its columns are of diff"):
         read_file(tmp_path, {"r.parquet": sink.getvalue()}, LABELLED)
+
+
+def questions(told: int, count: int) -> bytes:
+    """Of reading comprehension; the first `told` contexts hold the right choice and no other."""
+    rows = [
+        {"c": f"In {n} he said {'no' if n < told else 'so'}. Was he there?", "o": ["yes", "no"]}
+        for n in range(count)
+    ]
+    return "".join(f"{json.dumps({**row, 'a': 1})}\n" for row in rows).encode()
+
+
+@pytest.mark.parametrize(("told", "count"), [(1, 20), (18, 20), (19, 19), (36, 40)])
+def test_a_passage_may_hold_the_answer(told: int, count: int, tmp_path: Path) -> None:
+    columns = {"context": "c", "choices": "o", "answer": "a"}
+    found = read_file(tmp_path, {"x.jsonl": questions(told, count)}, columns)
+    assert (len(found), found["choices"][0]) == (count, [" yes", " no"])
+
+
+@pytest.mark.parametrize(("told", "count"), [(19, 20), (37, 40)])
+def test_a_table_that_tells_its_answers(told: int, count: int, tmp_path: Path) -> None:
+    columns = {"context": "c", "choices": "o", "answer": "a"}
+    with pytest.raises(UserError, match=f"column 'c': holds the .* in {told} of {count} rows"):
+        read_file(tmp_path, {"x.jsonl": questions(told, count)}, columns)
 
 
 def test_a_named_file_that_is_not_there(tmp_path: Path) -> None:

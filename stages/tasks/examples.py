@@ -61,7 +61,8 @@ TEXTS = {
     "chat": ("prompt",),
     "lm-eval": ("text",),
 }
-"""The columns in which two rows may not be the same, and in which train and test may not overlap.
+"""The columns in which two rows may not be the same, and in which train and test may not overlap;
+see JOINED.
 
 Documents of lm-eval are told apart as a whole: see stages/tasks/lm_eval_rows.py.
 """
@@ -76,6 +77,10 @@ SHARED = {
 }
 """Kinds whose texts are compared together, as one: a premise stands in several rows. The column
 named is the text that rows share; where a table has no `group`, it is the group."""
+
+JOINED = (*SHARED, "multiple-choice")
+"""Kinds of which rows may share one text, and are told apart by all: "Which of these is true?"
+is asked of many choices."""
 
 
 @dataclass(frozen=True)
@@ -147,13 +152,29 @@ def identify(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
     return rows.assign(example_id=[content_id(*example) for example in examples])
 
 
-def compared(texts: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """The columns TEXTS of `texts`, or of a kind in SHARED one column, `text`, of them together."""
-    texts = texts[list(TEXTS[kind])]
-    if kind not in SHARED:
+def compared(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The columns TEXTS of `rows`; of a kind in JOINED one column, `text`, of them together, and
+    of the choices, in whichever order they stand."""
+    texts = rows[list(TEXTS[kind])]
+    if kind not in JOINED:
         return texts
-    joined = [" ".join(parts) for parts in texts.itertuples(index=False)]
-    return pd.DataFrame({"text": joined}, index=texts.index, dtype=object)
+    parts = [list(row) for row in texts.itertuples(index=False)]
+    if kind == "multiple-choice":
+        choices = rows["choices"].map(lambda row: sorted(row, key=str.casefold))
+        parts = [[*texts, *row] for texts, row in zip(parts, choices, strict=True)]
+    joined = [" ".join(row) for row in parts]
+    return pd.DataFrame({"text": joined}, index=rows.index, dtype=object)
+
+
+def answered(rows: pd.DataFrame) -> pd.Series:
+    """Of multiple choice: each context with its right choice, which is what is learned of it."""
+    texts = [
+        f"{context}{choices[answer]}"
+        for context, choices, answer in zip(
+            rows["context"], rows["choices"], rows["answer"], strict=True
+        )
+    ]
+    return pd.Series(texts, index=rows.index, dtype=object)
 
 
 def folders(case: str) -> list[Path]:

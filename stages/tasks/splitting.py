@@ -10,7 +10,16 @@ import pandas as pd
 
 from stages.errors import UserError
 from stages.storage import content_id
-from stages.tasks.examples import COLUMNS, SHARED, SPLITS, TEXTS, compared, identify
+from stages.tasks.examples import (
+    COLUMNS,
+    JOINED,
+    SHARED,
+    SPLITS,
+    TEXTS,
+    answered,
+    compared,
+    identify,
+)
 
 
 def _signs(*categories: str) -> str:
@@ -26,13 +35,18 @@ WORD = re.compile(rf"\w[\w{MARKS}]*|(?<=\w)#|[{SYMBOLS}]|{OPERATOR}")
 """Letters and digits, with the marks on them that are vowels in many scripts; and each symbol by
 itself, an emoji, +, <, £, for texts may differ in nothing else."""
 
+FEW = 0.02
+"""The share of a split that may be lost of the group that comes last in it: a few rows are no
+reason to look for a group of just the right size."""
+
 LEAST_TEXTS = 3
 """Of a topic that is written on, as many as stages/statistics/writing.py needs."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """rows by split, and how many were left out on the way there. `options`: of the task."""
+    """rows by split, and how many were left out on the way there. `options`: of the task.
+    `cut_off`: rows of groups that are in a split as far as they fit."""
 
     rows: dict[str, pd.DataFrame]
     read: int
@@ -40,6 +54,7 @@ class Split:
     duplicates: int
     ambiguous: int
     options: dict[str, Any] = field(default_factory=dict)
+    cut_off: int = 0
 
 
 def normalise(text: str) -> str:
@@ -54,15 +69,13 @@ def split_rows(
 
     A `split` column is kept to (a missing validation split is taken from train); otherwise
     whole groups go to the splits in the order of a hash with `seed`, so that a row added later
-    leaves the order of the others as it was. Of two equal texts the first is kept, the test
-    split's before train's; equal texts under different labels are both left out. Raises
-    UserError where a split would be empty.
+    leaves the order of the others as it was; see `_head` for those that do not fit. Of two equal
+    texts the first is kept, the test split's before train's; equal texts under different labels
+    are both left out. Raises UserError where a split would be empty.
     """
     distinct, left_out = _distinct(rows, kind)
     if "group" not in distinct:
-        shared = SHARED.get(kind)
-        group = distinct[shared].map(content_id) if shared else distinct["example_id"]
-        distinct = distinct.assign(group=group)
+        distinct = distinct.assign(group=_groups(distinct, kind))
     if "slice" not in distinct:
         distinct = distinct.assign(slice="all")
     placed = _place(name, distinct, sizes, seed)
@@ -73,6 +86,7 @@ def split_rows(
                 f"task {name}: no rows are left for {split}: {len(distinct)} distinct rows in "
                 f"{distinct['group'].nunique()} groups; lower tasks.{name}.test or give more rows"
             )
+    used = pd.concat([part["group"] for part in placed.values()])
     columns = [*COLUMNS[kind], "group", "slice", "example_id"]
     return Split(
         rows={split: part[columns].reset_index(drop=True) for split, part in placed.items()},
@@ -80,7 +94,16 @@ def split_rows(
         empty=left_out["empty"],
         duplicates=left_out["duplicates"],
         ambiguous=left_out["ambiguous"],
+        cut_off=int(distinct["group"].isin(used).sum()) - len(used),
     )
+
+
+def _groups(rows: pd.DataFrame, kind: str) -> pd.Series:
+    """Where a table names none: by the text that rows share, see SHARED. Questions of multiple
+    choice with the same right answer are one group, whichever wrong ones stand beside it."""
+    if kind == "multiple-choice":
+        return rows.groupby(answered(rows).map(normalise))["example_id"].transform("min")
+    return rows[SHARED[kind]].map(content_id) if kind in SHARED else rows["example_id"]
 
 
 def _distinct(rows: pd.DataFrame, kind: str) -> tuple[pd.DataFrame, dict[str, int]]:
@@ -90,7 +113,9 @@ def _distinct(rows: pd.DataFrame, kind: str) -> tuple[pd.DataFrame, dict[str, in
     filled = (keys != "").all(axis=1)
     if "completion" in rows:
         filled &= rows["completion"].map(len) > 0
-    rows, keys = rows[filled], compared(keys[filled], kind)
+    rows, keys = rows[filled], keys[filled]
+    if kind in JOINED:
+        keys = compared(rows, kind).map(normalise)
 
     ambiguous = pd.Series(False, index=rows.index)
     if "label" in rows:
@@ -168,8 +193,23 @@ def _place(
 
 
 def _head(rows: pd.DataFrame, size: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Whole groups from the top until `size` rows are reached (the last group cut to fit),
-    and the rows of the groups not touched."""
-    taken = rows.iloc[:size]
-    rest = rows.iloc[size:]
-    return taken, rest[~rest["group"].isin(set(taken["group"]))]
+    """Whole groups from the top until `size` rows are reached, and the rows of all other groups.
+
+    A group that does not fit is passed over, but for FEW rows of it, which are cut off; where
+    groups that fit do not fill `size`, the smallest of those passed over is cut to fit.
+    """
+    sizes = rows.groupby("group", sort=False).size().to_dict()  # in the order of rows
+    taken, passed, room = [], [], size
+    for group, count in sizes.items():
+        if room <= 0:
+            break
+        if count <= room + FEW * size:
+            taken.append(group)
+            room -= count
+        else:
+            passed.append(group)
+    if room > 0 and passed:
+        taken.append(min(passed, key=sizes.__getitem__))
+    place = rows["group"].map({group: number for number, group in enumerate(taken)})
+    inside = place.sort_values(kind="stable").dropna().index
+    return rows.loc[inside].iloc[:size], rows[place.isna()]

@@ -23,6 +23,13 @@ from stages.tasks.table_files import READERS, Row, read_rows
 Cells = dict[str, Any]
 """The cells of a row by their role: text, label, choices …"""
 
+TELLING = 0.9
+"""The share of contexts that may hold the right choice and none of the others. A passage that is
+read for its answer often holds it, and holds "no" by chance; but where more rows do, who takes
+the choice that stands in the context is right nine times in ten without reading."""
+LEAST = 20
+"""Rows of a file below which that share says nothing: ten of ten may be chance."""
+
 
 def read_table_rows(source: Source, config: Table) -> pd.DataFrame:
     """The columns that `config.columns` names, under this project's names; `split` if given.
@@ -58,7 +65,7 @@ def _refuse_script(source: Source, config: Table) -> None:
 
 def _read(source: Source, name: str, config: Table) -> list[Cells]:
     """Raises WrongCellError where a cell is refused (see `text_of`), where a label is none of
-    `config.labels`, an id stands twice, choices are alike or none, or a prompt tells its answer."""
+    `config.labels`, an id stands twice, choices are alike or none, or contexts tell the answers."""
     suffix = PurePosixPath(name).suffix
     if suffix not in READERS:
         raise UserError(f"{config.source}: {name} ends in none of {', '.join(READERS)}")
@@ -77,7 +84,25 @@ def _read(source: Source, name: str, config: Table) -> list[Cells]:
                 number, wanted["id"], f"{cells['id']!r} stands in row {first} too: an id is unique"
             )
         rows.append(cells)
+    telling = sum(map(_tells, rows))
+    if len(rows) >= LEAST and telling > TELLING * len(rows):
+        raise WrongCellError(
+            0,
+            wanted["context"],
+            f"holds the right choice and none of the others in {telling} of {len(rows)} rows: it "
+            "tells the answer",
+        )
     return rows
+
+
+def _tells(cells: Cells) -> bool:
+    """Whether the context holds the right choice, word for word, and no other."""
+    if "choices" not in cells:
+        return False
+    held = [
+        place for place, one in enumerate(cells["choices"]) if gives_away(cells["context"], one)
+    ]
+    return held == [cells["answer"]]
 
 
 def _cell(role: str, row: Row, number: int, column: str, config: Table) -> Any:
@@ -154,7 +179,7 @@ def _document(cells: Cells, _: Table) -> tuple[str, str] | None:
 def _choices(cells: Cells, _: Table) -> tuple[str, str] | None:
     if "choices" not in cells:
         return None
-    choices, answer, context = cells["choices"], cells["answer"], cells["context"]
+    choices, answer = cells["choices"], cells["answer"]
     if len(choices) < 2:
         return "choices", f"holds {len(choices)}: give two or more"
     if answer >= len(choices):
@@ -164,9 +189,6 @@ def _choices(cells: Cells, _: Table) -> tuple[str, str] | None:
     for place, choice in enumerate(choices):
         if choice in choices[:place]:
             return "choices", f"choices {choices.index(choice)} and {place} are the same"
-    wrong = [choice for place, choice in enumerate(choices) if place != answer]
-    if gives_away(context, choices[answer]) and not any(gives_away(context, one) for one in wrong):
-        return "context", "holds the right choice and none of the others: it tells the answer"
     cells["choices"] = [f" {choice}" for choice in choices]  # the space that follows the context
     return None
 

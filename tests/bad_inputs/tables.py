@@ -65,8 +65,9 @@ def _with_script(project: Path) -> None:
     tiny.write_params(project, params)
 
 
-def _choices(suffix: str = ".jsonl", **row: Any) -> Spoil:
-    """A multiple-choice table in the place of the retrieval's; its row 2 is this one."""
+def _choices(suffix: str = ".jsonl", times: int = 1, **row: Any) -> Spoil:
+    """A multiple-choice table in the place of the retrieval's; its row 2 is this one, and as many
+    after it as `times` says."""
     sound = {"context": "The sea is", "choices": ["wet", "dry"], "answer": 0}
     row = {"context": "The sun is", "choices": ["hot", "cold"], "answer": 0} | row
 
@@ -76,7 +77,7 @@ def _choices(suffix: str = ".jsonl", **row: Any) -> Spoil:
         task["kind"] = "multiple-choice"
         tiny.write_params(project, params)
         columns = {name: name for name in sound}
-        content = jsonl([sound, row])
+        content = jsonl([sound, *[row] * times])
         if suffix == ".csv":
             content = b"context,choices,answer\nThe sun is,hot,0\n"
         use(project, f"bad{suffix}", content, tiny.RETRIEVAL, columns=columns)
@@ -464,8 +465,11 @@ TABLES = [
     ),
     Bad(
         "the answer in the prompt",
-        _choices(context="The hot sun is"),
-        words(f"{RETRIEVAL}'context': holds the right choice and none of the others"),
+        _choices(times=19, context="The hot sun is"),
+        words(
+            f"{JSONL}, column 'context': holds the right choice and none of the others in 19 of 20 "
+            "rows: it tells the answer"
+        ),
     ),
     Bad(
         "choices that are no list",
