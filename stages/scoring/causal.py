@@ -39,9 +39,8 @@ class Scored:
 class CausalScorer:
     """Scores examples with one causal model.
 
-    Likelihoods, completions and chats read at most the task's `max_length` tokens at once, or what
-    the model's positions reach; instructions, refusals and writing what the positions reach. What
-    is asked as a chat is also answered where the template ends the assistant's turn.
+    Likelihoods, completions and chats read at most the task's `max_length` tokens at once; all read
+    at most what the model's positions reach. What is asked as a chat also ends with the turn.
     `batch_tokens` bounds a batch that is read, padding included; `batch_size` is the number of
     answers written at once. `shared`: common beginnings are read once, see `reads_trees`.
     """
