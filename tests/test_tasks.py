@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 import zipfile
 from collections import Counter
@@ -14,6 +15,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tiny
+from bad_inputs.bad import jsonl, rows_of, use
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +25,7 @@ from stages.config.readers import Table
 from stages.errors import UserError
 from stages.sources.archive import Archive
 from stages.sources.local import Local
-from stages.storage import tree_hash
+from stages.storage import read_json, tree_hash
 from stages.tasks import table_files
 from stages.tasks.bbc import read_bbc
 from stages.tasks.examples import (
@@ -163,6 +166,22 @@ def test_of_the_last_group_a_few_rows_may_be_lost() -> None:
     assert {len(part) for part in found.rows.values()} == {100}
     assert {part["group"].nunique() for part in found.rows.values()} == {34}
     assert found.cut_off == 6
+
+
+def test_the_card_says_what_was_cut_off(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of ten groups of 15 rows: 40 test rows are two of them and 10 rows of a third."""
+    shutil.copytree(own, tmp_path / tiny.OWN)
+    tiny.write_params(tmp_path, tiny.make_params(tmp_path))
+    rows = [{**row, "family": f"f{at % 10}"} for at, row in enumerate(rows_of(tmp_path))]
+    use(tmp_path, "large.jsonl", jsonl(rows))
+    monkeypatch.chdir(tmp_path)
+    tiny.run_stage("prepare", tiny.CASE)
+    card = read_json(Path(f"metrics/cards/{tiny.CASE}.json"))["tasks"][tiny.TARGET]
+    assert (card["cut_off"], card["rows"]) == (5, {"train": 75, "validation": 30, "test": 40})
+    (said,) = (line for line in capfd.readouterr().out.splitlines() if tiny.TARGET in line)
+    assert "; left out: 0 duplicate or empty, 5 of groups that do not fit, " in said
 
 
 def test_a_row_without_a_group_is_its_own() -> None:

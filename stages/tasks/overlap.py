@@ -122,7 +122,8 @@ def _parts(rows: pd.DataFrame, kind: str) -> Iterator[str]:
 
 
 def _learned(rows: pd.DataFrame, kind: str) -> pd.Series | None:
-    """What stands in no column that is compared, and alone may be what a test asks."""
+    """A text of a row that is not compared by itself, and alone may be a whole text of a test: the
+    answer that is learned, or a question without its choices."""
     match kind:
         case "completion":
             return rows["completion"].map(lambda accepted: accepted[0])
