@@ -10,7 +10,7 @@ from stages.config.cases import read_cases
 from stages.config.compare import read_compare
 from stages.config.runs import RunConfig, read_runs
 from stages.config.seed import read_seed
-from stages.config.variants import read_all_variants
+from stages.config.variants import BETWEEN, read_all_variants
 from stages.diagnosis.diagnosis import Given, diagnose
 from stages.leftovers import remove_leftovers
 from stages.phases import recorded
@@ -41,6 +41,7 @@ def _diagnosis(
                 tasks=ran.case.tasks,
                 base=measured.base.rows,
                 records=ran.records.rows,
+                mixes={name: one.rows for name, one in ran.variants.items() if one.kind in BETWEEN},
                 training=ran.training.rows,
                 best_steps=ran.training.about["best_step"],
                 seen=tuple(ran.seen),
