@@ -10,7 +10,7 @@ from stages.config.cases import read_cases
 from stages.config.compare import read_compare
 from stages.config.runs import RunConfig, read_runs
 from stages.config.seed import read_seed
-from stages.config.variants import BETWEEN, read_all_variants
+from stages.config.variants import read_all_variants
 from stages.diagnosis.diagnosis import Given, diagnose
 from stages.leftovers import remove_leftovers
 from stages.phases import recorded
@@ -27,6 +27,8 @@ from stages.statistics.results import Settings
 from stages.storage import atomic_directory, atomic_file, write_json
 
 TABLES = ("records", "training", "drift")
+BETWEEN = ("wise", "lines")
+"""Kinds of variants that lie between a run and its base."""
 
 
 def _diagnosis(

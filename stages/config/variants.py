@@ -18,9 +18,7 @@ NAMES = {
     "step": (r"step-([1-9]\d{0,8})", "step-<n>, a step of the run's snapshots, such as step-100"),
 }
 """By kind: how a variant is called. A number has one spelling, or a model would have two names."""
-BETWEEN = ("wise", "lines")
-"""Kinds that lie between a run and its base."""
-MIXED = (*BETWEEN, "soup")
+MIXED = ("wise", "lines", "soup")
 """Kinds that mix weights, and so need models of one shape."""
 
 
