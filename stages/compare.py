@@ -27,6 +27,8 @@ from stages.statistics.results import Settings
 from stages.storage import atomic_directory, atomic_file, write_json
 
 TABLES = ("records", "training", "drift")
+BETWEEN = ("wise", "lines")
+"""Kinds of variants that lie between a run and its base."""
 
 
 def _diagnosis(
@@ -41,6 +43,7 @@ def _diagnosis(
                 tasks=ran.case.tasks,
                 base=measured.base.rows,
                 records=ran.records.rows,
+                mixes={name: one.rows for name, one in ran.variants.items() if one.kind in BETWEEN},
                 training=ran.training.rows,
                 best_steps=ran.training.about["best_step"],
                 seen=tuple(ran.seen),

@@ -13,7 +13,7 @@ import yaml
 
 from stages.config.runs import RunConfig
 from stages.diagnosis.advice import advice
-from stages.diagnosis.evidence import Curve, Evidence, Lost, curves, labelled, losses
+from stages.diagnosis.evidence import Curve, Evidence, Lost, curves, labelled, losses, nearer
 from stages.diagnosis.five_errors import Error, FiveErrors
 from stages.diagnosis.movement import movement
 from stages.diagnosis.slices import lost_slices
@@ -127,6 +127,55 @@ def test_a_task_that_ten_examples_teach_anew_was_not_shown_to_be_hidden() -> Non
     taught = {"kept": {**back, "after": 0.85, "share": 2.6}}
     anew = replace(hidden, moved={**CLEAN.moved, "relearned": taught})
     assert "hidden rather than lost" not in causes(anew)
+
+
+def mixes(of_validation: list[float], of_test: list[float]) -> dict[str, pd.DataFrame]:
+    """Records of the task goal by two seeds, a model each: shares of validation and of test that
+    are right."""
+
+    def records(**shares: float) -> pd.DataFrame:
+        rows = [
+            {"task": "goal", "split": split, "condition": "clean", "seed": seed, "group": f"{n}"}
+            | {"example_id": f"{split}{n:03}", "score": float(n < share * N)}
+            for split, share in shares.items()
+            for seed in (0, 1)
+            for n in range(N)
+        ]
+        return pd.DataFrame(rows)
+
+    return {
+        f"wise-{n}": records(validation=validation, test=test)
+        for n, (validation, test) in enumerate(zip(of_validation, of_test, strict=True))
+    }
+
+
+def test_a_model_nearer_to_the_base_that_answers_better_shows_steps_too_large() -> None:
+    """The one that validation chooses, if test is sure of it."""
+    (run,) = mixes([0.5], [0.5]).values()
+    found = nearer(mixes([0.6, 0.8], [0.95, 0.9]), run, "goal", ACCURACY, 0.95)
+    assert found
+    assert found.name == "wise-1"
+    assert found.better.value == pytest.approx(0.4)
+    assert nearer(mixes([0.6, 0.8], [0.95, 0.52]), run, "goal", ACCURACY, 0.95) is None
+    assert nearer(mixes([0.5], [0.5]), run, "goal", ACCURACY, 0.95) is None
+    assert nearer({}, run, "goal", ACCURACY, 0.95) is None
+    (told,) = findings(replace(CLEAN, nearer=found))
+    assert told.cause == "step size too large"
+    assert told.evidence.endswith("answers goal surely better than the run itself, by 40.0 points")
+    (tried,) = advice(replace(CLEAN, nearer=found), [told])
+    assert tried.changes == {"learning_rate": 2.5e-5}
+
+
+def test_text_that_a_nearer_model_says_in_fewer_bits() -> None:
+    def records(nats: float) -> pd.DataFrame:
+        (found,) = mixes([0.5], [0.5]).values()
+        spread = np.tile(np.linspace(0, 0.1, N), 4)
+        return found.assign(nll=nats + spread, bytes=4, score=math.nan)
+
+    found = nearer({"wise-0.5": records(1.0)}, records(2.0), "goal", BITS, 0.95)
+    assert found
+    assert found.better.value == pytest.approx(1 / math.log(2) / 4)
+    assert nearer({"wise-0.5": records(2.0)}, records(1.0), "goal", BITS, 0.95) is None
 
 
 def test_rows_learned_by_heart_in_few_epochs_of_wild_steps_are_by_the_steps() -> None:

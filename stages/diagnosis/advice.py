@@ -9,7 +9,7 @@ from stages.config.cases import UNSEEN
 from stages.config.kinds import UNTAUGHT
 from stages.config.overrides import overrides
 from stages.diagnosis.evidence import Evidence
-from stages.diagnosis.verdict import Finding
+from stages.diagnosis.finding import Finding
 
 REPLAYED = 0.05
 """Share of replayed rows: 1 to 5 % already helps (Scialom et al. 2022, arXiv 2205.12393)."""

@@ -9,7 +9,7 @@ import pandas as pd
 
 from stages.config.runs import RunConfig
 from stages.diagnosis.advice import advice
-from stages.diagnosis.evidence import Evidence, curves, labelled, losses
+from stages.diagnosis.evidence import Evidence, curves, labelled, losses, nearer
 from stages.diagnosis.five_errors import Error, FiveErrors
 from stages.diagnosis.movement import movement
 from stages.diagnosis.slices import lost_slices
@@ -24,13 +24,15 @@ DECIMALS = 4
 @dataclass(frozen=True)
 class Given:
     """What a diagnosis is made from. `shift` and `card` are the case's, `training` and `drift` with
-    what their files say of them. `later`: targets that neither the run nor one before learned."""
+    what their files say of them. `mixes`: records of models between the run and its base, by name.
+    `later`: targets that neither the run nor one before learned."""
 
     run: str
     config: RunConfig
     tasks: Mapping[str, About]
     base: pd.DataFrame
     records: pd.DataFrame
+    mixes: Mapping[str, pd.DataFrame]
     training: pd.DataFrame
     best_steps: Mapping[str, int]
     seen: tuple[str, ...]
@@ -131,6 +133,9 @@ def _evidence(
         shift=given.shift,
         renamed=renamed,
         by_label=by_label,
+        nearer=nearer(
+            given.mixes, given.records, target, given.tasks[target].measure, settings.confidence
+        ),
     )
 
 

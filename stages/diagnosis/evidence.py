@@ -9,9 +9,12 @@ import pandas as pd
 
 from stages.config.runs import RunConfig
 from stages.diagnosis.five_errors import Error
+from stages.statistics.intervals import Interval
+from stages.statistics.measures import Measure, values
 from stages.statistics.relabelling import Relabelled, relabel
 from stages.statistics.results import About, RunResult
 from stages.statistics.rows import rows_in_order
+from stages.statistics.score_interval import interval_for
 
 BATCHES = 5
 
@@ -49,6 +52,16 @@ class Lost:
 
 
 @dataclass(frozen=True)
+class Nearer:
+    """A mix of a run with its base that answers the target surely better than the run itself: by
+    how much, a share of 1 or bits per byte."""
+
+    name: str
+    better: Interval
+    of_text: bool
+
+
+@dataclass(frozen=True)
 class Evidence:
     run: str
     config: RunConfig
@@ -81,6 +94,8 @@ class Evidence:
     """Targets that are not learned yet, which are no old ones to replay."""
     kinds: tuple[str, ...] = ()
     """Of the targets that the run learns."""
+    nearer: Nearer | None = None
+    """See `nearer`."""
 
     @property
     def epochs(self) -> float:
@@ -186,3 +201,35 @@ def labelled(
         for label, n, mean in zip(accuracy.index, accuracy["size"], accuracy["mean"], strict=True)
     )
     return renamed, by_label
+
+
+def nearer(
+    mixes: Mapping[str, pd.DataFrame],
+    run: pd.DataFrame,
+    task: str,
+    measure: Measure,
+    confidence: float,
+) -> Nearer | None:
+    """Of `mixes` of a run with its base, by name, the best on validation, if on test it is surely
+    better than the run. None also for a measure of all examples together."""
+    if not mixes or measure.of_all:
+        return None
+    of_run = {split: _by_example(run, task, split, measure) for split in ("validation", "test")}
+
+    def better(name: str, split: str) -> pd.Series:
+        return _by_example(mixes[name], task, split, measure) - of_run[split]
+
+    best = max(sorted(mixes), key=lambda name: float(better(name, "validation").mean()))
+    moved = better(best, "test")
+    groups = rows_in_order(run, task).groupby("example_id")["group"].first()
+    found = interval_for(measure.of_text, of_all=False)(
+        moved.to_numpy(), groups.loc[moved.index], confidence
+    )
+    return Nearer(best, found, measure.of_text) if found.low > 0 else None
+
+
+def _by_example(records: pd.DataFrame, task: str, split: str, measure: Measure) -> pd.Series:
+    """Figures by example id, the mean over seeds; higher is better."""
+    rows = rows_in_order(records, task, split)
+    found = pd.Series(values(rows, measure), index=rows["example_id"]).groupby(level=0).mean()
+    return -found if measure.of_text else found

@@ -1,15 +1,14 @@
 """Why a run lost what it lost: rules over figures, each with the figures that speak for it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
-from stages.diagnosis.evidence import BATCHES, Curve, Evidence, Lost
-from stages.statistics.lost import TAUGHT
+from stages.diagnosis.evidence import BATCHES, Curve, Evidence
+from stages.diagnosis.finding import APART, Finding, figure, level, percent
+from stages.diagnosis.lost_rules import NOISE, format_drift, hidden, noise, unlike
 
 NOTHING, UNKNOWN = "no significant drop", "no cause found"
-NOISE = "noise"
 GAP = 0.15
 """Over-fitting: validation loss above train loss, as a share of the validation loss."""
 RISEN = 1.03
@@ -26,22 +25,10 @@ SPIKE, EXPLODED = 1.5, 3.0
 unstable: in a run with harm done, and in any (batches of several tasks differ by half without a
 fault)."""
 FEW_ROWS, MANY_EPOCHS = 1000, 5
-APART = 0.6
-"""AUC between a target's training and test texts from where they are of two sources."""
 UNEVEN, UNEQUAL = 0.85, 0.2
 """Evenness of labels up to where they are imbalanced, and the accuracy that the rare ones lack."""
 RENAMED = 0.1
 """Accuracy that a renaming of answers gains, from where names are the fault."""
-HIDDEN = 0.5
-"""Share of a loss that comes back with ten examples, from where it was hidden, not gone."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """`cause`, and the sentence with the figures that speak for it."""
-
-    cause: str
-    evidence: str
 
 
 Rule = Callable[[Evidence], Finding | None]
@@ -54,7 +41,7 @@ def verdict(found: Evidence, causes: list[Finding]) -> list[Finding]:
         return [*causes, Finding(NOTHING, f"no sure loss on {', '.join(found.kept)}")]
     if any(one.cause != NOISE for one in causes):
         return causes
-    told = ", ".join(f"{one.task} ({_level(one, one.drop, 'points')})" for one in found.lost)
+    told = ", ".join(f"{one.task} ({level(one, one.drop, 'points')})" for one in found.lost)
     unseen = "no figure of the training or the data stands out"
     return [*causes, Finding(UNKNOWN, f"surely lost: {told}; {unseen}")]
 
@@ -74,13 +61,13 @@ def _names(found: Evidence) -> Finding | None:
     if test is None or test.low <= 0 or test.renamed - test.accuracy < RENAMED:
         return None
     told = (
-        f"{_percent(test.accuracy)} of {found.target} is right, and {_percent(test.renamed)} where "
+        f"{percent(test.accuracy)} of {found.target} is right, and {percent(test.renamed)} where "
         f"{len(test.moved)} answers change names (chosen on other rows than those)"
     )
     if train is not None and train.renamed - train.accuracy < RENAMED:
         return Finding(
             "label definitions that shifted",
-            f"{told}; of the training rows {_percent(train.accuracy)} are right as they are",
+            f"{told}; of the training rows {percent(train.accuracy)} are right as they are",
         )
     return Finding("head misalignment", f"{told}; on the training rows it is the same")
 
@@ -131,11 +118,11 @@ def _too_little_data(found: Evidence) -> Finding | None:
 def _step_size(found: Evidence) -> Finding | None:
     large = found.moved["weight"] >= STEP and bool(found.lost)
     wild = _is_wild(found)
-    if not large and not wild:
+    if not large and not wild and not found.nearer:
         return None
     told = (
         f"at a learning rate of {found.config.learning_rate:g} the median weight matrix moved by "
-        f"{_percent(found.moved['weight'])} of its size"
+        f"{percent(found.moved['weight'])} of its size"
     )
     if found.moved["cka"]:
         told += (
@@ -146,6 +133,12 @@ def _step_size(found: Evidence) -> Finding | None:
             f"; the loss on training rows was {_mean(found, 'train_first'):.3g} at first and "
             f"{_mean(found, 'train_worst'):.3g} at worst, that of {BATCHES} steps in a row rose to "
             f"{found.worst:.1f} times that of the first"
+        )
+    if found.nearer:
+        gain = figure(found.nearer.better.value, found.nearer.of_text, "points")
+        told += (
+            f"; {found.nearer.name}, between the base and the run, answers {found.target} surely "
+            f"better than the run itself, by {gain}"
         )
     return Finding("step size too large", told)
 
@@ -175,7 +168,7 @@ def _too_long(found: Evidence) -> Finding | None:
     return Finding(
         "trained too long",
         f"validation was best at step {late[0].best} of {late[0].steps} and "
-        f"{_percent(_mean(found, 'validation_last') / _mean(found, 'validation_best') - 1)} worse "
+        f"{percent(_mean(found, 'validation_last') / _mean(found, 'validation_best') - 1)} worse "
         "at the end",
     )
 
@@ -208,64 +201,13 @@ def _imbalance(found: Evidence) -> Finding | None:
     )
     if common - rare < UNEQUAL:
         return None
-    most, least = (_percent(labels["train"][end]) for end in ("commonest", "rarest"))
+    most, least = (percent(labels["train"][end]) for end in ("commonest", "rarest"))
     return Finding(
         "class imbalance",
         f"of {found.target}'s training rows the commonest label has "
-        f"{most}, the rarest {least}; of the rarer half of labels {_percent(rare)} is right, of "
-        f"the commoner {_percent(common)}",
+        f"{most}, the rarest {least}; of the rarer half of labels {percent(rare)} is right, of "
+        f"the commoner {percent(common)}",
     )
-
-
-def _hidden(found: Evidence) -> Finding | None:
-    back = found.moved["relearned"]
-    told = [
-        f"{_percent(min(one['share'], 1))} of the loss on {lost.task} came back with ten examples ("
-        + ", ".join(f"{_level(lost, one[at])} {at}" for at in ("before", "after", "relearned"))
-        + ")"
-        for lost in found.lost
-        if (one := back.get(lost.task)) and HIDDEN <= one["share"] < TAUGHT
-    ]
-    return Finding("hidden rather than lost", "; ".join(told)) if told else None
-
-
-def _format(found: Evidence) -> Finding | None:
-    broken = [one for one in found.lost if one.kind == "instruction-following"]
-    others = [one for one in found.lost if one.kind != "instruction-following"]
-    if not broken or others:
-        return None
-    return Finding(
-        "format drift",
-        f"{', '.join(f'{one.task} lost {_percent(one.drop)} of its answers' for one in broken)}, "
-        f"and nothing else was lost: {', '.join(found.kept)}",
-    )
-
-
-def _unlike(found: Evidence) -> Finding | None:
-    """The usual one: what was lost is unlike what was learned, and nothing kept it."""
-    there = found.shift.get("comparisons", {})
-    same = there.get("same source")
-    told = [
-        f"{one.task} (AUC {there[one.task]['auc']:.2f}, "
-        f"{_percent(there[one.task]['unknown_words'])} of its words unknown)"
-        for one in found.lost
-        if one.task in there and one.task not in found.seen and there[one.task]["auc"] > APART
-    ]
-    if not told or not same:
-        return None
-    return Finding(
-        "learned from other data only",
-        f"the training texts are unlike those of {', '.join(told)}, of which it saw none; two "
-        f"halves of the training texts: AUC {same['auc']:.2f}",
-    )
-
-
-def _noise(found: Evidence) -> Finding | None:
-    """A drop that chance does not explain, and asking the base twice does."""
-    told = [f"{one.task} fell by {_level(one, one.drop, 'points')}" for one in found.within_noise]
-    if not told:
-        return None
-    return Finding(NOISE, f"{', '.join(told)}: no more than the base moves when it is asked again")
 
 
 RULES: tuple[Rule, ...] = (
@@ -277,10 +219,10 @@ RULES: tuple[Rule, ...] = (
     _too_long,
     _under_training,
     _imbalance,
-    _hidden,
-    _format,
-    _unlike,
-    _noise,
+    hidden,
+    format_drift,
+    unlike,
+    noise,
 )
 
 
@@ -290,11 +232,3 @@ def _has_risen(curve: Curve) -> bool:
 
 def _mean(found: Evidence, figure: str) -> float:
     return float(np.mean([getattr(one, figure) for one in found.curves]))
-
-
-def _level(lost: Lost, value: float, unit: str = "%") -> str:
-    return f"{value:.3f} bits/byte" if lost.of_text else f"{100 * value:.1f} {unit}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
