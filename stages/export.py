@@ -39,11 +39,13 @@ BESIDE = ("fold-*", "step-*", LEFT, TRAINED)
 def _card(model: str, config: RunConfig, seed: int, written: Path, target: Path) -> Iterator[str]:
     """Lines of Markdown, after the fields that hubs read. `written`: the folder that will be
     `target`."""
-    scores, gate = read_json(SCORES), read_json(GATE)
     base = read_json(written / MANIFEST)
     adapter, kind = has_adapter(written), base["kind"]
     run, _, variant = model.partition(OF_RUN)
     auto = AUTO[kind]
+    found = [one for one in lines(_told(SCORES, config.case)) if one.run == model]
+    if not found:
+        raise UserError(f"{SCORES}: nothing of {model}; run `dvc repro`")
     yield from ("---", f"library_name: {'peft' if adapter else 'transformers'}")
     yield from ("tags: [palimpsest]", "---", "", f"# {model}", "")
     tuned = f"tuned by the recipe `{run}` of case `{config.case}`, seed {seed}"
@@ -52,16 +54,15 @@ def _card(model: str, config: RunConfig, seed: int, written: Path, target: Path)
     yield from ("", "## What it gained and lost", "")
     yield f"| {' | '.join(COLUMNS)} |"
     yield f"|{'---|' * len(COLUMNS)}"
-    for line in lines(scores[config.case]):
-        if line.run == model:
-            yield f"| {' | '.join(line.cells())} |"
+    for line in found:
+        yield f"| {' | '.join(line.cells())} |"
     yield ""
     yield "Change with its interval, + is better; a mean over all seeds of the run."
     yield ""
     if variant:
         yield "The gate judges runs. Chosen by these figures, a variant is not as good as they say."
     else:
-        for judged in gate_lines(run, gate["cases"][config.case][run]):
+        for judged in gate_lines(run, _told(GATE, "cases", config.case, run)):
             yield f"- {judged.status}: {judged.said}"
     yield from ("", "## Loading", "", "```python")
     if adapter:
@@ -81,6 +82,16 @@ def _card(model: str, config: RunConfig, seed: int, written: Path, target: Path)
             f"{HEADS}: for each target `<target>.weight` and `<target>.bias`, logits of its labels "
             "from that embedding."
         )
+
+
+def _told(path: Path, *keys: str) -> Any:
+    """What the file says, key by key. Raises UserError where it says nothing of one."""
+    found = read_json(path)
+    for key in keys:
+        if not isinstance(found, dict) or key not in found:
+            raise UserError(f"{path}: nothing of {key}; run `dvc repro`")
+        found = found[key]
+    return found
 
 
 def _seed(config: RunConfig, run: str, given: str | None) -> int:

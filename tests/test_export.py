@@ -105,6 +105,23 @@ def test_what_is_not_there(bench: Path) -> None:
         export.main("full")
 
 
+@pytest.mark.parametrize(
+    ("file", "told", "said"),
+    [
+        ("gate", {"cases": {tiny.CASE: {}}}, "nothing of full"),
+        ("gate", [], "nothing of cases"),
+        ("scores", {}, f"nothing of {tiny.CASE}"),
+        ("scores", {tiny.CASE: {"base": {}}}, "nothing of full"),
+    ],
+)
+def test_metrics_of_other_runs(file: str, told: object, said: str, bench: Path) -> None:
+    """As `compare` left them before the run was there."""
+    Path(f"metrics/{file}.json").write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(UserError, match=f"metrics/{file}.json: {said}; run `dvc repro`"):
+        export.main("full")
+    assert not Path("export/full").exists()
+
+
 def _mixed(alpha: float) -> torch.Tensor:
     """The embedding by the mean of both models' weights, mixed by hand."""
     manifest = read_json(Path(f"models/base/{tiny.CASE}.json"))
