@@ -100,7 +100,7 @@ def test_a_line_a_task(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
         "  pass       kept: +0.0 [-2.0, +2.0] points, at least -5.0 passes, 150 examples",
         "open: undecided",
         "  undecided  kept: -4.0 [-6.0, -2.0] points, at least -5.0 passes, 150 examples; about "
-        "1,234 would decide, as pass",
+        "1,300 would decide, as pass",
         "  undecided  tie: -5.0 [-7.0, -3.0] points, at least -5.0 passes, 150 examples; no number "
         "of them would decide",
         "  warning: open was measured with another dtype than its base (bfloat16, not float32)",
@@ -147,13 +147,14 @@ def test_a_damaged_file(damage: dict[str, Any], folder: Path) -> None:
 
 
 def test_where_no_number_of_examples_would_decide_the_verdict_says_so() -> None:
+    """Of the others two digits are told, rounded up: it is an estimate."""
     lines = [
         GateLine(
             "open", name, False, "undecided", unit_of("accuracy"), Ends(0.0, -1.0, 1.0), 0.0, 9, n
         )
-        for name, n in (("kept", 1234), ("tie", None))
+        for name, n in (("few", 98), ("kept", 1234), ("many", 9901), ("tie", None))
     ]
     assert summary(lines, "undecided") == (
-        "undecided on kept (about 1,234 examples would decide, as pass), "
-        "tie (no number of examples would decide)"
+        "undecided on few (pass at about 98 examples), kept (pass at about 1,300 examples), "
+        "many (pass at about 10,000 examples), tie (no number of examples would decide)"
     )

@@ -37,14 +37,14 @@ class GateLine:
         """How many examples would decide; empty where it is decided."""
         if self.status != UNDECIDED:
             return ""
-        return f"about {self.needed:,}" if self.needed else "no number of them"
+        return f"about {_two_digits(self.needed):,}" if self.needed else "no number of them"
 
     @property
     def way(self) -> str:
         """Which way they would decide, were all rates to stay as they are."""
         if not self.need or not self.needed:
             return ""
-        return f", as {PASS if self.change.value >= self.limit else DEGRADED}"
+        return PASS if self.change.value >= self.limit else DEGRADED
 
     @property
     def said(self) -> str:
@@ -53,7 +53,9 @@ class GateLine:
             f"{self.label}: {unit.change_between(self.change)} {unit.step}, at least "
             f"{unit.change(self.limit)} passes, {self.n:,} examples"
         )
-        return f"{text}; {self.need} would decide{self.way}" if self.need else text
+        if not self.need:
+            return text
+        return f"{text}; {self.need} would decide{f', as {self.way}' if self.way else ''}"
 
 
 def gate_of(measured: Measured) -> dict[str, Any]:
@@ -126,7 +128,7 @@ def summary(lines: Sequence[GateLine], outcome: str) -> str:
     parts = []
     for status in (DEGRADED, UNDECIDED):
         tasks = [
-            f"{line.task} ({_examples(line)} would decide{line.way})" if line.need else line.task
+            f"{line.task} ({_decided(line)})" if line.need else line.task
             for line in lines
             if line.status == status
         ]
@@ -135,5 +137,13 @@ def summary(lines: Sequence[GateLine], outcome: str) -> str:
     return "; ".join(parts)
 
 
-def _examples(line: GateLine) -> str:
-    return f"{line.need} examples" if line.needed else "no number of examples"
+def _decided(line: GateLine) -> str:
+    if line.way:
+        return f"{line.way} at {line.need} examples"
+    return "no number of examples would decide"
+
+
+def _two_digits(number: int) -> int:
+    """Rounded up: it is an estimate, and no more digits of it are known."""
+    step = 10 ** max(0, len(str(number)) - 2)
+    return -(-number // step) * step
