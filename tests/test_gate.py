@@ -99,15 +99,15 @@ def test_a_line_a_task(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
         "  pass       goal (target): +4.0 [+2.0, +6.0] points, at least +0.0 passes, 150 examples",
         "  pass       kept: +0.0 [-2.0, +2.0] points, at least -5.0 passes, 150 examples",
         "open: undecided",
-        "  undecided  kept: -4.0 [-6.0, -2.0] points, at least -5.0 passes, 150 examples; about "
-        "1,300 would decide, as pass",
-        "  undecided  tie: -5.0 [-7.0, -3.0] points, at least -5.0 passes, 150 examples; no number "
-        "of them would decide",
+        "  undecided  kept: -4.0 [-6.0, -2.0] points, at least -5.0 passes, 150 examples; pass "
+        "at about 1,300 examples",
+        "  undecided  tie: -5.0 [-7.0, -3.0] points, at least -5.0 passes, 150 examples; "
+        "undecided at 100,000 examples",
         "  warning: open was measured with another dtype than its base (bfloat16, not float32)",
         "bad: degraded",
         "  degraded   kept: -20.0 [-22.0, -18.0] points, at least -5.0 passes, 150 examples",
         "  undecided  text: -0.020 [-0.040, +0.000] bits/byte, at least -0.020 passes, 150 "
-        "examples; about 400 would decide, as pass",
+        "examples; pass at about 400 examples",
     ]
 
 
@@ -146,8 +146,8 @@ def test_a_damaged_file(damage: dict[str, Any], folder: Path) -> None:
         gate.main("good")
 
 
-def test_where_no_number_of_examples_would_decide_the_verdict_says_so() -> None:
-    """Of the others two digits are told, rounded up: it is an estimate."""
+def test_what_more_examples_would_say() -> None:
+    """In two digits, rounded up, for it is an estimate."""
     lines = [
         GateLine(
             "open", name, False, "undecided", unit_of("accuracy"), Ends(0.0, -1.0, 1.0), 0.0, 9, n
@@ -156,5 +156,5 @@ def test_where_no_number_of_examples_would_decide_the_verdict_says_so() -> None:
     ]
     assert summary(lines, "undecided") == (
         "undecided on few (pass at about 98 examples), kept (pass at about 1,300 examples), "
-        "many (pass at about 10,000 examples), tie (no number of examples would decide)"
+        "many (pass at about 10,000 examples), tie (undecided at 100,000 examples)"
     )

@@ -210,8 +210,9 @@ def test_needed_examples_decide(lost: int, won: int) -> None:
         assert (judged(differences(*counts)) != UNDECIDED) == decided
 
 
-def test_no_number_decides_at_the_margin() -> None:
-    found = judge(-differences(8, 3, 100), range(100), -MARGIN, 0.95, False)
+@pytest.mark.parametrize(("lost", "won", "n"), [(8, 3, 100), (60, 11, 1000)])
+def test_no_number_to_be_had_decides_at_the_margin(lost: int, won: int, n: int) -> None:
+    found = judge(-differences(lost, won, n), range(n), -MARGIN, 0.95, False)
     assert (found.status, found.needed) == (UNDECIDED, None)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from stages.report.made_with import unlike
 from stages.report.measured import Measured, Ran
 from stages.report.units import Ends, Unit, unit_of
-from stages.statistics.gate import DEGRADED, PASS, UNDECIDED, verdict
+from stages.statistics.gate import DEGRADED, MOST, PASS, UNDECIDED, verdict
 from stages.statistics.paired import Undefined
 from stages.statistics.results import About
 
@@ -33,18 +33,14 @@ class GateLine:
         return f"{self.task} (target)" if self.is_target else self.task
 
     @property
-    def need(self) -> str:
-        """How many examples would decide; empty where it is decided."""
+    def outlook(self) -> str:
+        """What it would be with more examples of the same rates; empty where it is decided."""
         if self.status != UNDECIDED:
             return ""
-        return f"about {_two_digits(self.needed):,}" if self.needed else "no number of them"
-
-    @property
-    def way(self) -> str:
-        """Which way they would decide, were all rates to stay as they are."""
-        if not self.need or not self.needed:
-            return ""
-        return PASS if self.change.value >= self.limit else DEGRADED
+        if not self.needed:
+            return f"{UNDECIDED} at {MOST:,} examples"
+        decided = PASS if self.change.value >= self.limit else DEGRADED
+        return f"{decided} at about {_two_digits(self.needed):,} examples"
 
     @property
     def said(self) -> str:
@@ -53,9 +49,13 @@ class GateLine:
             f"{self.label}: {unit.change_between(self.change)} {unit.step}, at least "
             f"{unit.change(self.limit)} passes, {self.n:,} examples"
         )
-        if not self.need:
-            return text
-        return f"{text}; {self.need} would decide{f', as {self.way}' if self.way else ''}"
+        return f"{text}; {self.outlook}" if self.outlook else text
+
+
+def _two_digits(number: int) -> int:
+    """Rounded up: it is an estimate, and no more digits of it are known."""
+    step = 10 ** max(0, len(str(number)) - 2)
+    return -(-number // step) * step
 
 
 def gate_of(measured: Measured) -> dict[str, Any]:
@@ -128,22 +128,10 @@ def summary(lines: Sequence[GateLine], outcome: str) -> str:
     parts = []
     for status in (DEGRADED, UNDECIDED):
         tasks = [
-            f"{line.task} ({_decided(line)})" if line.need else line.task
+            f"{line.task} ({line.outlook})" if line.outlook else line.task
             for line in lines
             if line.status == status
         ]
         if tasks:
             parts.append(f"{status} on {', '.join(tasks)}")
     return "; ".join(parts)
-
-
-def _decided(line: GateLine) -> str:
-    if line.way:
-        return f"{line.way} at {line.need} examples"
-    return "no number of examples would decide"
-
-
-def _two_digits(number: int) -> int:
-    """Rounded up: it is an estimate, and no more digits of it are known."""
-    step = 10 ** max(0, len(str(number)) - 2)
-    return -(-number // step) * step

@@ -15,7 +15,8 @@ from stages.statistics.intervals import Interval
 from stages.statistics.score_interval import interval_for
 
 PASS, DEGRADED, UNDECIDED = "pass", "degraded", "undecided"
-_MOST = 10_000_000
+MOST = 100_000
+"""Examples, of a task: more are not to be had."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Judged:
 
     `change` is positive where the run is better; `limit` is the least that passes. `needed`: of an
     undecided task, about how many examples would decide, were all rates to stay as they are; None
-    where ten million would not.
+    where MOST would not.
     """
 
     status: str
@@ -85,6 +86,6 @@ def _needed(change: Interval, limit: float, n: int) -> int | None:
     """An end's distance from the value shrinks as 1 / sqrt(n)."""
     room = change.value - limit
     reach = change.value - change.low if room > 0 else change.high - change.value
-    if abs(room) * (_MOST / n) ** 0.5 <= reach:
+    if abs(room) * (MOST / n) ** 0.5 <= reach:
         return None
     return max(n + 1, int(n * (reach / room) ** 2) + 1)
