@@ -102,7 +102,7 @@ def test_a_line_a_task(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
         "  undecided  kept: -4.0 [-6.0, -2.0] points, at least -5.0 passes, 150 examples; pass "
         "at about 1,300 examples",
         "  undecided  tie: -5.0 [-7.0, -3.0] points, at least -5.0 passes, 150 examples; "
-        "undecided at 100,000 examples",
+        "still undecided at 100,000 examples",
         "  warning: open was measured with another dtype than its base (bfloat16, not float32)",
         "bad: degraded",
         "  degraded   kept: -20.0 [-22.0, -18.0] points, at least -5.0 passes, 150 examples",
@@ -156,5 +156,5 @@ def test_what_more_examples_would_say() -> None:
     ]
     assert summary(lines, "undecided") == (
         "undecided on few (pass at about 98 examples), kept (pass at about 1,300 examples), "
-        "many (pass at about 10,000 examples), tie (undecided at 100,000 examples)"
+        "many (pass at about 10,000 examples), tie (still undecided at 100,000 examples)"
     )

@@ -38,7 +38,7 @@ class GateLine:
         if self.status != UNDECIDED:
             return ""
         if not self.needed:
-            return f"{UNDECIDED} at {MOST:,} examples"
+            return f"still {UNDECIDED} at {MOST:,} examples"
         decided = PASS if self.change.value >= self.limit else DEGRADED
         return f"{decided} at about {_two_digits(self.needed):,} examples"
 
@@ -54,7 +54,7 @@ class GateLine:
 
 def _two_digits(number: int) -> int:
     """Rounded up: it is an estimate, and no more digits of it are known."""
-    step = 10 ** max(0, len(str(number)) - 2)
+    step: int = 10 ** max(0, len(str(number)) - 2)
     return -(-number // step) * step
 
 
