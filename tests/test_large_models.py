@@ -34,7 +34,9 @@ from stages.training import run
 from stages.training.loop import _gradient, _look
 from stages.training.methods.fgm import Fgm
 from stages.training.methods.lora import Lora
+from stages.training.methods.lwf import Lwf
 from stages.training.methods.replay import Replay
+from stages.training.methods.self_replay import SelfReplay
 from stages.training.methods.supervised_contrastive import SupervisedContrastive
 from stages.training.objective import Objective
 from stages.training.sharded import is_sharded, make_whole
@@ -282,6 +284,44 @@ def test_sharded_weights_are_kept_set_and_saved_whole(
     assert set(saved) == set(named)
     for name, found in saved.items():
         torch.testing.assert_close(found, named[name].detach())
+
+
+def test_under_fsdp_a_model_is_parted_from_main_memory(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that holds no values stands for one that could not hold them all."""
+
+    def where(made: Subject) -> set[str]:
+        return {weight.device.type for weight in made.body.parameters()}
+
+    def made(kind: str) -> Subject:
+        target = small.LABELLED if kind == "encoder" else small.TALES
+        return small.subject(models[kind], targets=(target,))
+
+    monkeypatch.setattr(Accelerator, "device", torch.device("meta"))
+    assert where(made("causal")) == {"meta"}
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
+    assert where(made("encoder")) == {"meta"}
+    subject = made("causal")
+    assert where(subject) == {"cpu"}
+    subject.place(subject.body)
+    assert where(subject) == {"meta"}
+
+
+@pytest.mark.parametrize(
+    "method", [Lwf(weight=1.0), SelfReplay(fraction=0.5, length=4)], ids=["lwf", "self-replay"]
+)
+def test_what_reads_the_base_brings_it_to_the_device_first(
+    method: Any, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
+    brought: list[nn.Module] = []
+    monkeypatch.setattr(Subject, "place", lambda _, model: brought.append(model))
+    subject, _ = small.composed(models["causal"], [method], targets=(small.TALES,))
+    assert any(subject.body in model.modules() for model in brought)
+    brought.clear()
+    small.composed(models["causal"], [], targets=(small.TALES,))
+    assert not brought
 
 
 def test_under_fsdp_losses_are_not_rounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -300,17 +300,26 @@ def test_what_is_asked_at_once_that_cannot_fit() -> None:
 
 
 def test_states_that_are_split() -> None:
-    """At least the weights in fp32, which each device holds before they are split."""
-    for devices, each in ((2, 16 / 2), (4, 16 / 4), (16, 4)):
-        copied = plan(on_paper(7e9, causal=True), replace(FLAT, devices=devices))
+    """A layer, or the embeddings, are whole at a time; all weights in fp32 where they are read."""
+    shape = on_paper(7e9, causal=True)
+    layer = 4 * max(shape.body / shape.layers, shape.vocabulary * shape.width)
+    for devices in (2, 4, 16):
+        copied = plan(shape, replace(FLAT, devices=devices))
         split = replace(copied, sharded=True)
         held, parts = (_of("finetune@full", made).memory for made in (copied, split))
-        assert held - parts == pytest.approx((16 - each) * 7e9)
-    small = plan(on_paper(13e9, causal=True), replace(FLAT, devices=16, memory=48e9))
-    parted = replace(small, sharded=True)
-    told = list(parted.refusals(list(parted.stages())))
+        assert held - parts == pytest.approx(16 * 7e9 * (1 - 1 / devices) - layer)
+    machine, lwf = replace(FLAT, devices=16, memory=48e9), {"lwf": {"weight": 1.0}}
+    parted, read = (
+        replace(plan(on_paper(13e9, causal=True), machine, methods=methods), sharded=True)
+        for methods in ({}, lwf)
+    )
+    assert "split" not in "".join(parted.refusals(list(parted.stages())))
+    assert _of("finetune@full", parted).memory < 30e9
+    told = list(read.refusals(list(read.stages())))
     assert any(
-        "before they are split its weights take 52.0: take a smaller" in line for line in told
+        "before they are split its weights, which are read, take 52.0: take a smaller model, or "
+        "leave lwf out" in line
+        for line in told
     )
 
 

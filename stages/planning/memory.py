@@ -15,6 +15,7 @@ from stages.planning.work import (
     Case,
     Recipe,
     adapts,
+    reads_first,
     rows_drawn,
     step_tokens,
     streams,
@@ -44,19 +45,21 @@ needs, and its input alone, from which checkpointing computes the rest again."""
 @dataclass(frozen=True)
 class Memory:
     """Bytes on the device. `states`: of weights, gradients and moments; what of it is split over
-    devices where they share them. `whole`: of weights before they are split. `batch`: of what a
-    batch adds, by its size and length. `kept`: of best weights as they are read back and of what a
-    teacher said, in the host's memory."""
+    devices where they share them. Of those `layer`: what is brought together at a time; `whole`:
+    weights that are read before they are split. `batch`: of what a batch adds, by its size and
+    length. `kept`: of best weights as they are read back and of what a teacher said, in the host's
+    memory."""
 
     states: float
     batch: float = 0.0
     kept: float = 0.0
     process: float = PROCESS
+    layer: float = 0.0
     whole: float = 0.0
 
     def alone(self, devices: int, sharded: bool) -> float:
         """Of weights, gradients and moments, on each device."""
-        return max(self.states / devices, self.whole) if sharded else self.states
+        return max(self.states / devices + self.layer, self.whole) if sharded else self.states
 
     def on_device(self, devices: int, sharded: bool, host: bool) -> float:
         """`host`: the devices' memory is the host's, which also holds the rest of each."""
@@ -118,7 +121,10 @@ def finetune(case: Case, run: Recipe, precision: str, devices: int, host: bool) 
     if shape.causal:
         held += teachers * 4 * shape.vocabulary * shape.width  # its head, as it was
     told = teachers * rows_drawn(case, config) * each * shape.width * 4
-    return Memory(held, batch, 4 * training + told, whole=4 * shape.parameters)
+    layer = 4.0 * max(shape.body / shape.layers, shape.vocabulary * shape.width)
+    # An encoder stands on the device from the beginning.
+    whole = 4.0 * shape.parameters if reads_first(config.methods) or not shape.causal else 0.0
+    return Memory(held, batch, 4 * training + told, layer=layer, whole=whole)
 
 
 def _scoring(case: Case, evaluation: EvaluationConfig, precision: str) -> float:

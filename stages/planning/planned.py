@@ -7,7 +7,7 @@ from stages.config.evaluation import EvaluationConfig
 from stages.planning import asked, memory, work
 from stages.planning.machine import GB, Machine
 from stages.planning.memory import Memory
-from stages.planning.work import PASSES, Case, Recipe, Work, adapts
+from stages.planning.work import PASSES, Case, Recipe, Work, adapts, reads_first
 
 PROCESS = 8.0
 """Seconds until a process works, imports and DVC's part included."""
@@ -187,8 +187,11 @@ class Plan:
         alone = held.alone(devices, self.sharded)
         alone += (held.kept + held.process) * self.machine.host
         if self.sharded and held.whole > self.machine.memory:
-            whole = f"before they are split its weights take {held.whole / GB:.1f}"
-            return f"{whole}: take a smaller model"
+            whole = f"before they are split its weights, which are read, take {held.whole / GB:.1f}"
+            remedy = "take a smaller model"
+            if case.shape.causal:
+                remedy += f", or leave {', '.join(reads_first(run.config.methods))} out"
+            return f"{whole}: {remedy}"
         if alone > self.machine.memory:
             if not adapts(run.config.methods):
                 return (

@@ -95,6 +95,11 @@ def taught(methods: Mapping[str, Any]) -> int:
     return sum(name in methods for name in ("lwf", "distil"))
 
 
+def reads_first(methods: Mapping[str, Any]) -> list[str]:
+    """Those of a run's methods that read a whole model before it trains."""
+    return [name for name in ("lwf", "distil", "self-replay") if name in methods]
+
+
 def rows_drawn(case: Case, config: RunConfig) -> int:
     """Distinct rows of the first target that a run learns."""
     there = case.texts[learned(config, case.config)[0]].rows["train"]

@@ -6,7 +6,8 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
+from torch import nn
 
 from stages.models.causal import decoder
 from stages.models.documents import let_read_documents
@@ -35,7 +36,8 @@ class Subject:
     """
 
     def __init__(self, recipe: Recipe, seed: int, accelerator: Accelerator) -> None:
-        """Load what the run starts from; it stands on the accelerator's device."""
+        """Load what the run starts from. It stands on the accelerator's device; under FSDP, which
+        takes one layer of it at a time from there, a model that writes is in main memory."""
         self.recipe, self.config, self.seed = recipe, recipe.config, seed
         self.accelerator = accelerator
         self.device: torch.device = accelerator.device
@@ -51,8 +53,15 @@ class Subject:
         self._writers: list[Writer] = []
         if isinstance(self.loaded, EncoderModel):
             self.loaded.encoder.to(self.device)
-        else:
-            self._model = self.loaded.model if quantised else self.loaded.model.to(self.device)
+            return
+        self._model = self.loaded.model
+        if not quantised and accelerator.distributed_type != DistributedType.FSDP:
+            self.place(self._model)
+
+    def place(self, model: nn.Module) -> None:
+        """Bring a model to the accelerator's device, if it is not there, to be read as it is."""
+        if next(model.parameters()).device.type != self.device.type:
+            model.to(self.device)
 
     @property
     def body(self) -> Any:

@@ -56,6 +56,7 @@ def teach(subject: Subject, trainee: Trainee, rows: Rows, stream: Stream) -> Tea
 def _features(
     subject: Subject, trainee: Trainee, rows: Rows, indices: Sequence[int]
 ) -> dict[int, Tensor]:
+    subject.place(trainee)
     trainee.eval()
 
     def read(chosen: list[int]) -> list[Tensor]:

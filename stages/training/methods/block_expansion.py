@@ -56,7 +56,7 @@ class BlockExpansion(Method):
                 f"{where}: the model has {len(layers)} blocks: give {len(layers)} or less"
             )
         model.requires_grad_(False)
-        ids = torch.tensor(PROBE, device=subject.device)
+        ids = torch.tensor(PROBE, device=model.device)
         with torch.no_grad():
             before = hidden_states(model, ids, None)
             expand(model, self.blocks)

@@ -50,6 +50,7 @@ class SelfReplay(Method):
     def _write(self, subject: Subject, wanted: int) -> CausalRows:
         loaded = subject.loaded
         assert isinstance(loaded, CausalModel)
+        subject.place(loaded.model)
         start = loaded.tokenizer.prompt("")
         ends = set(loaded.tokenizer.eos_ids)
         written: list[list[int]] = []
