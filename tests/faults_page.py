@@ -24,6 +24,9 @@ outcome is what the test saw after its assertions held.
 ROW = re.compile(r"\| (?P<fault>.*) \| `(?P<test>.*)` \| (?P<outcome>.*) \|")
 
 FAILED = "**the test failed**"
+SAID, ASKED = "fault said", "fault asked for"
+"""Properties that a test has for its report: a fault and its outcome; that it asks for the fixture,
+and by which parameters."""
 
 Fault = Callable[[str, str], None]
 """fault(what was injected, what came of it)"""
@@ -55,37 +58,35 @@ def _place(line: str) -> tuple[str, str]:
     return row["test"], row["fault"]
 
 
-def _name(item: pytest.Item) -> str:
-    """The test's file and function; what its parameters change is the fault's to say."""
-    return re.sub(r"\[.*", "", item.nodeid.removeprefix("tests/"), flags=re.DOTALL)
+def _is_there(test: str) -> bool:
+    """Whether a test of that file and name is still there."""
+    name, _, function = test.partition("::")
+    file = PAGE.parent / name
+    return file.exists() and f"def {function}(" in file.read_text(encoding="utf-8")
 
 
 class FaultsPage:
+    """Of all that ran, in this process or in workers of pytest-xdist, whose reports come here."""
+
     def __init__(self) -> None:
         self.found: Rows = {}
         self.broken: Rows = {}
-        self.known: set[str] = set()
         self.ran: set[str] = set()
 
-    def note(self, item: pytest.Item, fault: str, outcome: str) -> None:
-        self.found[_name(item), _cell(fault)] = _cell(outcome)
-
     @pytest.hookimpl
-    def pytest_deselected(self, items: list[pytest.Item]) -> None:
-        self.known |= {_name(item) for item in items}
-
-    @pytest.hookimpl
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        self.known |= {_name(item) for item in session.items}
-
-    @pytest.hookimpl(hookwrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item):  # type: ignore[no-untyped-def]
-        report = (yield).get_result()
-        if report.when == "call":
-            self.ran.add(_name(item))
-            if report.failed and "fault" in getattr(item, "fixturenames", ()):
-                call = getattr(item, "callspec", None)
-                self.broken[_name(item), _cell(call.id if call else "-")] = FAILED
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when != "call":
+            return
+        # The test's file and function; what its parameters change is the fault's to say.
+        test = re.sub(r"\[.*", "", report.nodeid.removeprefix("tests/"), flags=re.DOTALL)
+        self.ran.add(test)
+        for kind, value in report.user_properties:
+            if kind == SAID:
+                assert isinstance(value, tuple | list)  # a worker's report has no tuples
+                what, outcome = value
+                self.found[test, what] = outcome
+            elif kind == ASKED and report.failed:
+                self.broken[test, str(value)] = FAILED
 
     @pytest.hookimpl
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -100,7 +101,7 @@ class FaultsPage:
             rows = {
                 (test, fault): outcome
                 for (test, fault), outcome in rows.items()
-                if test in self.known - self.ran
+                if test not in self.ran and _is_there(test)
             }
         rows |= self.found | self.broken
         if rows != read(PAGE):
@@ -109,10 +110,12 @@ class FaultsPage:
 
 @pytest.fixture
 def fault(request: pytest.FixtureRequest) -> Fault:
-    page = request.config.pluginmanager.get_plugin("faults-page")
-    assert isinstance(page, FaultsPage)
-    return lambda what, outcome: page.note(request.node, what, outcome)
+    told = request.node.user_properties
+    call = getattr(request.node, "callspec", None)
+    told.append((ASKED, _cell(call.id if call else "-")))
+    return lambda what, outcome: told.append((SAID, (_cell(what), _cell(outcome))))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(FaultsPage(), "faults-page")
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(FaultsPage(), "faults-page")
