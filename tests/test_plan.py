@@ -300,9 +300,9 @@ def test_what_is_asked_at_once_that_cannot_fit() -> None:
 
 
 def test_states_that_are_split() -> None:
-    """A layer, or the embeddings, are whole at a time; all weights in fp32 where they are read."""
+    """A layer and the embeddings are whole at a time; all weights in fp32 where they are read."""
     shape = on_paper(7e9, causal=True)
-    layer = 4 * max(shape.body / shape.layers, shape.vocabulary * shape.width)
+    layer = 4 * (shape.body / shape.layers + shape.parameters - shape.body)
     for devices in (2, 4, 16):
         copied = plan(shape, replace(FLAT, devices=devices))
         split = replace(copied, sharded=True)
