@@ -45,10 +45,9 @@ needs, and its input alone, from which checkpointing computes the rest again."""
 @dataclass(frozen=True)
 class Memory:
     """Bytes on the device. `states`: of weights, gradients and moments; what of it is split over
-    devices where they share them. Of those `layer`: weights that are brought together at a time; `whole`:
-    weights that are read before they are split. `batch`: of what a batch adds, by its size and
-    length. `kept`: of best weights as they are read back and of what a teacher said, in the host's
-    memory."""
+    devices where they share them. Of its weights `layer` is brought together at a time, and `whole`
+    is read before they are split. `batch`: of what a batch adds, by its size and length. `kept`: of
+    best weights as they are read back and of what a teacher said, in the host's memory."""
 
     states: float
     batch: float = 0.0
