@@ -1,5 +1,6 @@
 """What a pipeline will take, told before it runs, held against reckoning by hand."""
 
+import inspect
 import json
 import re
 import shutil
@@ -22,6 +23,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import PreTrainedConfig
 
 from stages import phases
+from stages import plan as program
 from stages.config.cases import CaseConfig
 from stages.config.evaluation import EvaluationConfig
 from stages.config.models import ModelConfig
@@ -460,6 +462,14 @@ def told(
 
     with tiny.one_thread():
         yield said
+
+
+def test_help_tells_every_option() -> None:
+    page = inspect.getdoc(program) or ""
+    told = re.findall(r"^(--\w+)", page, flags=re.MULTILINE)
+    taken = {*vars(program.arguments([]))} - {"cases"}
+    assert {one.removeprefix("--") for one in told} == taken
+    assert all(name in page for name in machine.PUBLISHED)
 
 
 def _stages(project: Path) -> set[str]:
