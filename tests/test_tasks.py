@@ -929,7 +929,7 @@ class Told(random.Random):
     def random(self) -> float:
         return self.shares.pop(0)
 
-    def randrange(self, *_: Any) -> int:  # type: ignore[override]
+    def randrange(self, start: int, stop: int | None = None, step: int = 1) -> int:
         return self.kinds.pop(0)
 
 
