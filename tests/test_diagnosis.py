@@ -399,6 +399,12 @@ def test_epochs_are_of_the_steps_that_were_taken() -> None:
     assert "too little data" in causes(whole)
 
 
+def test_form_alone_is_not_blamed_where_there_was_nothing_else_to_lose() -> None:
+    rules = (Lost("rules", 0.2, of_text=False, kind="instruction-following"),)
+    assert "format drift" in causes(replace(CLEAN, lost=rules, kept=("other",)))
+    assert "format drift" not in causes(replace(CLEAN, lost=rules, kept=()))
+
+
 def test_seen_tasks_are_no_other_data() -> None:
     assert causes(replace(CLEAN, lost=LOST, seen=("kept",))) == []
 
