@@ -1,5 +1,8 @@
-"""`python -m stages.check`: is params.yaml sound, does every method fit its case, and are the files
-of one's own that it names there, and what their sha256 says?"""
+"""`python -m stages.check`: is params.yaml sound?
+
+Every key and name, whether each method fits its case, and whether files of one's own that it names
+are there; those of data are held against their sha256. Nothing is fetched.
+"""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +22,7 @@ from stages.models import template, word_head
 from stages.models.layers import known_layers
 from stages.sources.own import own_mistakes
 from stages.statistics.measures import Measure, measure_for
+from stages.tasks.noise import NOISED
 from stages.training.methods.distil import Distil
 from stages.training.methods.method import Fit, Method
 from stages.training.methods.self_training import SelfTraining
@@ -177,6 +181,16 @@ def _limits(sound: dict[str, dict[str, Any]]) -> Iterator[str]:
         yield mistake("compare.gate.minimum_gain", limits.minimum_gain, f"every target {share}")
 
 
+def _silent(sound: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Noise is asked for of tasks whose rows have a text that a user would have typed."""
+    evaluation = sound["evaluation"].get("evaluation")
+    chosen = evaluation.noise.tasks if evaluation else "all"
+    for name in () if chosen == "all" else chosen:
+        if name in sound["tasks"] and (kind := sound["tasks"][name].kind) not in NOISED:
+            reason = f"a {kind} task is asked without noise: leave it out"
+            yield mistake("evaluation.noise.tasks", name, reason)
+
+
 def _found(mistakes: list[str]) -> dict[str, dict[str, Any]]:
     """section -> name -> what could be read of it. Adds a line for every mistake."""
     sound = read_whole(mistakes)
@@ -194,6 +208,7 @@ def _found(mistakes: list[str]) -> dict[str, dict[str, Any]]:
     mistakes.extend(_unseen(methods, sound))
     mistakes.extend(_lacking(sound))
     mistakes.extend(_limits(sound))
+    mistakes.extend(_silent(sound))
     if not mistakes:
         mistakes.extend(_swept(methods, sound))
     return sound

@@ -2,8 +2,8 @@
 
 A round runs the most promising advice on the run that is best so far, from the case's first run or
 the one given, as a DVC experiment. Better is a better verdict of the gate, then less lost; none
-may gain less than the first run surely did. It ends where the gate passes or no advice is left. The
-workspace stays as it is.
+may gain less than the first run surely did. It ends after so many rounds, or where the gate passes
+or no advice is left. The workspace stays as it is.
 """
 
 import json

@@ -2,8 +2,9 @@
 
 `make new CASE=tickets DATA=data/raw/tickets.jsonl MODEL=minilm COLUMNS=text:body,label:team`
 
-The model is a name of params.yaml or a folder; of both, a file of params/ stands for the entry in
-it. What is written is checked as `make run` does it; where that fails, params.yaml stays as it was.
+The model is a name of params.yaml or a folder. A file of params/ may be given in place of the table
+or of the model: its entry is taken. What is written is checked as `make run` does it; where that
+fails, params.yaml stays as it was.
 """
 
 import json

@@ -1,6 +1,13 @@
-"""`python -m stages.plan`: memory, disk and time of each stage, before anything runs.
+"""`python -m stages.plan [case …]`: memory, disk and time of each stage, before anything runs.
 
-Reckoned from params.yaml by stages/planning/; what cannot fit is refused, with the key to change.
+Reckoned from params.yaml by stages/planning/, of all cases if none is given; what cannot fit is
+refused, with the key to change. Options:
+
+--parameters 7e9  of each model, on paper, in place of its own
+--device h200     one that is not here: a100, h100, h200, l4 or l40s
+--devices 8       that finetune and scoring run on (1)
+--sharded         devices share a run's weights and their states (FSDP)
+--check           what was reckoned beside what the stages took here
 """
 
 import argparse
@@ -116,13 +123,13 @@ class _Parser(argparse.ArgumentParser):
 
 def arguments(given: Sequence[str]) -> argparse.Namespace:
     """Of the command line. Raises UserError where one is unknown or wrong."""
-    parser = _Parser(prog="python -m stages.plan", description=__doc__)
-    parser.add_argument("cases", nargs="*", help="of params.yaml; all if none is given")
-    parser.add_argument("--parameters", type=float, help="of each model, such as 7e9, on paper")
-    parser.add_argument("--device", help="that is not here: a100, h100, h200, l4 or l40s")
-    parser.add_argument("--devices", type=int, default=1, help="that finetune runs on (1)")
-    parser.add_argument("--sharded", action="store_true", help="devices share the states (FSDP)")
-    parser.add_argument("--check", action="store_true", help="beside what stages took here")
+    parser = _Parser(prog="python -m stages.plan", add_help=False)  # it stands at the head
+    parser.add_argument("cases", nargs="*")
+    parser.add_argument("--parameters", type=float)
+    parser.add_argument("--device")
+    parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--sharded", action="store_true")
+    parser.add_argument("--check", action="store_true")
     asked = parser.parse_args(given)
     if asked.devices < 1:
         parser.error(f"--devices {asked.devices}: give 1 or more")

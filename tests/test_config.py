@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -21,14 +21,17 @@ from stages import check
 from stages.config.cases import read_case, read_cases
 from stages.config.compare import read_compare
 from stages.config.evaluation import read_evaluation
+from stages.config.kinds import AVERAGED
 from stages.config.models import read_model
 from stages.config.readers import Icd10
 from stages.config.reading import load
 from stages.config.runs import read_run, read_runs
 from stages.config.seed import read_seed
-from stages.config.tasks import read_tasks
+from stages.config.tasks import Kind, read_tasks
 from stages.errors import UserError
 from stages.storage import sha256_path, write_json
+from stages.tasks.noise import NOISED
+from stages.training.methods.augment import AUGMENTED
 from stages.training.methods.method import Method
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -584,6 +587,34 @@ def test_limits_are_in_the_unit_of_their_task(limits: dict[str, Any], said: str)
     found["compare"]["gate"] |= limits
     write(found)
     assert the_mistake().startswith(f"params.yaml: {said}") if said else mistakes() == []
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("all", ""),
+        (["medical-qa", "news-retrieval", "capitals", "instructions"], ""),
+        (["capitals", "python-code"], "'python-code': a language-modelling task is asked without"),
+        (["news-writing"], "'news-writing': a news-writing task is asked without noise: leave it"),
+    ],
+)
+def test_noise_is_of_what_a_user_types(named: Any, said: str) -> None:
+    found = yaml.safe_load(REAL)
+    found["evaluation"]["noise"]["tasks"] = named
+    write(found)
+    where = "params.yaml: evaluation.noise.tasks = "
+    assert the_mistake().startswith(where + said) if said else mistakes() == []
+
+
+def test_the_comments_that_list_kinds() -> None:
+    text = comments()
+    for before, kinds in (
+        ("The kinds that cannot: ", set(get_args(Kind)) - set(NOISED)),
+        ("On tasks of the kinds ", set(AVERAGED)),
+        ("Targets of the kinds ", set(AUGMENTED)),
+    ):
+        listed = re.split(r"[.;]| only", text.partition(before)[2], maxsplit=1)[0]
+        assert set(re.split(r", | and ", listed)) == kinds, before
 
 
 @pytest.mark.parametrize(

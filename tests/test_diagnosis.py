@@ -14,6 +14,7 @@ import yaml
 from stages.config.runs import RunConfig
 from stages.diagnosis.advice import advice
 from stages.diagnosis.evidence import Curve, Evidence, Lost, curves, labelled, losses, nearer
+from stages.diagnosis.finding import Finding
 from stages.diagnosis.five_errors import Error, FiveErrors
 from stages.diagnosis.movement import movement
 from stages.diagnosis.slices import lost_slices
@@ -208,12 +209,37 @@ def test_which_drops_are_sure_which_noise() -> None:
         "noisy": fallen(0.015, 0.01),
         "chance": fallen(0.015, 0.2),
         "risen": fallen(-0.015, 0.01),
+        "better": fallen(-0.1, 0.01),
     }
     tasks = {name: About("linear-probe", "retain", (), 0) for name in changes}
     lost, kept, within = losses(tasks, RunResult({}, changes, None, {}), 0.95)
     assert [one.task for one in lost] == ["sure"]
-    assert kept == ("noisy", "chance", "risen")
+    assert kept == ("noisy", "chance", "risen", "better")
     assert [one.task for one in within] == ["noisy"]
+
+
+def test_losses_are_ranked_text_last_and_the_target_apart() -> None:
+    drops = {"little": 0.1, "text": 0.5, "much": 0.3, "goal": 0.9}
+    changes = {
+        name: Change(Interval(by, by, by), 100, 0.0, 0.0, [], [], None, 0.02, 1 - by, {})
+        for name, by in drops.items()
+    }
+    tasks = {
+        name: About(
+            "language-modelling" if name == "text" else "linear-probe",
+            "target" if name == "goal" else "retain",
+            (),
+            0,
+        )
+        for name in drops
+    }
+    lost, kept, within = losses(tasks, RunResult({}, changes, None, {}), 0.95)
+    assert [(one.task, one.of_text) for one in lost] == [
+        ("much", False),
+        ("little", False),
+        ("text", True),
+    ]
+    assert kept == within == ()
 
 
 TURNED = Relabelled(0.1, 0.8, 0.6, ((0, 1), (1, 0)))
@@ -347,6 +373,8 @@ def test_labels_are_rare_by_their_training_rows() -> None:
     assert of(rows, *many) == said
     # A file of an older version does not say.
     assert of({}, *bad) == []
+    # One label alone is not rarer than itself.
+    assert of(rows, bad[0]) == []
 
 
 def test_few_rows_seen_often_are_too_few() -> None:
@@ -369,6 +397,12 @@ def test_epochs_are_of_the_steps_that_were_taken() -> None:
     whole = replace(early, curves=tuple(replace(one, steps=100) for one in early.curves))
     assert whole.epochs == 10
     assert "too little data" in causes(whole)
+
+
+def test_form_alone_is_not_blamed_where_there_was_nothing_else_to_lose() -> None:
+    rules = (Lost("rules", 0.2, of_text=False, kind="instruction-following"),)
+    assert "format drift" in causes(replace(CLEAN, lost=rules, kept=("other",)))
+    assert "format drift" not in causes(replace(CLEAN, lost=rules, kept=()))
 
 
 def test_seen_tasks_are_no_other_data() -> None:
@@ -433,6 +467,55 @@ def test_advice_for_a_target() -> None:
         curves=(replace(CURVE, best=40, train_last=0.1, validation_last=1.5),),
     )
     assert "dvc exp run -S ++runs.run.steps=40" in commands(over)
+
+
+@pytest.mark.parametrize(
+    ("best", "decay", "tried"),
+    [
+        (40, 0.01, [{"steps": 40}, {"weight_decay": 0.1}]),
+        (40, 0.1, [{"steps": 40}]),
+        (0, 0.01, [{"weight_decay": 0.1}]),
+        (100, 0.01, [{"weight_decay": 0.1}]),
+    ],
+)
+def test_advice_against_over_fitting(best: int, decay: float, tried: list[dict[str, Any]]) -> None:
+    """Fewer steps where an earlier one was best, smaller weights where they may be so."""
+    found = replace(CLEAN, curves=(replace(CURVE, best=best),), config=config(weight_decay=decay))
+    assert [one.changes for one in advice(found, [Finding("over-fitting", "")])] == tried
+
+
+def test_advice_for_a_head_with_wrong_names() -> None:
+    cause = [Finding("head misalignment", "")]
+    (tried,) = advice(replace(CLEAN, config=config(head="random")), cause)
+    assert tried.changes == {"head": "probe"}
+    assert advice(replace(CLEAN, config=config(head="probe")), cause) == []
+
+
+def test_steps_after_the_best_are_left_out_where_they_cost_a_task() -> None:
+    curves = tuple(replace(CURVE, best=best) for best in (0, 40))
+    cause = [Finding("trained too long", "")]
+    assert advice(replace(CLEAN, curves=curves), cause) == []
+    *_, last = advice(replace(CLEAN, curves=curves, lost=LOST), cause)
+    assert last.changes == {"steps": 40}
+    untrained = replace(CLEAN, curves=curves[:1], lost=LOST)
+    assert advice(untrained, cause)[-1].changes == {"steps": 1}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kinds": ("masked-lm",)},
+        {"config": config(methods={"lwf": {"weight": 1.0}})},
+        {"config": config(methods={"lora": {"rank": 8, "alpha": 16}})},
+    ],
+)
+def test_no_teacher_is_advised_where_there_is_one_or_can_be_none(changes: dict[str, Any]) -> None:
+    assert any("lwf" in str(one.changes) for one in advice(replace(CLEAN, lost=LOST), []))
+    tried = advice(replace(CLEAN, lost=LOST, **changes), [])
+    assert [set(one.changes) for one in tried] == [{"pool", "methods"}, {"learning_rate"}]
+    assert set(tried[0].changes["methods"]) - {"replay"} == set(
+        replace(CLEAN, **changes).config.methods
+    )
 
 
 # The five errors
@@ -522,6 +605,43 @@ def test_errors_that_cannot_be_told() -> None:
     assert hits["over-fitting", "error rate"].value is None
 
 
+def test_an_error_that_is_surely_negative_says_the_contrary() -> None:
+    found = errors_of(model(0.5, 0.5, 0.5), model(0.5, 0.9, 0.9))
+    assert found["generalisation", "loss"].says == (
+        "unseen rows are answered better than trained ones"
+    )
+    assert found["over-fitting", "error rate"].says == "validation rows are the easier ones"
+    assert found["specific-task", "loss"].says == "it does its target better than the base"
+
+
+def test_the_weights_that_were_kept_are_those_that_fit_best_or_not() -> None:
+    def adjustment(kept: int) -> str:
+        errors = FiveErrors(model(1, 1, 1), model(1, 1, 1), "goal", ACCURACY, 0, 0.95)
+        *_, found = errors.all(LOOKS, kept, None)
+        return found.says
+
+    assert adjustment(20).startswith("the weights that were kept are not those that fit")
+    assert adjustment(30).startswith("the weights that were kept are those that fit")
+
+
+def test_reasons_why_an_error_cannot_be_told() -> None:
+    run = model(0.9, 0.6, 0.5)
+    one_group = run.assign(group=run["group"].where(run["split"] != "train", "one"))
+    found = errors_of(run, one_group)
+    shows_none = "undefined: one group of examples shows no spread"
+    assert found["generalisation", "loss"].says == shows_none
+    assert found["over-fitting", "error rate"].says == shows_none
+    assert found["specific-task", "error rate"].value == 0
+    unlikely = errors_of(run, run.assign(nll=np.nan))
+    assert unlikely["generalisation", "loss"].says == "undefined: its answers have no likelihood"
+    assert unlikely["specific-task", "loss"].value is None
+    assert unlikely["generalisation", "error rate"].value == pytest.approx(0.4)
+    for own in (None, {"bits": [16.0], "bytes": [10.0]}):
+        errors = FiveErrors(run, run, "goal", BITS, 0, 0.95).all(LOOKS, 20, own)
+        (of_own,) = [one for one in errors if one.error == "distribution"]
+        assert of_own.says == "undefined: the base wrote no texts of its own"
+
+
 # Slices and movement
 
 
@@ -553,6 +673,40 @@ def test_a_slice_is_found_among_many_however_few_the_draws() -> None:
     worse = np.where(np.arange(120) < 100, 0.0, 0.5) + generator.normal(0, 0.1, 120)
     found = lost_slices(base, run.assign(nll=base["nll"] + worse), {"goal": BITS}, 0.95, 100, 0)
     assert [one.name for one in found if one.cut == "slice"] == ["lost"]
+
+
+def test_a_task_is_cut_in_every_way() -> None:
+    """Every other example of the second half is lost: those of the rare answers, the later third of
+    lengths and a part of the middle one."""
+    base, run = sliced(lambda place: place >= 60 and place % 2 == 0)
+    cut = {"target": ["a"] * 60 + ["b"] * 30 + ["c"] * 30, "bytes": range(1, 121)}
+    found = lost_slices(base.assign(**cut), run.assign(**cut), {"goal": ACCURACY}, 0.95, 500, 0)
+    assert [(one.cut, one.name, one.n, one.drop) for one in found] == [
+        ("answer", "b", 30, 0.5),
+        ("answer", "c", 30, 0.5),
+        ("answer frequency", "rare", 60, 0.5),
+        ("length", "long", 40, 0.5),
+        ("slice", "arts", 60, 0.5),
+        ("length", "middling", 40, 0.25),
+    ]
+
+
+def test_slices_that_are_too_small_or_one_group_are_not_looked_at() -> None:
+    base, run = sliced(lambda place: place < 39)
+    names = ["nine"] * 9 + ["ten"] * 10 + ["one group"] * 20 + ["rest"] * 81
+    groups = base["group"].where(pd.Series(names) != "one group", "one")
+    base, run = (one.assign(slice=names, target="right", group=groups) for one in (base, run))
+    found = lost_slices(base, run, {"goal": ACCURACY}, 0.95, 500, 0)
+    assert [(one.name, one.drop) for one in found] == [("ten", 1.0)]
+
+
+def test_no_more_slices_are_told_than_are_read() -> None:
+    base = records("test", [1.0] * 200, [0.5] * 200).assign(
+        slice=[f"part {place // 10:02}" for place in range(200)], target="right"
+    )
+    run = base.assign(score=[float(place >= 150) for place in range(200)])
+    found = lost_slices(base, run, {"goal": ACCURACY}, 0.95, 500, 0)
+    assert [one.name for one in found] == [f"part {number:02}" for number in range(12)]
 
 
 def test_the_drop_of_a_part_is_by_its_own_bytes() -> None:
@@ -616,6 +770,43 @@ def test_movement_by_hand() -> None:
     assert found["outputs"]["goal"]["value"] == pytest.approx(0.2)
     # 1 before, 1/4 after, 3/4 relearned: two thirds of the loss.
     assert found["relearned"]["goal"]["share"] == pytest.approx(2 / 3)
+
+
+def test_movement_is_the_mean_over_seeds() -> None:
+    """The loss that came back is that of the seeds that lost: the other one is not asked."""
+    base = records("test", [1.0] * 4, [0.5] * 4)
+    ids = base["example_id"].to_list()
+    run = pd.concat([base, base.assign(score=[1.0, 0.0, 0.0, 0.0], seed=1)])
+    kl = ([0.0, 0.0, 0.0, 0.4], [0.0, 0.0, 0.0, 0.8])
+    rows = [
+        *({"layer": 0, "module": "query", "measure": "weight", "value": v} for v in (0.1, 0.3)),
+        *({"layer": 0, "measure": "cka", "value": v} for v in (0.9, 0.7)),
+        *(
+            {"task": "goal", "example_id": one, "measure": "kl", "seed": seed, "value": value}
+            for seed, values in enumerate(kl)
+            for one, value in zip(ids, values, strict=True)
+        ),
+        {"task": "short", "example_id": "only", "measure": "kl", "value": 1.0},
+        *(
+            {"task": "goal", "example_id": one, "measure": "relearned", "seed": 1, "value": 0.5}
+            for one in ids
+        ),
+    ]
+    empty = {"layer": -1, "module": "", "task": "", "example_id": "", "seed": 0}
+    found = movement(
+        pd.DataFrame([empty | row for row in rows]), base, run, {"goal": ACCURACY}, 0.95
+    )
+    assert found["largest"] == [{"layer": 0, "module": "query", "value": pytest.approx(0.2)}]
+    assert found["cka"] == [pytest.approx(0.8)]
+    # No matrix: its spectral norm was not taken.
+    assert (found["weight"], found["spectral"]) == (0.0, 0.0)
+    # One text alone has no interval; a divergence has no end below 0.
+    (output,) = found["outputs"].values()
+    assert output["value"] == pytest.approx(0.15)
+    assert output["low"] == 0.0
+    told = found["relearned"]["goal"]
+    assert (told["before"], told["after"], told["relearned"]) == (1.0, 0.25, 0.5)
+    assert told["share"] == pytest.approx(1 / 3)
 
 
 def test_curves_are_read_from_the_training_table() -> None:

@@ -131,6 +131,24 @@ def attempt(gain: float, burden: float, verdict: str = "degraded") -> Attempt:
     return Attempt(verdict, gain, gain - 0.02, burden)
 
 
+def test_an_attempt_is_read_from_the_files() -> None:
+    """The mean gain of several targets; what got better makes up for no loss."""
+    tasks = {
+        "goal": {"role": "target", "change": -1.0, "limit": 0.01},
+        "kept": {"role": "retain", "change": -0.02, "limit": -0.05},
+        "text": {"role": "retain", "change": -0.03, "limit": -0.01},
+        "better": {"role": "retain", "change": 0.3, "limit": -0.05},
+    }
+    scores = {
+        "goal": {"gain": {"value": 0.1, "low": 0.05}},
+        "aim": {"gain": {"value": 0.3, "low": 0.2}},
+        "kept": {"drop": {"value": 0.02, "low": 0.0}},
+    }
+    found = Attempt.of({"verdict": "undecided", "tasks": tasks}, scores)
+    assert found.verdict == "undecided"
+    assert (found.gain, found.least_gain, found.burden) == pytest.approx((0.2, 0.125, 3.4))
+
+
 def test_better_is_less_lost_for_as_much_gained() -> None:
     before = attempt(0.1, 4.0)
     assert attempt(0.1, 3.9).is_better_than(before, before)

@@ -427,6 +427,31 @@ def test_a_device_map_that_lacks_a_layer_is_told(
         scorer_of(loaded, EVALUATION)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            '{"embeddings": "disk", "encoder": "cpu", "pooler": "cpu"}',
+            "disk: the embeddings have to lie in cpu",
+        ),
+        (
+            '{"embeddings": "cpu", "encoder": 0, "pooler": 0}',
+            "cpu: the embeddings have to lie on a GPU",
+        ),
+    ],
+)
+def test_embeddings_lie_where_what_is_read_is_put(
+    given: str, said: str, encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALIMPSEST_DEVICE_MAP", given)
+    loaded = load({"kind": "encoder", "pooling": "mean"}, encoder)
+    with pytest.raises(UserError) as error:
+        scorer_of(loaded, EVALUATION)
+    assert str(error.value) == (
+        f"PALIMPSEST_DEVICE_MAP: embeddings.word_embeddings.weight lies in {said}"
+    )
+
+
 # Four bits
 
 

@@ -1,5 +1,6 @@
 """What a pipeline will take, told before it runs, held against reckoning by hand."""
 
+import inspect
 import json
 import re
 import shutil
@@ -22,6 +23,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import PreTrainedConfig
 
 from stages import phases
+from stages import plan as program
 from stages.config.cases import CaseConfig
 from stages.config.evaluation import EvaluationConfig
 from stages.config.models import ModelConfig
@@ -300,9 +302,9 @@ def test_what_is_asked_at_once_that_cannot_fit() -> None:
 
 
 def test_states_that_are_split() -> None:
-    """A layer, or the embeddings, are whole at a time; all weights in fp32 where they are read."""
+    """A layer and the embeddings are whole at a time; all weights in fp32 where they are read."""
     shape = on_paper(7e9, causal=True)
-    layer = 4 * max(shape.body / shape.layers, shape.vocabulary * shape.width)
+    layer = 4 * (shape.body / shape.layers + shape.parameters - shape.body)
     for devices in (2, 4, 16):
         copied = plan(shape, replace(FLAT, devices=devices))
         split = replace(copied, sharded=True)
@@ -460,6 +462,14 @@ def told(
 
     with tiny.one_thread():
         yield said
+
+
+def test_help_tells_every_option() -> None:
+    page = inspect.getdoc(program) or ""
+    told = re.findall(r"^(--\w+)", page, flags=re.MULTILINE)
+    taken = {*vars(program.arguments([]))} - {"cases"}
+    assert {one.removeprefix("--") for one in told} == taken
+    assert all(name in page for name in machine.PUBLISHED)
 
 
 def _stages(project: Path) -> set[str]:

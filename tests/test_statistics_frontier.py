@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from stages.report.frontier import table
+from stages.statistics import attempts
+from stages.statistics.attempts import Weighed, groups_of, prompted_base
 from stages.statistics.frontier import Attempt, Curve, Frontier, chosen, frontier
+from stages.statistics.measures import ACCURACY, BITS_PER_BYTE
+from stages.statistics.results import About
 
 TARGET, KEPT, OTHER = "target", "kept", "other"
 
@@ -170,3 +175,114 @@ def test_the_same_question_has_the_same_answer() -> None:
     tried = simulated(np.random.default_rng(1), ["full"] * 3 + ["lora"] * 3, {"full": 2, "lora": 1})
     assert drawn(tried, N) == drawn(tried, N)
     assert drawn(tried[::-1], N).gain == drawn(tried, N).gain
+
+
+# From records
+
+
+def told(
+    task: str, split: str, *seeds: Sequence[float], condition: str = "clean", column: str = "score"
+) -> pd.DataFrame:
+    """Of each seed one figure an example, whose groups go the other way; last first."""
+    rows = [
+        {"task": task, "split": split, "condition": condition, "seed": seed, column: figure}
+        | {"example_id": f"e{at}", "group": f"g{len(figures) - at}", "bytes": 4}
+        for seed, figures in enumerate(seeds)
+        for at, figure in enumerate(figures)
+    ]
+    return pd.DataFrame(rows[::-1])
+
+
+BASE = pd.concat(
+    [
+        told(TARGET, "test", [1, 0, 0, 0]),
+        told(TARGET, "validation", [0, 0]),
+        told(KEPT, "test", [1, 1, 0]),
+        told(OTHER, "test", [1, 1]),
+        told(OTHER, "validation", [1, 1]),
+        # No attempt is asked these.
+        told(TARGET, "train", [1, 1]),
+        told(TARGET, "test", [0, 0, 0, 0], condition="typos-0.1"),
+    ]
+)
+WEIGHED = Weighed({TARGET: ACCURACY}, {KEPT: ACCURACY, OTHER: ACCURACY})
+
+
+def test_an_attempt_by_hand() -> None:
+    """Seeds averaged; a task without validation examples has no say in the choice."""
+    run = pd.concat(
+        [
+            told(TARGET, "test", [1, 1, 0, 0], [1, 1, 1, 0]),
+            told(TARGET, "validation", [1, 0], [1, 1]),
+            told(KEPT, "test", [1, 1, 1], [1, 1, 0]),
+            told(OTHER, "test", [1, 0], [1, 0]),
+            told(OTHER, "validation", [0, 1], [1, 1]),
+        ]
+    )
+    found = attempts.attempt("run", "full", BASE, run, WEIGHED)
+    assert (found.name, found.method, found.validation) == ("run", "full", (0.75, 0.25))
+    assert {task: list(one) for task, one in found.gain.items()} == {TARGET: [0, 1, 0.5, 0]}
+    assert {task: list(one) for task, one in found.drop.items()} == {
+        KEPT: [0, 0, -0.5],
+        OTHER: [0, 1],
+    }
+    assert found.by_task == {KEPT: None, OTHER: 0.25}
+    assert groups_of(BASE, WEIGHED) == {
+        TARGET: ["g4", "g3", "g2", "g1"],
+        KEPT: ["g3", "g2", "g1"],
+        OTHER: ["g2", "g1"],
+    }
+
+
+def test_an_attempt_gains_where_its_text_takes_fewer_bits() -> None:
+    def texts(*nats: float) -> pd.DataFrame:
+        splits = (told(TARGET, split, nats, column="nll") for split in ("validation", "test"))
+        kept = (told(OTHER, split, [1, 0]) for split in ("validation", "test"))
+        return pd.concat([*splits, *kept])
+
+    weighed = Weighed({TARGET: BITS_PER_BYTE}, {OTHER: ACCURACY})
+    found = attempts.attempt("run", "full", texts(8, 6), texts(4, 6), weighed)
+    bits = 1 / np.log(2) / 4
+    assert found.gain[TARGET] == pytest.approx([4 * bits, 0])
+    assert found.validation == pytest.approx((2 * bits, 0))
+
+
+def test_the_prompted_base_gains_and_loses_nothing() -> None:
+    asked = [("test", [1, 1, 0, 1]), ("validation", [1, 0])]
+    shown = pd.concat([told(TARGET, *one, condition="shots-4") for one in asked])
+    found = prompted_base(BASE, shown, WEIGHED)
+    assert found
+    assert (found.name, found.method, found.validation) == ("base@shots-4", "prompt", (0.5, 0.0))
+    assert list(found.gain[TARGET]) == [0, 1, 0, 1]
+    assert {task: list(one) for task, one in found.drop.items()} == {KEPT: [0] * 3, OTHER: [0] * 2}
+    assert prompted_base(BASE, shown[:0], WEIGHED) is None
+
+
+def test_what_a_frontier_counts() -> None:
+    """Text is in another unit: beside answers it does not count, alone it does."""
+    text, choice = ("language-modelling", "multiple-choice")
+    kinds = {
+        "goal": (choice, "target"),
+        "news": (text, "target"),
+        "kept": (choice, "retain"),
+        "replayed": (choice, "retain"),
+        "code": (text, "retain"),
+    }
+    tasks = {task: About(kind, role, (), 0) for task, (kind, role) in kinds.items()}
+    found = Weighed.of(tasks, ["replayed"])
+    assert (set(found.targets), set(found.unseen), found.apart) == ({"goal"}, {"kept"}, ("news",))
+    del tasks["goal"]
+    found = Weighed.of(tasks, ["replayed"])
+    assert (set(found.targets), found.apart) == ({"news"}, ())
+
+
+def test_why_there_is_no_frontier() -> None:
+    assert WEIGHED.lacking(BASE) is None
+    assert Weighed({TARGET: ACCURACY}, {}).lacking(BASE) == (
+        "no accuracy-like retain task is unseen by all runs"
+    )
+    by = "has validation examples, which attempts are chosen by"
+    assert Weighed({KEPT: ACCURACY}, {OTHER: ACCURACY}).lacking(BASE) == f"no target {by}"
+    assert Weighed({TARGET: ACCURACY}, {KEPT: ACCURACY}).lacking(BASE) == (
+        f"no unseen retain task {by}"
+    )

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import random
 import shutil
 import tarfile
 import zipfile
@@ -39,6 +40,7 @@ from stages.tasks.examples import (
 )
 from stages.tasks.icd10 import read_icd10
 from stages.tasks.newsgroups import read_newsgroups
+from stages.tasks.noise import NOISES, noisy
 from stages.tasks.overlap import overlapping
 from stages.tasks.reuters import read_reuters
 from stages.tasks.splitting import (
@@ -912,3 +914,71 @@ def test_a_template_of_prompts_is_no_overlap() -> None:
     assert overlapping(ours, many)["mine"]["13-gram"].tolist() == [True, True, True]
     assert overlapping(ours, many, ["mine"])["mine"]["13-gram"].tolist() == [False, True, True]
     assert overlapping(ours, few, ["mine"])["mine"]["13-gram"].all()
+
+
+# Noise
+
+
+class Told(random.Random):
+    """Draws that are written down: shares, and which of the three typos."""
+
+    def __init__(self, shares: list[float], kinds: list[int]) -> None:
+        super().__init__(0)
+        self.shares, self.kinds = shares, kinds
+
+    def random(self) -> float:
+        return self.shares.pop(0)
+
+    def randrange(self, start: int, stop: int | None = None, step: int = 1) -> int:
+        return self.kinds.pop(0)
+
+
+def test_typos_by_hand() -> None:
+    """Of c a t, d o g: c and a change places, t is left out, d is doubled. The last letter has none
+    after it, and what is no letter is not asked for."""
+    draws = Told([0.1, 0.5, 0.1, 0.1, 0.3], [0, 1, 2])
+    assert NOISES["typos"]("cat 1 dog", 0.3, draws) == "ac 1 ddog"
+    assert (draws.shares, draws.kinds) == ([], [])
+
+
+def test_case_and_words_by_hand() -> None:
+    assert NOISES["case"]("aBc!", 0.3, Told([0.1, 0.2, 0.3, 0.1], [])) == "Abc!"
+    assert NOISES["words"]("one two three", 0.3, Told([0.1, 0.3, 0.2], [])) == "two"
+    # Never all of them.
+    assert NOISES["words"]("one two three", 0.3, Told([0.1, 0.1, 0.1], [])) == "one"
+
+
+@pytest.mark.parametrize("kind", NOISES)
+def test_noise_meets_the_share_that_is_asked_for(kind: str) -> None:
+    draw = random.Random(0)
+    text = "ab " * 3000
+    found = NOISES[kind](text, 0.25, draw)
+    if kind == "words":
+        assert len(found.split()) == pytest.approx(0.75 * 3000, rel=0.05)
+    elif kind == "case":
+        assert sum(map(str.isupper, found)) == pytest.approx(0.25 * 6000, rel=0.1)
+    else:
+        # One in three is left out and one doubled, so that the length stays.
+        assert len(found) == pytest.approx(len(text), rel=0.02)
+        assert 0.3 < sum(word != "ab" for word in found.split(" ")) / 3000 < 0.5
+    assert NOISES[kind](text, 0.0, draw) == text
+
+
+def test_noise_is_of_the_typed_column_and_of_each_example_alone() -> None:
+    queries = [f"what do the other birds eat in winter, number {n}" for n in range(6)]
+    rows = pd.DataFrame({"query": queries, "document": queries, "group": queries})
+    asked = Examples(
+        Task("birds", "retrieval", 16, (), {}), identify(rows.assign(slice="all"), "retrieval")
+    )
+    found = noisy(asked, "typos-0.3", 1)
+    assert all(one != other for one, other in zip(found.rows["query"], queries, strict=True))
+    pd.testing.assert_frame_equal(
+        found.rows.drop(columns="query"), asked.rows.drop(columns="query")
+    )
+    assert list(asked.rows["query"]) == queries
+    alone = noisy(Examples(asked.task, asked.rows.iloc[4:]), "typos-0.3", 1)
+    assert list(alone.rows["query"]) == list(found.rows["query"].iloc[4:])
+    for condition, seed in (("typos-0.3", 2), ("typos-0.2", 1)):
+        assert not noisy(asked, condition, seed).rows["query"].equals(found.rows["query"])
+    with pytest.raises(ValueError, match="no such condition: 'typos'"):
+        noisy(asked, "typos", 1)

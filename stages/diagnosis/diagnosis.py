@@ -199,5 +199,5 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_rounded(inner) for inner in value]
     if isinstance(value, float):
-        return round(value, DECIMALS) + 0.0 if abs(value) >= 0.01 else float(f"{value:.3g}")
+        return round(value, DECIMALS) if abs(value) >= 0.01 else float(f"{value:.3g}") + 0.0
     return value

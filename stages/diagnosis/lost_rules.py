@@ -24,7 +24,7 @@ def hidden(found: Evidence) -> Finding | None:
 def format_drift(found: Evidence) -> Finding | None:
     broken = [one for one in found.lost if one.kind == "instruction-following"]
     others = [one for one in found.lost if one.kind != "instruction-following"]
-    if not broken or others:
+    if not broken or others or not found.kept:
         return None
     return Finding(
         "format drift",

@@ -52,8 +52,24 @@ def placed(model: Any, where: torch.device, used: torch.dtype) -> Any:
         if wanted == "auto":
             whole = list(getattr(model, "_no_split_modules", None) or [])
             wanted = infer_auto_device_map(model, no_split_module_classes=whole)
+        _check_first(model, wanted)
         keys = getattr(model, "_skip_keys_device_placement", None)
         return dispatch_model(model, wanted, offload_dir=folder, skip_keys=keys)
     except (KeyError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"PALIMPSEST_DEVICE_MAP: does not fit the model: {reason}") from None
+
+
+def _check_first(model: Any, wanted: Map) -> None:
+    """Raises UserError where the embeddings are brought when it is their turn: until then nothing
+    says where the tokens are to be."""
+    first = next(name for name, _ in model.named_parameters())
+    place = next(
+        (wanted[name] for name in sorted(wanted, reverse=True) if first.startswith(name)), 0
+    )
+    on_gpu = not {"cpu", "disk"}.issuperset(map(str, wanted.values()))
+    if place == "disk" or (place == "cpu" and on_gpu):
+        raise UserError(
+            f"PALIMPSEST_DEVICE_MAP: {first} lies in {place}: the embeddings have to lie "
+            + ("on a GPU" if on_gpu else "in cpu")
+        )

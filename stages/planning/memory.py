@@ -45,10 +45,9 @@ needs, and its input alone, from which checkpointing computes the rest again."""
 @dataclass(frozen=True)
 class Memory:
     """Bytes on the device. `states`: of weights, gradients and moments; what of it is split over
-    devices where they share them. Of those `layer`: what is brought together at a time; `whole`:
-    weights that are read before they are split. `batch`: of what a batch adds, by its size and
-    length. `kept`: of best weights as they are read back and of what a teacher said, in the host's
-    memory."""
+    devices where they share them. Of its weights `layer` is brought together at a time, and `whole`
+    is read before they are split. `batch`: of what a batch adds, by its size and length. `kept`: of
+    best weights as they are read back and of what a teacher said, in the host's memory."""
 
     states: float
     batch: float = 0.0
@@ -121,7 +120,8 @@ def finetune(case: Case, run: Recipe, precision: str, devices: int, host: bool) 
     if shape.causal:
         held += teachers * 4 * shape.vocabulary * shape.width  # its head, as it was
     told = teachers * rows_drawn(case, config) * each * shape.width * 4
-    layer = 4.0 * max(shape.body / shape.layers, shape.vocabulary * shape.width)
+    # One, and what lies outside of the layers, which stays together for a step.
+    layer = 4.0 * (shape.body / shape.layers + shape.parameters - shape.body)
     # An encoder stands on the device from the beginning.
     whole = 4.0 * shape.parameters if reads_first(config.methods) or not shape.causal else 0.0
     return Memory(held, batch, 4 * training + told, layer=layer, whole=whole)

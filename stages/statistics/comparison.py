@@ -155,7 +155,7 @@ class Case:
         counted = all(np.isin(grid.figures, (0, 1)).all() for grid in (before, after))
         per_seed = list(after.figures) if counted else []
         # A majority class is no guess among k options, so nothing is adjusted for it.
-        guessed = bool(chance) and not self.tasks[task].labels
+        guessed = not self.tasks[task].labels
         options = np.full(after.n, 1 / chance) if chance and guessed else None
         left: float | Undefined = Undefined("bits per byte have no chance level")
         if chance is not None:

@@ -265,7 +265,7 @@ def _outgaining(
         method: _p(more[at], gained.drawn[:, at] - gained.drawn[:, prompted])
         for method, at in best.items()
     }
-    adjusted = holm(p) if p else {}
+    adjusted = holm(p)
     return [
         method for method, at in best.items() if more[at] > 0 and adjusted[method] < 1 - confidence
     ]

@@ -29,7 +29,7 @@ def _typos(text: str, rate: float, draw: random.Random) -> str:
     for at in range(len(signs) - 1):
         if signs[at].isalpha() and draw.random() < rate:
             kind = draw.randrange(3)
-            if kind == 0 and len(signs[at + 1]) == 1:
+            if kind == 0:
                 signs[at], signs[at + 1] = signs[at + 1], signs[at]
             else:
                 signs[at] = "" if kind == 1 else signs[at] * 2
