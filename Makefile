@@ -16,6 +16,8 @@ plan: .venv/installed
 # CASE: its name. DATA: a csv, jsonl or parquet file. MODEL: a name of params.yaml, or a folder.
 # Either may be a file of params/ that has its entry.
 # COLUMNS: <role>:<column>,… where the columns have other names than text, label …
+# In the environment that name is a terminal's width.
+new: COLUMNS :=
 new: .venv/installed
 	@$(BIN)/python -m stages.new "$(CASE)" "$(DATA)" "$(MODEL)" "$(COLUMNS)"
 

@@ -239,7 +239,7 @@ def test_losses_are_ranked_text_last_and_the_target_apart() -> None:
         ("little", False),
         ("text", True),
     ]
-    assert kept == within == ()
+    assert (kept, within) == ((), ())
 
 
 TURNED = Relabelled(0.1, 0.8, 0.6, ((0, 1), (1, 0)))
@@ -679,7 +679,7 @@ def test_a_task_is_cut_in_every_way() -> None:
     """Every other example of the second half is lost: those of the rare answers, the later third of
     lengths and a part of the middle one."""
     base, run = sliced(lambda place: place >= 60 and place % 2 == 0)
-    cut = {"target": ["a"] * 60 + ["b"] * 30 + ["c"] * 30, "bytes": range(1, 121)}
+    cut: dict[str, Any] = {"target": ["a"] * 60 + ["b"] * 30 + ["c"] * 30, "bytes": range(1, 121)}
     found = lost_slices(base.assign(**cut), run.assign(**cut), {"goal": ACCURACY}, 0.95, 500, 0)
     assert [(one.cut, one.name, one.n, one.drop) for one in found] == [
         ("answer", "b", 30, 0.5),

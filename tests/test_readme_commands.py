@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,8 @@ def test_results(project: tiny.Project) -> None:
 
 
 def test_a_case_of_ones_own(project: tiny.Project) -> None:
+    # As some shells export it: the width of the terminal.
+    project = replace(project, environment={**project.environment, "COLUMNS": "80"})
     write_table(project.path / "data/raw/tickets.jsonl")
     said = run(
         project,

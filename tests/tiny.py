@@ -213,7 +213,7 @@ def environment(home: Path) -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("GIT_", "DVC_", "HF_", "XDG_", "PALIMPSEST_"))
-        and name not in ("PYTHONPATH", "PYTHONHOME")
+        and name not in ("PYTHONPATH", "PYTHONHOME", "COLUMNS", "LINES")
     }
     folders = {
         "HOME": "home",

@@ -49,7 +49,7 @@ def placed(model: Any, where: torch.device, used: torch.dtype) -> Any:
     folder = tempfile.mkdtemp(prefix="palimpsest-offload-")
     weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
     try:
-        if wanted == "auto":
+        if isinstance(wanted, str):  # auto
             whole = list(getattr(model, "_no_split_modules", None) or [])
             wanted = infer_auto_device_map(model, no_split_module_classes=whole)
         _check_first(model, wanted)
