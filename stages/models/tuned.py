@@ -76,7 +76,7 @@ def apply_adapter(body: Any, folder: Path) -> Any:
     import peft  # seconds to import, so only where an adapter needs it
 
     with quiet_peft(), _told(folder):
-        wrapped = peft.PeftModel.from_pretrained(body, folder)
+        wrapped = peft.PeftModel.from_pretrained(body, folder, torch_device="cpu")
         # PEFT warns, and leaves what is missing as an adapter that does nothing.
         with safe_open(folder / WEIGHTS, framework="np") as saved:
             odd = set(peft.get_peft_model_state_dict(wrapped)) ^ set(saved.keys())
