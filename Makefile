@@ -37,9 +37,11 @@ STUDY ?= frontier
 study: .venv/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m stages.study "$(STUDY)" "$(CASES)" "$(SEEDS)"
 
-# As many tests at once as there are cores, four at most; those of a file share what they set up.
+# As many files at once as there are cores, four at most; by itself what compiles, for torch remembers
+# the shapes that a process has seen.
 test: .venv/installed
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not slow and not faults"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not compiles and not slow and not faults"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "compiles and not slow and not faults"
 
 # Interruptions at many random moments; about ten minutes alone on two cores.
 faults: .venv/installed

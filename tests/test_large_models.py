@@ -1,5 +1,6 @@
 """What lets a model be trained and scored that is large for the machine."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import tiny
+import tiny_seq2seq
 import tiny_training as small
 import torch
 from accelerate import Accelerator
@@ -27,6 +29,7 @@ from stages.errors import UserError
 from stages.models import device, sharing
 from stages.models.bounded import bounded
 from stages.models.loading import load
+from stages.models.seq2seq import write
 from stages.scoring.case import scorer_of
 from stages.storage import read_json, write_json
 from stages.tasks.examples import Examples
@@ -428,28 +431,41 @@ def test_a_device_map_that_lacks_a_layer_is_told(
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "told"),
     [
+        ('{"": "disk"}', "disk: a model reads its tokens there, so give it cpu"),
         (
-            '{"embeddings": "disk", "encoder": "cpu", "pooler": "cpu"}',
-            "disk: the embeddings have to lie in cpu",
-        ),
-        (
-            '{"embeddings": "cpu", "encoder": 0, "pooler": 0}',
-            "cpu: the embeddings have to lie on a GPU",
+            '{"embeddings": "cpu", "encoder": 0}',
+            "cpu: a model reads its tokens there, so give it a GPU",
         ),
     ],
 )
-def test_embeddings_lie_where_what_is_read_is_put(
-    given: str, said: str, encoder: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_device_map_with_the_embeddings_away_is_told(
+    encoder: Path, given: str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PALIMPSEST_DEVICE_MAP", given)
     loaded = load({"kind": "encoder", "pooling": "mean"}, encoder)
     with pytest.raises(UserError) as error:
         scorer_of(loaded, EVALUATION)
-    assert str(error.value) == (
-        f"PALIMPSEST_DEVICE_MAP: embeddings.word_embeddings.weight lies in {said}"
-    )
+    first = "embeddings.word_embeddings.weight"
+    assert str(error.value) == f"PALIMPSEST_DEVICE_MAP: {first} is given {told}"
+
+
+def test_a_device_map_holds_of_a_model_that_reads_and_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_seq2seq.write_model(tmp_path / "t5", list("abcdefgh"), 1)
+    rows, answers = [[3, 4, 7, 1], [5, 6, 1], [9, 1]], []
+    parts = dict.fromkeys(("shared", "encoder", "decoder.embed_tokens", "lm_head"), "cpu")
+    away = {f"decoder.{name}": "disk" for name in ("block", "final_layer_norm")}
+    for given in (None, json.dumps(parts | away)):
+        if given:
+            monkeypatch.setenv("PALIMPSEST_DEVICE_MAP", given)
+        scorer: Any = scorer_of(load({"kind": "seq2seq"}, tmp_path / "t5"), EVALUATION)
+        assert any(weight.is_meta for weight in scorer.model.parameters()) == bool(given)
+        answers.append(write(scorer.model, rows, 0, 5))
+    assert answers[0] == answers[1]
+    assert any(answers[0])
 
 
 # Four bits

@@ -188,6 +188,7 @@ def test_two_seeds_and_an_adapter_resume_too(
     assert len(change["mcnemar_p"]) == 2
 
 
+@pytest.mark.compiles
 def test_a_compiled_run_resumes_to_rounding(
     bench: Path, monkeypatch: pytest.MonkeyPatch, seen: list[int]
 ) -> None:

@@ -49,27 +49,29 @@ def placed(model: Any, where: torch.device, used: torch.dtype) -> Any:
     folder = tempfile.mkdtemp(prefix="palimpsest-offload-")
     weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
     try:
-        if isinstance(wanted, str):  # auto
-            whole = list(getattr(model, "_no_split_modules", None) or [])
-            wanted = infer_auto_device_map(model, no_split_module_classes=whole)
-        _check_first(model, wanted)
+        whole = list(getattr(model, "_no_split_modules", None) or [])
+        parts: Map = (
+            infer_auto_device_map(model, no_split_module_classes=whole)
+            if isinstance(wanted, str)
+            else wanted
+        )
+        _check_first(model, parts)
         keys = getattr(model, "_skip_keys_device_placement", None)
-        return dispatch_model(model, wanted, offload_dir=folder, skip_keys=keys)
+        return dispatch_model(model, parts, offload_dir=folder, skip_keys=keys)
     except (KeyError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"PALIMPSEST_DEVICE_MAP: does not fit the model: {reason}") from None
 
 
-def _check_first(model: Any, wanted: Map) -> None:
-    """Raises UserError where the embeddings are brought when it is their turn: until then nothing
-    says where the tokens are to be."""
+def _check_first(model: Any, parts: Map) -> None:
+    """Raises UserError where the embeddings are brought when it is their turn: nothing would say
+    where the tokens are to be."""
     first = next(name for name, _ in model.named_parameters())
-    place = next(
-        (wanted[name] for name in sorted(wanted, reverse=True) if first.startswith(name)), 0
-    )
-    on_gpu = not {"cpu", "disk"}.issuperset(map(str, wanted.values()))
+    named = (key for key in sorted(parts, reverse=True) if first.startswith(key))
+    place = next((parts[key] for key in named), 0)
+    on_gpu = not {"cpu", "disk"}.issuperset(map(str, parts.values()))
     if place == "disk" or (place == "cpu" and on_gpu):
         raise UserError(
-            f"PALIMPSEST_DEVICE_MAP: {first} lies in {place}: the embeddings have to lie "
-            + ("on a GPU" if on_gpu else "in cpu")
+            f"PALIMPSEST_DEVICE_MAP: {first} is given {place}: a model reads its tokens there, so "
+            f"give it {'a GPU' if on_gpu else 'cpu'}"
         )

@@ -123,7 +123,7 @@ def here(devices: int) -> Machine:
         devices=devices,
         memory=_memory(where),
         disk=shutil.disk_usage(Path.cwd()).free,
-        copies=_copied(where.type),
+        copies=_copied(where),
         products=partial(_products, where),
         reached=REACHED,
         beside=lambda work, model: BESIDE.get((work, model), 0.0),
@@ -174,9 +174,8 @@ def _multiplied(precision: str, width: int, rows: int) -> float:
 
 
 @lru_cache
-def _copied(kind: str) -> float:
+def _copied(where: torch.device) -> float:
     """Bytes that are read and written a second, by copying more than a cache holds."""
-    where = torch.device(kind)
     given = torch.ones(2**25, device=where)
     into = torch.empty_like(given)
     return 2 * given.numel() * given.element_size() / _fastest(lambda: into.copy_(given), where)

@@ -107,7 +107,7 @@ def _placed(loaded: Loaded, evaluation: EvaluationConfig) -> Scorer:
         return EncoderScorer(encoder, loaded.tokenizer, loaded.heads, evaluation.batch_tokens)
     if isinstance(loaded, Seq2SeqModel):
         # Not packed: T5's layers look at the dtype of each other's weights.
-        moved = loaded.model.to(where, used)
+        moved = placed(loaded.model, where, used)
         return Seq2SeqScorer(moved, loaded.tokenizer, evaluation.batch_tokens)
     shared = reads_trees(loaded.model)  # in fp32: bf16 rounds more than a wrong mask may do
     model = placed(loaded.model, where, used)
