@@ -37,10 +37,9 @@ STUDY ?= frontier
 study: .venv/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m stages.study "$(STUDY)" "$(CASES)" "$(SEEDS)"
 
-# As many files at once as there are cores, four at most; by itself what compiles, for torch remembers
-# the shapes that a process has seen.
+# By itself what compiles, for torch remembers the shapes that a process has seen.
 test: .venv/installed
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not compiles and not slow and not faults"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not compiles and not slow and not faults"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "compiles and not slow and not faults"
 
 # Interruptions at many random moments; about ten minutes alone on two cores.
