@@ -21,6 +21,8 @@ from stages.scoring.causal_case import WRITTEN_AT_ONCE
 
 PASSES = ("train", "adapt", "read", "write")
 """Kinds of work that are products of matrices."""
+TEACHERS = ("lwf", "distil")
+"""Methods for which a model says something of each row beforehand."""
 ADAMW_MOVES = 44
 """Bytes a trained weight and step, in fp32: AdamW reads weight, gradient and both moments and
 writes three of them (28), clipping reads the gradient for its norm, reads and writes it (12), and
@@ -92,12 +94,12 @@ def trained(shape: Shape, methods: Mapping[str, Any]) -> int:
 
 def taught(methods: Mapping[str, Any]) -> int:
     """How many teachers say something of each row beforehand."""
-    return sum(name in methods for name in ("lwf", "distil"))
+    return sum(name in methods for name in TEACHERS)
 
 
 def reads_first(methods: Mapping[str, Any]) -> list[str]:
     """Those of a run's methods that read a whole model before it trains."""
-    return [name for name in ("lwf", "distil", "self-replay") if name in methods]
+    return [name for name in (*TEACHERS, "self-replay") if name in methods]
 
 
 def rows_drawn(case: Case, config: RunConfig) -> int:
