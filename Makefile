@@ -37,10 +37,10 @@ STUDY ?= frontier
 study: .venv/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m stages.study "$(STUDY)" "$(CASES)" "$(SEEDS)"
 
-# By itself what compiles, for torch remembers the shapes that a process has seen.
+# A process a core, four at most: each holds models. A file's tests share what they make, in one.
+TESTS := -n logical --maxprocesses 4 --dist loadfile -m "not slow and not faults"
 test: .venv/installed
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not compiles and not slow and not faults"
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "compiles and not slow and not faults"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(TESTS)
 
 # Interruptions at many random moments; about ten minutes alone on two cores.
 faults: .venv/installed

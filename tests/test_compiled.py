@@ -17,8 +17,6 @@ from stages.training.methods.lora import Lora
 from stages.training.methods.method import Method
 from stages.training.objective import Objective
 
-pytestmark = pytest.mark.compiles
-
 
 def _gradients(objective: Objective, step: int) -> dict[str, Tensor]:
     objective.zero_grad()

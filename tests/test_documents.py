@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers import AttentionInterface
 
 from stages.models import documents, layout
 from stages.models.documents import let_read_documents, read_documents
@@ -111,7 +111,8 @@ def test_no_keys_are_kept_for_a_text_to_go_on_and_no_mask_is_made(
         masks.append(given[4])
         return documents._attention(*given, **named)
 
-    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, documents.NAME, attend)
+    # Not in an instance, which would hide from then on what is registered for all.
+    monkeypatch.setitem(AttentionInterface._global_mapping, documents.NAME, attend)
     given: list[Any] = []
     body.register_forward_hook(lambda _, __, output: given.append(output))
     read_documents(body, *_ids())

@@ -188,7 +188,6 @@ def test_two_seeds_and_an_adapter_resume_too(
     assert len(change["mcnemar_p"]) == 2
 
 
-@pytest.mark.compiles
 def test_a_compiled_run_resumes_to_rounding(
     bench: Path, monkeypatch: pytest.MonkeyPatch, seen: list[int]
 ) -> None:
@@ -196,17 +195,17 @@ def test_a_compiled_run_resumes_to_rounding(
     steps = params["runs"]["full"]["steps"]
     params["runs"]["full"] |= {"compile": True, "checkpoint_every": 4}
     tiny.write_params(bench, params)
-    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
 
-    tiny.run_stage("finetune", "full")
-    whole = _curves(bench, "full")
-    shutil.rmtree(bench / "models/tuned/full")
-    with monkeypatch.context() as patch, pytest.raises(_StopError):
-        _stop_at(patch, 0, 6)
+    with torch._inductor.config.patch(force_disable_caches=True):
         tiny.run_stage("finetune", "full")
-    torch.compiler.reset()  # as in a new process
-    seen.clear()
-    tiny.run_stage("finetune", "full")
+        whole = _curves(bench, "full")
+        shutil.rmtree(bench / "models/tuned/full")
+        with monkeypatch.context() as patch, pytest.raises(_StopError):
+            _stop_at(patch, 0, 6)
+            tiny.run_stage("finetune", "full")
+        torch.compiler.reset()  # as in a new process
+        seen.clear()
+        tiny.run_stage("finetune", "full")
     assert seen == list(range(4, steps))
     np.testing.assert_allclose(_curves(bench, "full"), whole, rtol=1e-5, atol=1e-6)
 

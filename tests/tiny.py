@@ -275,10 +275,13 @@ class Project:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", message)
 
-    def restore(self, branch: str = "main") -> None:
-        """Back to what was committed, and to the outs that belong to it."""
-        self.git("checkout", "--quiet", "--force", branch)
+    def restore(self) -> None:
+        """Back to what was committed to its one branch, and to the outs that belong to it."""
+        self.git("checkout", "--quiet", "--force", "main")
         self.git("clean", "--quiet", "--force", "-d")
+        others = set(self.git("branch", "--format=%(refname:short)").split()) - {"main"}
+        if others:
+            self.git("branch", "--quiet", "-D", *sorted(others))
         self.dvc("checkout", "--quiet", "--force")
 
 
