@@ -1,7 +1,8 @@
 """`python -m stages.check`: is params.yaml sound?
 
 Every key and name, whether each method fits its case, and whether files of one's own that it names
-are there; those of data are held against their sha256. Nothing is fetched.
+are there; those of data are held against their sha256; and whether this machine can score each
+variant. Nothing is fetched.
 """
 
 import sys
@@ -27,6 +28,7 @@ from stages.training.methods.distil import Distil
 from stages.training.methods.method import Fit, Method
 from stages.training.methods.self_training import SelfTraining
 from stages.training.methods.table import chosen, misfits
+from stages.variants.quantise import check_processor
 
 TAUGHT: tuple[type[Method], ...] = (Distil, SelfTraining)
 """Methods that read the run's teacher."""
@@ -191,6 +193,16 @@ def _silent(sound: dict[str, dict[str, Any]]) -> Iterator[str]:
             yield mistake("evaluation.noise.tasks", name, reason)
 
 
+def _uncomputed(sound: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Variants that this machine cannot score."""
+    for name, variants in sound["variants"].items():
+        if any(variant.kind == "int8" for variant in variants):
+            try:
+                check_processor()
+            except UserError as error:
+                yield f"variants.{name}: {error}"
+
+
 def _found(mistakes: list[str]) -> dict[str, dict[str, Any]]:
     """section -> name -> what could be read of it. Adds a line for every mistake."""
     sound = read_whole(mistakes)
@@ -227,10 +239,11 @@ def check() -> None:
 
 
 def main() -> None:
-    """Of the user's own files that it names, too."""
+    """Of the user's own files that it names, and of the machine, too."""
     mistakes: list[str] = []
     sound = _found(mistakes)
     mistakes.extend(own_mistakes(sound["cases"], sound["tasks"], sound["models"]))
+    mistakes.extend(_uncomputed(sound))
     _tell(mistakes)
     print(f"{PARAMS}: sound")
 

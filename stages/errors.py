@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from stages import processes
@@ -28,6 +28,8 @@ REMEDIES = {
     errno.EIO: "check the disk, then run `dvc repro` again",
 }
 """What to do where the system refuses to read or write."""
+NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
+"""What CUDA, its libraries, torch on a CPU and the system say of it."""
 HELP = {"-h", "--help"}
 PATIENCE = 10.0
 """Seconds in which a launcher ends the other processes once one has failed."""
@@ -38,14 +40,32 @@ def refusal(error: BaseException | None) -> int | None:
 
     Libraries wrap what the system said: it is then in their text, or in an error before.
     """
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in REMEDIES:
-            return error.errno
+    for one in _chain(error):
+        if isinstance(one, OSError) and one.errno in REMEDIES:
+            return one.errno
         for number in REMEDIES:
-            if f"(os error {number})" in str(error):
+            if f"(os error {number})" in str(one):
                 return number
-        error = error.__cause__ or error.__context__
     return None
+
+
+def short_of_memory(error: BaseException) -> str | None:
+    """What is said of it where the machine or a GPU has no memory left, else None."""
+    for one in _chain(error):
+        text = " ".join(str(one).split())
+        if isinstance(one, MemoryError) or any(sign in text.lower() for sign in NO_MEMORY):
+            return (
+                f"out of memory ({text[:200] or type(one).__name__}); where a run is trained set "
+                "its accumulate higher or gradient_checkpointing: true, where models are scored "
+                "evaluation.batch_tokens lower; `python -m stages.plan` says what a stage takes"
+            )
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def one_line(text: str) -> str:
@@ -104,6 +124,9 @@ def said(error: BaseException) -> str:
     number = refusal(error)
     if number is not None:
         return f"{path}: {os.strerror(number).lower()}; {REMEDIES[number]}"
+    short = short_of_memory(error)
+    if short is not None:
+        return short
     if isinstance(error, FileNotFoundError):
         return f"{path}: not there; run `dvc repro`"
     first = next(iter(str(error).strip().splitlines()), "")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+import torch
 from faults_page import Fault
 
 from stages import errors
@@ -50,6 +51,13 @@ def end_of(error: BaseException) -> tuple[object, str]:
     return (1, code) if isinstance(code, str) else (code, "")
 
 
+def refused(size: int) -> BaseException:
+    """What torch says on a CPU where `size` numbers are asked for."""
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(size)
+    return error.value
+
+
 class Panic(BaseException):
     """As a library's Rust ends: no Exception."""
 
@@ -62,7 +70,9 @@ class Panic(BaseException):
         (OSError(errno.ENOSPC, "x", "f"), 1, "error: f: no space left on device; make room, then"),
         (FileNotFoundError(errno.ENOENT, "x", "f"), 1, "error: f: not there; run `dvc repro`"),
         (ValueError("odd\nand more"), 1, "error: unforeseen: ValueError: odd; PALIMPSEST_DEBUG=1"),
-        (MemoryError(), 1, "error: unforeseen: MemoryError: ;"),
+        (MemoryError(), 1, "error: out of memory (MemoryError); where a run is trained set"),
+        (refused(2**58), 1, "error: out of memory ("),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), 1, "error: out of memory (CUDA out"),
         (RecursionError("deep"), 1, "error: unforeseen: RecursionError: deep;"),
         (Panic("no entry"), 1, "error: unforeseen: Panic: no entry;"),
         (KeyboardInterrupt(), 128 + signal.SIGINT, ""),

@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.config.models import ModelConfig
-from stages.errors import UserError
+from stages.errors import UserError, said
+from stages.models import tuned as tuned_models
 from stages.models.base import materialise
 from stages.models.encoder import embed
 from stages.models.gguf import convert
@@ -221,6 +222,19 @@ def test_what_a_run_left_behind(name: str, bench: Path, fault: Fault) -> None:
 
     each()
     fault(f"a damaged {name} of a run, by fuzzing", OUTCOME.format(EXAMPLES // 2))
+
+
+def test_no_memory_is_not_the_files_fault(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is told to delete what was trained."""
+    manifest = read_json(bench / f"models/base/{tiny.CASE}.json")
+
+    def full(_: Path) -> None:
+        raise MemoryError("Unable to allocate 32.0 GiB")
+
+    monkeypatch.setattr(tuned_models, "load_file", full)
+    with pytest.raises(MemoryError) as error:
+        load(manifest, materialise(manifest), bench / "models/tuned/lora/seed-0")
+    assert said(error.value).startswith("out of memory (Unable to allocate 32.0 GiB); where a run")
 
 
 KEY = struct.pack("<Q", 20) + b"general.architecture"

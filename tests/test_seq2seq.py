@@ -17,6 +17,7 @@ import transformers
 from safetensors.torch import load_file
 from tiny_completions import ANIMALS, CASE, COUNT, CRIES, DEEDS, MEASURES, METRICS
 
+from stages import errors
 from stages.errors import UserError
 from stages.models.seq2seq import Head, Seq2SeqTokenizer, load_seq2seq, longest_input, states, write
 from stages.records import read_records, read_table
@@ -240,6 +241,23 @@ def test_what_is_no_such_model_is_told(tmp_path: Path) -> None:
     tiny.write_model(tmp_path)
     with pytest.raises(UserError, match="transformers cannot load this model"):
         load_seq2seq(tmp_path)
+
+
+def test_a_model_that_finds_no_memory_is_not_to_blame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_seq2seq.write_model(tmp_path, WORDS, 1, "bart")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(transformers.AutoModelForSeq2SeqLM, "from_pretrained", full)
+    with pytest.raises(torch.OutOfMemoryError) as error:
+        load_seq2seq(tmp_path)
+    said = errors.said(error.value)
+    assert said.startswith(
+        "out of memory (CUDA out of memory. Tried to allocate 20.00 GiB.); where"
+    )
 
 
 @pytest.mark.parametrize(

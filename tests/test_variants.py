@@ -306,6 +306,20 @@ def test_int8_is_for_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
         quantise(bert())
 
 
+def test_int8_is_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = _real()
+    params["variants"]["bert-full"] = ["int8"]
+    assert _told(tmp_path, monkeypatch, params) == []
+    check.main()
+    assert capsys.readouterr().out == "params.yaml: sound\n"
+    monkeypatch.setenv("PALIMPSEST_DEVICE", "meta")
+    told = r"^variants.bert-full: int8: for a CPU, and the device is meta: leave it out$"
+    with pytest.raises(UserError, match=told):
+        check.main()
+
+
 # Snapshots
 
 STEADY: dict[str, Any] = {"schedule": "constant", "warmup": 0.0, "validate_every": 1000}
@@ -598,6 +612,10 @@ def test_an_edit_of_variants_scores_and_trains_nothing(reproduced: tiny.Project)
         ([0.5], "variants.bert-full = 0.5: give one of wise-<alpha>"),
         (["wse-0.5"], "variants.bert-full = 'wse-0.5': give one of wise-<alpha>"),
         (["wise-1.5"], "variants.bert-full = 'wise-1.5': give wise-<alpha>, from 0 to 1"),
+        (
+            ["wise-0.12345"],
+            "variants.bert-full = 'wise-0.12345': give wise-<alpha>, from 0 to 1, f",
+        ),
         (["wise-0.50"], "variants.bert-full = 'wise-0.50': give wise-<alpha>, from 0 to 1"),
         (["lines-a"], "variants.bert-full = 'lines-a': give lines-<alpha>, from 0 to 1"),
         (["prune-1"], "variants.bert-full = 'prune-1': give prune-<share>, between 0 and 1"),

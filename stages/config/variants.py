@@ -9,10 +9,14 @@ from stages.config.runs import RunConfig
 from stages.errors import UserError
 
 SHARE = r"0|1|0\.\d{0,3}[1-9]"
+DECIMALS = "four decimals at most"
 NAMES = {
-    "wise": (rf"wise-({SHARE})", "wise-<alpha>, from 0 to 1, such as wise-0.5"),
-    "lines": (rf"lines-({SHARE})", "lines-<alpha>, from 0 to 1, such as lines-0.5"),
-    "prune": (r"prune-(0\.\d{0,3}[1-9])", "prune-<share>, between 0 and 1, such as prune-0.3"),
+    "wise": (rf"wise-({SHARE})", f"wise-<alpha>, from 0 to 1, {DECIMALS}, such as wise-0.5"),
+    "lines": (rf"lines-({SHARE})", f"lines-<alpha>, from 0 to 1, {DECIMALS}, such as lines-0.5"),
+    "prune": (
+        r"prune-(0\.\d{0,3}[1-9])",
+        f"prune-<share>, between 0 and 1, {DECIMALS}, such as prune-0.3",
+    ),
     "int8": (r"int8", "int8"),
     "soup": (r"soup", "soup"),
     "step": (r"step-([1-9]\d{0,8})", "step-<n>, a step of the run's snapshots, such as step-100"),

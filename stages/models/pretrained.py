@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 import transformers
 
-from stages.errors import UserError, one_line
+from stages.errors import UserError, one_line, short_of_memory
 from stages.models.bounded import bounded, held
 from stages.storage import read_json
 
@@ -54,6 +54,8 @@ def load_weights(auto: Any, folder: Path, **how: Any) -> tuple[Any, list[str]]:
                 **how,
             )
     except Exception as error:  # settings of the wrong type fail wherever they are first used
+        if short_of_memory(error):
+            raise
         raise UserError(f"{folder}: transformers cannot load this model: {reason(error)}") from None
     for name, found, told in sorted(report["mismatched_keys"]):
         raise UserError(

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from stages.errors import UserError, one_line
+from stages.errors import UserError, one_line, short_of_memory
 from stages.models.probe import Probe
 from stages.phases import phase
 from stages.storage import read_json, write_json
@@ -115,6 +115,8 @@ def _told(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # settings of the wrong type fail wherever they are first used
+        if short_of_memory(error):
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             one_line(f"{folder}: cannot be read ({reason}); delete it and run `dvc repro`")

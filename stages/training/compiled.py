@@ -28,7 +28,8 @@ def compile_layers(subject: Subject) -> None:
     try:
         torch.compile(torch.sin)(torch.ones(2, device=subject.device))
     except Exception as error:
-        told = str(error).strip().partition("\n")[0]
+        cause = getattr(error, "inner_exception", error)
+        told = str(cause).strip().partition("\n")[0]
         raise _refused(subject, f"torch.compile fails here ({told})") from None
     # Layers by themselves are small enough for DDP, which would cut each in two.
     torch._dynamo.config.optimize_ddp = False
