@@ -93,6 +93,15 @@ def test_tango_refuses_counts_that_do_not_fit(counts: tuple[int, int, int]) -> N
 # Groups, seeds, text
 
 
+def test_the_base_itself_has_not_gained() -> None:
+    """Neither in answers nor in bits, though these have no width where none changed."""
+    for of_text in (False, True):
+        found = judge(np.zeros(300), range(300), 0.0, 0.95, of_text)
+        assert (found.status, found.needed) == (UNDECIDED, None)
+    assert judge(np.zeros(300), range(300), -0.02, 0.95, True).status == PASS
+    assert judge(np.full(300, 0.01), range(300), 0.0, 0.95, True).status == PASS
+
+
 def test_independent_examples_are_tangos() -> None:
     found = paired_interval(differences(8, 3, 90), range(90), 0.95)
     assert found == tango(8, 3, 90, Z95)

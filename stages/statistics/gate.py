@@ -35,7 +35,7 @@ class Limits:
     margins: Mapping[str, float] = field(default_factory=dict)
 
     def of_retain(self, task: str, of_text: bool) -> float:
-        """The least change, positive = better, with which a retain task passes."""
+        """The change, positive = better, above which a retain task passes."""
         return -self.margins.get(task, self.text_margin if of_text else self.margin)
 
 
@@ -43,9 +43,9 @@ class Limits:
 class Judged:
     """A task before the gate.
 
-    `change` is positive where the run is better; `limit` is the least that passes. `needed`: of an
-    undecided task, about how many examples would decide, were all rates to stay as they are; None
-    where MOST would not.
+    `change` is positive where the run is better; what passes is surely above `limit`. `needed`: of
+    an undecided task, about how many examples would decide, were all rates to stay as they are;
+    None where MOST would not.
     """
 
     status: str
@@ -65,11 +65,12 @@ def judge(
 ) -> Judged:
     """`better` [n]: by how much each example got better, as a share of 1, or bits per byte.
 
-    Pass: the lower end of the change reaches the limit. Degraded: the upper end misses it.
+    Pass: the lower end of the change lies above the limit. Degraded: the upper end lies below.
+    At the limit is neither: a model that is the base to the bit has not gained.
     """
     (values,) = vectors(better=better)
     change = interval_for(of_text, of_all)(values, groups, 2 * confidence - 1)
-    if change.low >= limit:
+    if change.low > limit:
         return Judged(PASS, change, limit, len(values))
     if change.high < limit:
         return Judged(DEGRADED, change, limit, len(values))
