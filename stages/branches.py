@@ -6,7 +6,8 @@ in DVC's cache, or its remote. Without `to`, the workspace. Prints Markdown, fit
 
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from stages.config.reading import PARAMS
 from stages.config.seed import read_seed
 from stages.errors import UserError
 from stages.records import read_records
+from stages.report.made_with import unlike
 from stages.report.tables import tasks_of
 from stages.report.units import unit_of
 from stages.report.words import cell
 from stages.statistics.branches import Shift, shifts
 from stages.statistics.comparison import Case
 from stages.statistics.gate import Limits
-from stages.statistics.measures import Measure
+from stages.statistics.measures import HIT_AT_1, Measure
 from stages.statistics.results import Settings
 from stages.statistics.variants import of_variant
 
@@ -78,30 +80,52 @@ def _cells(run: str, task: str, measure: Measure, found: Shift, confidence: floa
     ]
 
 
+def _why_not(task: str, branches: Sequence[Branch], asked: Sequence[Mapping[str, Measure]]) -> str:
+    """Why a task is not compared. `asked`: of each branch, the measures of its tasks."""
+    for branch, its, others in zip(branches, asked, reversed(asked), strict=True):
+        if task in its and task not in others:
+            return f"only on {cell(branch.name)}"
+    first, last = (its[task].name for its in asked)
+    if first != last:
+        return f"{first} on the one, {last} on the other"
+    if first == HIT_AT_1:
+        return "not asked among the same documents"
+    return "fewer than two examples (or groups of them) in common"
+
+
 def _of_case(case: str, branches: Sequence[Branch], settings: Settings) -> Iterator[str]:
     """Lines of Markdown."""
     one, other = branches
-    base, about = one.records(case, "base")
+    (base, about), (_, also) = (branch.records(case, "base") for branch in branches)
     tasks = tasks_of(about)
     noise = Case(base, tasks, settings).base.noise
-    measures = {task: told.measure for task, told in tasks.items()}
+    asked = [{task: told.measure for task, told in of.items()} for of in (tasks, tasks_of(also))]
+    names = [{task: measure.name for task, measure in its.items()} for its in asked]
+    measures = {task: asked[0][task] for task, _ in names[0].items() & names[1].items()}
     floors = {task: found.floor for task, found in noise.items()}
     runs = [run for run in one.of(case) if run in other.of(case)]
     yield f"## {case}"
     yield ""
     yield from _table_row(("run", "task", "unit", cell(one.name), cell(other.name), *FOUND))
     yield from _table_row(["---"] * (5 + len(FOUND)))
-    alone = {}
+    alone, unlike_runs = {}, defaultdict[str, list[str]](list)
     for run in runs:
-        first, last = (of_variant(branch.records(case, run)[0]) for branch in branches)
+        there = [branch.records(case, run) for branch in branches]
+        first, last = (of_variant(records) for records, _ in there)
         found = shifts(first, last, measures, floors, settings)
+        # What differs in the data is told by task.
+        before, after = ({**told["provenance"], "inputs": None} for _, told in there)
+        for line in unlike(before, after, other.name, one.name):
+            unlike_runs[line].append(run)
         for task, shift in found.items():
             yield from _table_row(_cells(run, task, measures[task], shift, settings.confidence))
             alone[task] = shift.alone
-        for task in sorted(set(tasks) - set(found)):
-            yield from _table_row((run, task, *["-"] * 5, "no common examples"))
-    for branch, unlike in ((one, other), (other, one)):
-        if only := sorted(set(branch.of(case)) - set(unlike.of(case))):
+        for task in sorted({*asked[0], *asked[1]} - set(found)):
+            yield from _table_row((run, task, *["-"] * 5, _why_not(task, branches, asked)))
+    for line, of_runs in unlike_runs.items():
+        yield f"\n{line} ({', '.join(of_runs)})."
+    for branch, its in ((one, other), (other, one)):
+        if only := sorted(set(branch.of(case)) - set(its.of(case))):
             yield f"\nOnly on {branch.name}: {', '.join(only)}."
     for task, count in alone.items():
         if count:

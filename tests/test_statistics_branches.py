@@ -86,6 +86,21 @@ def test_fewer_bits_are_better_and_holm_counts_the_tasks() -> None:
     assert found["t"].adjusted_p == pytest.approx(2 * alone)
 
 
+def test_hits_among_other_documents_are_not_compared() -> None:
+    """The same model finds fewer among more: the common queries say nothing of it."""
+    hits = {"r": Measure("hit_at_1")}
+    before, after = {"x": 1.0, "y": 1.0}, {"x": 0.0, "y": 1.0}
+    assert shifts(rows("r", before), rows("r", after), hits, {"r": 0}, SETTINGS)["r"].lost == 0.5
+    more = rows("r", {**after, "z": 1.0})
+    assert shifts(rows("r", before), more, hits, {"r": 0}, SETTINGS) == {}
+
+
+def test_one_common_group_is_no_comparison() -> None:
+    before = rows("a", {"x": 1, "y": 0}).assign(group="g")
+    after = rows("a", {"x": 0, "y": 0}).assign(group="g")
+    assert shifts(before, after, {"a": Measure("accuracy")}, {"a": 0}, SETTINGS) == {}
+
+
 def test_tasks_without_common_examples_are_left_out() -> None:
     measures = {"a": Measure("accuracy")}
     assert shifts(rows("a", {"x": 1}), rows("a", {"y": 1}), measures, {"a": 0}, SETTINGS) == {}

@@ -17,13 +17,15 @@ class MadeWith:
     others: tuple[tuple[str, str], ...]
 
 
-def unlike(base: Mapping[str, Any], run: Mapping[str, Any], name: str) -> list[str]:
-    """A line for everything that base and run were measured with differently."""
+def unlike(
+    base: Mapping[str, Any], run: Mapping[str, Any], name: str, other: str = "its base"
+) -> list[str]:
+    """A line for everything that `other` and `name` were measured with differently."""
     before, after = (
         dict(_flat({key: told.get(key) for key in MEASURED_WITH})) for told in (base, run)
     )
     return [
-        f"{name} was measured with another {what} than its base ({after.get(what, 'none')}, not "
+        f"{name} was measured with another {what} than {other} ({after.get(what, 'none')}, not "
         f"{value}): part of the change may be that"
         for what, value in before.items()
         if after.get(what) != value

@@ -9,7 +9,7 @@ import pandas as pd
 from stages.statistics.arrays import Floats
 from stages.statistics.draws import enough_draws
 from stages.statistics.intervals import Bootstrap, Interval
-from stages.statistics.measures import Measure, values
+from stages.statistics.measures import HIT_AT_1, Measure, values
 from stages.statistics.paired import holm, sign_flip
 from stages.statistics.results import Settings, is_real
 from stages.statistics.rows import rows_of
@@ -45,8 +45,9 @@ def shifts(
     floors: Mapping[str, float],
     settings: Settings,
 ) -> dict[str, Shift]:
-    """By task, those that both branches have. `before`, `after`: records of the run itself;
-    `floors`: the noise floor of each task. p is of sign flips of whole groups, with Holm's
+    """By task, those that both branches asked alike, of two groups at least: retrieval among the
+    same documents. `before`, `after`: records of the run itself; `floors`: the noise floor of each
+    task. p is of sign flips of whole groups, with Holm's
     adjustment over the tasks."""
     paired = {
         task: found
@@ -90,13 +91,17 @@ class _Paired:
 
 def _paired(before: pd.DataFrame, after: pd.DataFrame, measure: Measure) -> _Paired | None:
     common = sorted(set(before["example_id"]) & set(after["example_id"]))
-    if not common:
+    alone = before["example_id"].nunique() + after["example_id"].nunique() - 2 * len(common)
+    if alone and measure.name == HIT_AT_1:
         return None
     rows = [_of(records, common) for records in (before, after)]
+    groups = list(rows[0]["group"].iloc[: len(common)])
+    if len(set(groups)) < 2:
+        return None
     first, last = (seed_mean(values(side, measure).reshape(-1, len(common))) for side in rows)
     return _Paired(
-        before["example_id"].nunique() + after["example_id"].nunique() - 2 * len(common),
-        list(rows[0]["group"].iloc[: len(common)]),
+        alone,
+        groups,
         first,
         last,
         first - last if measure.of_text else last - first,

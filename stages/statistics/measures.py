@@ -41,10 +41,12 @@ class Measure:
 ACCURACY = Measure("accuracy")
 BITS_PER_BYTE = Measure("bits_per_byte", of_text=True)
 SPEARMAN = Measure("spearman", of_all=spearman, least=-1.0)
+HIT_AT_1 = "hit_at_1"
+"""Its examples are one another's distractors: more of them are harder."""
 MEASURES = {
     "classification": ACCURACY,
     "linear-probe": ACCURACY,
-    "retrieval": Measure("hit_at_1"),
+    "retrieval": Measure(HIT_AT_1),
     "pair-classification": ACCURACY,
     "relation": ACCURACY,
     "token-classification": Measure("entity_f1", of_all=partial(micro_f1, items=of_tags)),
