@@ -86,10 +86,12 @@ def _swept(
                 found += _unseen(tried, {**sound, "cases": {case: sound["cases"][case]}})
                 seen |= _seen(case, tried, sound)
             yield from (f"{line} (in sweep.{case})" for line in found)
-        if not set(sound["cases"][case].retain) - seen:
+        tasks = {name: sound["tasks"].get(name) for name in sound["cases"][case].retain}
+        if all(name in seen or _of_text(task) for name, task in tasks.items()):
             reason = (
-                f"combinations see {', '.join(sorted(seen))}, and no retain task is left to "
-                "compare them by: let the grid's methods see fewer tasks, or add retain tasks"
+                f"combinations see {', '.join(sorted(seen)) or 'none'}, and no retain task is left "
+                "to compare them by, for texts do not count: let the grid's methods see fewer "
+                "tasks, or add retain tasks"
             )
             yield mistake(f"sweep.{case}.run", sweep.run, reason)
 
@@ -157,6 +159,11 @@ def _measure(task: TaskConfig) -> Measure | None:
     if task.data.reader == "lm-eval":
         return measure_for(task.kind, task.data.metric) if task.data.metric else None
     return measure_for(task.kind, task.metric, task.negative)
+
+
+def _of_text(task: TaskConfig | None) -> bool:
+    measure = _measure(task) if task else None
+    return measure is not None and measure.of_text
 
 
 def _limits(sound: dict[str, dict[str, Any]]) -> Iterator[str]:

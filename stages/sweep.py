@@ -7,9 +7,11 @@ validation, and test is shown of those; drops are over the tasks that no combina
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,17 @@ from stages.errors import UserError
 from stages.experiments import call, experiments, left_by
 from stages.statistics.frontier import Attempt, chosen
 from stages.statistics.intervals import Interval, mean_of
-from stages.storage import fingerprint, sha256_file
+from stages.storage import fingerprint, read_json, sha256_file
 
 PIPELINE = Path("dvc.yaml")
 
 WAIT = 15.0
 """Seconds between two looks at the queue, which take a core for three."""
 ENDED = ("Failed", "Success")
+WORKERS = Path(".dvc/tmp/exps/celery")
+"""Where each worker of the queue writes down its process."""
+PATIENCE, STARTS = 2, 3
+"""Looks without a worker until others are started, and how often."""
 
 
 def _code() -> dict[str, str]:
@@ -55,9 +61,11 @@ def _grid(config: SweepConfig) -> dict[str, dict[str, Any]]:
 
 
 def _queue() -> dict[str, str]:
-    """What became of each experiment that DVC's queue knows, by name: Queued, Running, …"""
-    rows = (line.split() for line in call("dvc", "queue", "status").splitlines())
-    return {row[1]: row[-1] for row in rows if len(row) > 3}
+    """What became of each experiment that DVC's queue knows, by name: Queued, Running, … Of one
+    that was killed a Failed stays, whatever becomes of it when it is queued again."""
+    rows = [line.split() for line in call("dvc", "queue", "status").splitlines()]
+    told = [(row[1], row[-1]) for row in rows if len(row) > 3]
+    return dict(sorted(told, key=lambda one: one[1] not in ENDED))
 
 
 def _enqueue(grid: Mapping[str, list[str]]) -> None:
@@ -72,8 +80,26 @@ def _enqueue(grid: Mapping[str, list[str]]) -> None:
         call("dvc", "exp", "run", "--queue", "--name", name, *given, "compare")
 
 
-def _wait(grid: Collection[str]) -> list[str]:
-    """Until nothing of the grid is queued or runs. The names of those that failed."""
+def _worked_on() -> bool:
+    """Whether a worker of the queue is there. `dvc queue status` counts those that answer within a
+    second, which a busy one may not."""
+    for path in WORKERS.glob("*.json"):
+        told = read_json(path)
+        if told["returncode"] is None:
+            with suppress(ProcessLookupError):
+                os.kill(told["pid"], 0)
+                return True
+    return False
+
+
+def _run(grid: Mapping[str, list[str]], jobs: str) -> list[str]:
+    """Until nothing of the grid is queued or runs. The names of those that failed.
+
+    A worker that ends while it is given an experiment, as where the queue was empty just before,
+    takes it along, and so does a machine that is switched off: to DVC it runs for ever. Raises
+    UserError where workers do nothing else.
+    """
+    starts = alone = 0
     with tqdm(total=len(grid), unit="experiment", disable=None) as bar:
         while True:
             known, done = _queue(), experiments()
@@ -81,6 +107,17 @@ def _wait(grid: Collection[str]) -> list[str]:
             bar.update(len(ended) - bar.n)
             if len(ended) == len(grid):
                 return [name for name in grid if name not in done]
+            alone = 0 if _worked_on() else alone + 1
+            if alone == PATIENCE:
+                left = {name: grid[name] for name in grid if name not in ended}
+                if starts == STARTS:
+                    raise UserError(f"workers of DVC's queue end before {', '.join(left)} has run")
+                for name in left:
+                    if known[name] == "Running":
+                        call("dvc", "queue", "kill", "--force", name)
+                _enqueue(left)
+                call("dvc", "queue", "start", "--jobs", jobs)
+                starts, alone = starts + 1, 0
             time.sleep(WAIT)
 
 
@@ -162,9 +199,10 @@ def main(case: str = "", jobs: str = "1") -> None:
     config = read_sweep(case)
     grid = _grid(config)
     run = load()["runs"][config.run]
-    _enqueue({name: overrides(config.run, changes, run) for name, changes in grid.items()})
+    wanted = {name: overrides(config.run, changes, run) for name, changes in grid.items()}
+    _enqueue(wanted)
     call("dvc", "queue", "start", "--jobs", jobs)
-    failed = _wait(grid)
+    failed = _run(wanted, jobs)
     ended = {name: changes for name, changes in grid.items() if name not in failed}
     if ended:
         results = {name: _result(name, case, config.run) for name in ended}

@@ -8,8 +8,9 @@ import pytest
 import tiny
 import yaml
 
-from stages import sweep
+from stages import experiments, sweep
 from stages.check import check
+from stages.config.overrides import overrides
 from stages.config.sweep import read_sweep
 from stages.errors import UserError
 from stages.experiments import left_by
@@ -170,6 +171,37 @@ def test_an_edit_is_tried_anew(project: tiny.Project, capsys: pytest.CaptureFixt
     assert row.split()[:3] == [third, "0.0001", "+0.2000"]
 
 
+def test_what_a_worker_took_along_is_run_all_the_same(project: tiny.Project) -> None:
+    """Taken from the queue by a worker that is no more, DVC says of it that it runs."""
+    grid = {"run": "bert-full", "values": {"learning_rate": [1.0e-4]}}
+    params = {**real_params(), "sweep": {"medical-bert": grid}}
+    tiny.write_params(project.path, params)
+    ((name, changes),) = sweep._grid(read_sweep("medical-bert")).items()
+    sweep._enqueue({name: overrides("bert-full", changes)})
+    assert sweep._queue()[name] == "Queued"
+    broker = project.path / ".dvc/tmp/exps/celery/broker"
+    (message,) = (broker / "in").glob("*.celery.msg")
+    message.rename(broker / "processed" / message.name)
+    assert sweep._queue()[name] == "Running"
+    (done,) = swept(project, grid)
+    assert done == name
+    assert sweep._queue()[name] == "Success"
+
+
+def test_workers_that_do_nothing_are_told(
+    project: tiny.Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = {"run": "bert-full", "values": {"learning_rate": [1.0e-4]}}
+
+    def call(*command: str) -> str:
+        return "" if command[:3] == ("dvc", "queue", "start") else experiments.call(*command)
+
+    monkeypatch.setattr(sweep, "call", call)
+    told = r"^workers of DVC's queue end before bert-full-\w{8} has run$"
+    with pytest.raises(UserError, match=told):
+        swept(project, grid)
+
+
 def test_what_an_experiment_is_named_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of params.yaml but the grids, as it is with the combination; dvc.yaml and the code."""
     monkeypatch.chdir(tmp_path)
@@ -269,6 +301,26 @@ def test_a_grid_that_leaves_no_task_to_compare_by_is_refused_before_it_runs(
     # bert-replay sees a task as well: with each other one too few are left.
     (line,) = told(retain[:2], real_params()["runs"])
     assert line.endswith("or let the methods see fewer (in sweep.medical-bert)")
+
+
+def test_texts_are_no_tasks_to_compare_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = real_params()
+    params["sweep"] = {"news-gpt": {"run": "gpt-full", "values": {"steps": [10, 20]}}}
+    params["runs"] = {"gpt-full": params["runs"]["gpt-full"]}
+    params["variants"] = {"gpt-full": []}
+    texts = [name for name, task in params["tasks"].items() if task["kind"] == "language-modelling"]
+    params["tasks"] |= {f"more-{name}": params["tasks"][name] for name in texts}
+    case = {**params["cases"]["news-gpt"]}
+    params["cases"] = {"news-gpt": case}
+    tiny.write_params(tmp_path, params)
+    check()
+    case["retain"] = [*texts, *(f"more-{name}" for name in texts)]
+    assert len(case["retain"]) >= 2
+    tiny.write_params(tmp_path, params)
+    told = r"combinations see none, and no retain task is left to compare them by, for texts do not"
+    with pytest.raises(UserError, match=told):
+        check()
 
 
 @pytest.mark.parametrize(
