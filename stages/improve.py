@@ -79,7 +79,7 @@ def main(case: str = "", rounds: str = "1", run: str | None = None) -> None:
     _say(run, first)
     best = first
     settings: list[str] = []
-    kept, tried = "", set[str]()
+    kept, tried, tries = "", set[str](), 0
     for _ in range(int(rounds)):
         if best.verdict == PASS:
             print("the gate passes")
@@ -94,13 +94,18 @@ def main(case: str = "", rounds: str = "1", run: str | None = None) -> None:
         name = _name(run)
         print(f"{name}: {', '.join(advice['settings'])}: {advice['because']}", flush=True)
         given = [part for one in wanted for part in ("-S", one)]
-        call("dvc", "exp", "run", "--temp", "--name", name, *given, "compare")
+        try:
+            call("dvc", "exp", "run", "--temp", "--name", name, *given, "compare")
+        except UserError as error:
+            print(f"{name}: {error}", flush=True)
+            continue
+        tries += 1
         found, told = _results([left_by(name, f"metrics/{one}.json") for one in FILES], case, run)
         _say(name, found)
         if found.is_better_than(best, first):
             best, diagnosis, settings, kept = found, told, wanted, name
-    if len(tried) > 1:
-        print(f"chosen on test, the best of {len(tried)} tries: its gate errs more than it says")
+    if tries > 1:
+        print(f"chosen on test, the best of {tries} tries: its gate errs more than it says")
     print(
         f"best: {kept}; take it with `dvc exp apply {kept}`" if kept else f"best: {run}, as it is"
     )

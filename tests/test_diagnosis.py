@@ -56,6 +56,7 @@ CLEAN = Evidence(
     config=config(),
     causal=False,
     train_rows=1000,
+    rows={"goal": 1000, "kept": 1000, "other": 1000, "third": 1000},
     target="goal",
     gained=True,
     lost=(),
@@ -442,7 +443,8 @@ def test_advice_goes_on_from_what_the_run_does() -> None:
 
 def replayed(lost: tuple[str, ...], kept: tuple[str, ...], seen_in_case: tuple[str, ...]) -> str:
     tasks = tuple(Lost(task, 0.3, of_text=False, kind="linear-probe") for task in lost)
-    found = replace(CLEAN, lost=tasks, kept=kept, seen_in_case=seen_in_case)
+    rows = dict.fromkeys((*lost, *kept), 1000)
+    found = replace(CLEAN, lost=tasks, kept=kept, seen_in_case=seen_in_case, rows=rows)
     return "".join(one for one in commands(found) if "replay" in one).partition("tasks:")[2][:-3]
 
 
@@ -482,6 +484,38 @@ def test_advice_against_over_fitting(best: int, decay: float, tried: list[dict[s
     """Fewer steps where an earlier one was best, smaller weights where they may be so."""
     found = replace(CLEAN, curves=(replace(CURVE, best=best),), config=config(weight_decay=decay))
     assert [one.changes for one in advice(found, [Finding("over-fitting", "")])] == tried
+
+
+def test_no_end_is_advised_before_a_snapshot() -> None:
+    """It would be refused: the run could not leave it behind."""
+    found = replace(CLEAN, curves=(replace(CURVE, best=40),), lost=LOST)
+    causes = [Finding("over-fitting", ""), Finding("trained too long", "")]
+    kept = {"snapshots": (20, 40), "weight_decay": 0.1}
+    assert {"steps": 40} in [
+        one.changes for one in advice(replace(found, config=config(**kept)), causes)
+    ]
+    later = replace(found, config=config(**{**kept, "snapshots": (20, 41)}))
+    assert not any("steps" in one.changes for one in advice(later, causes))
+
+
+def test_replay_is_advised_of_rows_that_there_are() -> None:
+    long = config(steps=3000, batch_size=32)
+    found = replace(CLEAN, lost=LOST, config=long)
+    (first, *_) = advice(found, [])
+    # 0.05 / 0.95 of 96,000 rows is 5,053 of the 1,000 that there are.
+    wanted = {"fraction": 0.05, "tasks": ["kept"], "repeats": 6}
+    assert first.changes["methods"]["replay"] == wanted
+    (first, *_) = advice(replace(found, rows={**CLEAN.rows, "kept": 6000}), [])
+    assert first.changes["methods"]["replay"] == {"fraction": 0.05, "tasks": ["kept"]}
+    none = advice(replace(found, rows={**CLEAN.rows, "kept": 0}), [])
+    # Of 18 steps not one batch would be replayed; of 38 two, the tasks that lost most.
+    few = advice(replace(found, config=config(steps=18)), [])
+    assert not any("pool" in one.changes for one in (*none, *few))
+    lost = (*LOST, *(replace(LOST[0], task=task) for task in ("other", "third")))
+    all_lost = replace(CLEAN, lost=lost, kept=("x", "y"), config=config(steps=38))
+    rows = {**CLEAN.rows, "x": 9, "y": 9}
+    (first, *_) = advice(replace(all_lost, rows=rows), [])
+    assert first.changes["methods"]["replay"]["tasks"] == ["kept", "other"]
 
 
 def test_advice_for_a_head_with_wrong_names() -> None:

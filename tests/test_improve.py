@@ -98,6 +98,25 @@ def test_the_first_advice_fails_and_the_second_passes(
     assert gate["cases"]["case"]["first"]["verdict"] == "pass"
 
 
+def test_a_try_that_cannot_run_is_passed_over(
+    project: tiny.Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refusing = COMPARE.replace("drop = 0.4", "assert not replays, 'too few rows'\ndrop = 0.4")
+    (project.path / "compare.py").write_text(refusing, encoding="utf-8")
+    project.dvc("repro", "--quiet")
+    project.commit("Replay is refused")
+    improve.main("case", "5")
+    _, tried, failed, *rest = capsys.readouterr().out.splitlines()
+    assert tried.startswith("first-try-1: ++runs.first.methods=")
+    assert failed.startswith("first-try-1: dvc exp run failed: ")
+    assert rest == [
+        "first-try-1: ++runs.first.learning_rate=1e-05: gentler",
+        "first-try-1: gate pass, gain +0.1000 (at least +0.0800), drops of 0.80 margins",
+        "the gate passes",
+        "best: first-try-1; take it with `dvc exp apply first-try-1`",
+    ]
+
+
 def test_rounds_are_kept_to(project: tiny.Project, capsys: pytest.CaptureFixture[str]) -> None:
     improve.main("case", "1", "first")
     said = capsys.readouterr().out.splitlines()

@@ -1,6 +1,7 @@
 """What to try next: changes of a run's recipe, each for a finding, as commands."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from stages.config.cases import UNSEEN
 from stages.config.kinds import UNTAUGHT
 from stages.config.overrides import overrides
+from stages.config.runs import RunConfig
 from stages.diagnosis.evidence import Evidence
 from stages.diagnosis.finding import Finding
 
@@ -49,12 +51,11 @@ def advice(found: Evidence, causes: Sequence[Finding]) -> list[Advice]:
 
 def _against_loss(found: Evidence, named: set[str]) -> Iterator[Advice]:
     config = found.config
-    if (replayable := _replayable(found)) and "replay" not in config.methods:
-        methods = {**config.methods, "replay": {"fraction": REPLAYED, "tasks": replayable}}
+    if (replay := _replay(found)) and "replay" not in config.methods:
         yield Advice(
-            {"pool": POOL, "methods": methods},
-            f"rows of {', '.join(replayable)} among the target's keep what they ask for; these "
-            "tasks then count as seen",
+            {"pool": POOL, "methods": {**config.methods, "replay": replay}},
+            f"rows of {', '.join(replay['tasks'])} among the target's keep what they ask for; "
+            "these tasks then count as seen",
             0.9,
         )
     sure = "step size too large" in named
@@ -75,32 +76,52 @@ def _against_loss(found: Evidence, named: set[str]) -> Iterator[Advice]:
             "holding its answers on the target's inputs near the base's needs no old data",
             0.5,
         )
-    if found.lost and "trained too long" in named:
-        best = max(one.best for one in found.curves)
+    best = max(one.best for one in found.curves)
+    if found.lost and "trained too long" in named and _may_end_at(config, best):
         yield Advice(
             {"steps": max(1, best)}, f"nothing was gained on validation after step {best}", 0.3
         )
 
 
+def _may_end_at(config: RunConfig, step: int) -> bool:
+    """Nothing that the run is to leave behind is of later steps."""
+    return max(config.snapshots, default=0) <= step
+
+
+def _replay(found: Evidence) -> dict[str, Any]:
+    """The method's settings, of tasks that come a batch each at least; empty where none does."""
+    config, rate = found.config, REPLAYED / (1 - REPLAYED)
+    tasks = _replayable(found)[: int(rate * config.steps)]
+    if not tasks:
+        return {}
+    wanted = rate * config.steps * config.batch_size / len(tasks)
+    repeats = max(math.ceil(wanted / found.rows[task]) for task in tasks)
+    settings = {"fraction": REPLAYED, "tasks": sorted(tasks)}
+    return settings | ({"repeats": repeats} if repeats > 1 else {})
+
+
 def _replayable(found: Evidence) -> list[str]:
-    """The tasks that lost most, as many as leave the case its unseen ones."""
+    """The tasks that lost most, the first of them first, as many as leave the case its unseen
+    ones."""
     left = len(found.lost) + len(found.kept) - len(found.seen_in_case) - UNSEEN
     kept: list[str] = []
     for one in found.lost:
         if one.kind in UNTAUGHT or one.task in (*found.seen, *found.later):
+            continue
+        if not found.rows.get(one.task):
             continue
         if one.task not in found.seen_in_case:
             if left < 1:
                 continue
             left -= 1
         kept.append(one.task)
-    return sorted(kept)
+    return kept
 
 
 def _for_target(found: Evidence, named: set[str]) -> Iterator[Advice]:
     config = found.config
     best = max(one.best for one in found.curves)
-    if "over-fitting" in named and 0 < best < config.steps:
+    if "over-fitting" in named and 0 < best < config.steps and _may_end_at(config, best):
         yield Advice({"steps": best}, f"validation was best at step {best}", 0.7)
     if "over-fitting" in named and config.weight_decay < 0.1:
         yield Advice({"weight_decay": 0.1}, "smaller weights know fewer rows by heart", 0.3)

@@ -116,6 +116,7 @@ def _evidence(
     return Evidence(
         run=given.run,
         config=given.config,
+        rows={task: one["rows"].get("train", 0) for task, one in given.card["tasks"].items()},
         train_rows=sum(_train_rows(given, task) for task in _targets(given)),
         causal=given.card["model"]["kind"] != "encoder",
         target=target,

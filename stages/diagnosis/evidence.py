@@ -68,6 +68,8 @@ class Evidence:
     causal: bool
     """Whether the model predicts tokens, one after another."""
     train_rows: int
+    rows: Mapping[str, int]
+    """Train rows that there are, by task."""
     target: str
     gained: bool
     """Surely better on the target."""
