@@ -7,7 +7,6 @@ given as <run>@<variant>.
 
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,77 +20,18 @@ from stages.config.variants import Variant, read_variants
 from stages.errors import UserError
 from stages.models.base import materialise
 from stages.models.loading import EncoderModel
-from stages.models.pretrained import AUTO, load_tokenizer
-from stages.models.tuned import HEADS, MANIFEST, TRAINED, has_adapter, save_tuned
-from stages.report.gate import gate_lines
-from stages.report.lines import COLUMNS, OF_RUN, lines
-from stages.scoring.derived import base_heads
+from stages.models.pretrained import load_tokenizer
+from stages.models.tuned import MANIFEST, TRAINED, save_tuned
+from stages.report.lines import OF_RUN
+from stages.report.model_card import GATE, model_card
+from stages.scoring.derived import ONCE, base_heads
 from stages.storage import atomic_directory, read_json
 from stages.training.methods.ewc import LEFT
 from stages.variants.body import body_of
 from stages.variants.variant import Origin, made
 
-SCORES, GATE = Path("metrics/scores.json"), Path("metrics/gate.json")
 BESIDE = ("fold-*", "step-*", LEFT, TRAINED)
 """What a seed's folder holds beside the model: folds, snapshots, and what later stages read."""
-
-
-def _card(model: str, config: RunConfig, seed: int, written: Path, target: Path) -> Iterator[str]:
-    """Lines of Markdown, after the fields that hubs read. `written`: the folder that will be
-    `target`."""
-    base = read_json(written / MANIFEST)
-    adapter, kind = has_adapter(written), base["kind"]
-    run, _, variant = model.partition(OF_RUN)
-    auto = AUTO[kind]
-    found = [one for one in lines(_told(SCORES, config.case)) if one.run == model]
-    if not found:
-        raise UserError(f"{SCORES}: nothing of {model}; run `dvc repro`")
-    yield from ("---", f"library_name: {'peft' if adapter else 'transformers'}")
-    yield from ("tags: [palimpsest]", "---", "", f"# {model}", "")
-    tuned = f"tuned by the recipe `{run}` of case `{config.case}`, seed {seed}"
-    yield f"{base['source']}, {tuned}{f', and its variant `{variant}`' if variant else ''}."
-    yield "Its licence is that of the base, and of the data that it was tuned on."
-    yield from ("", "## What it gained and lost", "")
-    yield f"| {' | '.join(COLUMNS)} |"
-    yield f"|{'---|' * len(COLUMNS)}"
-    for line in found:
-        yield f"| {' | '.join(line.cells())} |"
-    yield ""
-    yield "Change with its interval, + is better; a mean over all seeds of the run."
-    yield ""
-    if variant:
-        yield "The gate judges runs. Chosen by these figures, a variant is not as good as they say."
-    else:
-        for judged in gate_lines(run, _told(GATE, "cases", config.case, run)):
-            yield f"- {judged.status}: {judged.said}"
-    yield from ("", "## Loading", "", "```python")
-    if adapter:
-        yield "from peft import PeftModel"
-        yield f"from transformers import {auto}, AutoTokenizer"
-        yield f'base = {auto}.from_pretrained("<folder of {base["source"]}>")'
-        yield f'model = PeftModel.from_pretrained(base, "{target}")'
-    else:
-        yield f"from transformers import {auto}, AutoTokenizer"
-        yield f'model = {auto}.from_pretrained("{target}")'
-    yield f'tokenizer = AutoTokenizer.from_pretrained("{target}")'
-    yield "```"
-    if kind == "encoder":
-        yield f"\nA text's embedding: {base['pooling']} pooling of the last hidden states."
-    if (written / HEADS).exists():
-        yield (
-            f"{HEADS}: for each target `<target>.weight` and `<target>.bias`, logits of its labels "
-            "from that embedding."
-        )
-
-
-def _told(path: Path, *keys: str) -> Any:
-    """What the file says, key by key. Raises UserError where it says nothing of one."""
-    found = read_json(path)
-    for key in keys:
-        if not isinstance(found, dict) or key not in found:
-            raise UserError(f"{path}: nothing of {key}; run `dvc repro`")
-        found = found[key]
-    return found
 
 
 def _seed(config: RunConfig, run: str, given: str | None) -> int:
@@ -132,7 +72,12 @@ def main(model: str, folder: str | None = None, seed: str | None = None) -> None
     if run not in runs:
         raise UserError(f"{run}: no such run{suggestion(run, list(runs))}")
     variant = _variant(run, name) if name else None
-    number = _seed(runs[run], run, seed)
+    number, seeds = _seed(runs[run], run, seed), runs[run].seeds
+    if not (variant and variant.kind in ONCE):
+        seeds = (number,)
+    elif seed is not None:
+        raise UserError(f"{seed}: {model} is one model of all seeds; leave the seed out")
+    made_of = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
     source, target = Path(f"models/tuned/{run}/seed-{number}"), Path(folder or f"export/{model}")
     if not source.exists():
         raise UserError(f"{source}: not there; run `dvc pull` or `dvc repro`")
@@ -148,9 +93,9 @@ def main(model: str, folder: str | None = None, seed: str | None = None) -> None
             beside = shutil.ignore_patterns(*BESIDE)
             shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=beside)
         tokenizer.save_pretrained(temporary)
-        card = "\n".join(_card(model, runs[run], number, temporary, target))
+        card = "\n".join(model_card(model, runs[run], made_of, temporary, target))
         (temporary / "README.md").write_text(f"{card}\n", encoding="utf-8")
-    print(f"{target}: {model}, seed {number}; its README.md says what it gained and lost")
+    print(f"{target}: {model}, {made_of}; its README.md says what it gained and lost")
 
 
 if __name__ == "__main__":

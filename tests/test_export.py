@@ -1,21 +1,27 @@
 """A tuned model to take away: others load it as it is, and its card tells what was lost."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
 import torch
 import transformers
 from peft import PeftModel
+from safetensors.torch import load_file
 
 from stages import export, gate
 from stages.errors import UserError
 from stages.models.base import materialise
 from stages.models.encoder import embed
 from stages.models.loading import EncoderModel, load
+from stages.records import read_records, read_table
+from stages.report import model_card
 from stages.report.lines import lines
 from stages.storage import read_json
+from stages.tasks.examples import Task
 
 TEXT = "red1 filler2 blue3"
 
@@ -56,7 +62,59 @@ def test_all_weights(bench: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "GateLine" not in card
     assert "| lora |" not in card
     assert "library_name: transformers" in card
-    assert "heads.safetensors: for each target" in card
+    assert "heads.safetensors has `<target>.weight` and `<target>.bias` of each target:" in card
+
+
+def test_the_card_says_how_a_head_answers(bench: Path) -> None:
+    """Done as it says, the answers are those that were scored."""
+    export.main("full")
+    card = Path("export/full/README.md").read_text(encoding="utf-8")
+    said = re.search(
+        rf"^- `{tiny.TARGET}`, classification: logits of (.+), from the text's embedding\.$",
+        card,
+        flags=re.MULTILINE,
+    )
+    assert said
+    labels = said[1].split(", ")
+    model = transformers.AutoModel.from_pretrained("export/full").eval()
+    head = load_file("export/full/heads.safetensors")
+    rows, _ = read_table(Path(f"data/{tiny.CASE}/target/test/{tiny.TARGET}.parquet"))
+    records = read_records(Path(f"metrics/records/{tiny.CASE}/full.parquet"))[0]
+    scored = records[
+        (records["task"] == tiny.TARGET)
+        & (records["split"] == "test")
+        & (records["condition"] == "clean")
+        & (records["variant"] == "final")
+    ].set_index("example_id")["prediction"]
+    assert set(scored) == set(labels)
+    for row in rows.head(20).to_dict("records"):
+        tokenizer = transformers.AutoTokenizer.from_pretrained("export/full")
+        given = tokenizer([row["text"]], return_tensors="pt")
+        with torch.inference_mode():
+            embedding = model(**given).last_hidden_state.mean(1)
+        logits = embedding @ head[f"{tiny.TARGET}.weight"].T + head[f"{tiny.TARGET}.bias"]
+        assert labels[int(logits.argmax())] == scored[row["example_id"]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "said"),
+    [
+        ("relation", {}, "logits of a, b, from the states of both entities' first tokens side by"),
+        ("token-classification", {}, "logits of a, b, from the state of a word's first token"),
+        ("extractive-qa", {}, "logits of the answer's first and last token, from each token's"),
+        ("multi-label", {}, "logits of a, b, each by itself, from the text's embedding"),
+        ("regression", {"mean": 2.5, "spread": 0.5}, "a number, times 0.5 plus 2.5 the value"),
+    ],
+)
+def test_what_other_heads_give(kind: str, options: dict[str, Any], said: str) -> None:
+    assert said in model_card._rows_of(Task("t", kind, 16, ("a", "b"), options))
+
+
+def test_an_adapter_of_a_gguf_says_which_file(bench: Path) -> None:
+    base = {"kind": "causal", "source": "pypi:x==1", "path": "p", "gguf": "m.gguf"}
+    lines_of = list(model_card._loading(base, True, Path("export/a")))
+    told = 'from_pretrained("<folder of pypi:x==1>/p", gguf_file="m.gguf")'
+    assert f"base = AutoModelForCausalLM.{told}" in lines_of
 
 
 def test_what_stands_beside_the_model_is_left_out(bench: Path) -> None:
@@ -89,10 +147,12 @@ def test_an_adapter(bench: Path) -> None:
     [
         (("ful",), "ful: no such run; did you mean full?"),
         (("full", "models"), "models: is there already; give another folder, or remove it"),
-        (("full", "away", "5"), "5: no seed of full; give one of 0"),
+        (("full", "away", "5"), "5: no seed of full; give one of 0, 1"),
+        (("full@soup", "away", "0"), "0: full@soup is one model of all seeds; leave the seed out"),
     ],
 )
 def test_what_it_refuses(arguments: tuple[str, ...], said: str, bench: Path) -> None:
+    tiny.edit_params(bench, runs__full__seeds=[0, 1], variants__full=["soup"])
     with pytest.raises(UserError) as error:
         export.main(*arguments)
     assert str(error.value).startswith(said)
@@ -120,6 +180,18 @@ def test_metrics_of_other_runs(file: str, told: object, said: str, bench: Path) 
     with pytest.raises(UserError, match=f"metrics/{file}.json: {said}; run `dvc repro`"):
         export.main("full")
     assert not Path("export/full").exists()
+
+
+def test_a_soup_is_of_all_seeds(bench: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.edit_params(bench, runs__full__seeds=[0, 1], variants__full=["soup"])
+    tiny.run_stage("finetune", "full")
+    tiny.run_stage("retention_eval", "full")
+    tiny.run_stage("compare")
+    capsys.readouterr()
+    export.main("full@soup")
+    assert capsys.readouterr().out.startswith("export/full@soup: full@soup, seeds 0, 1; ")
+    card = Path("export/full@soup/README.md").read_text(encoding="utf-8")
+    assert f"`full` of case `{tiny.CASE}`, seeds 0, 1, and its variant `soup`." in card
 
 
 def _mixed(alpha: float) -> torch.Tensor:
