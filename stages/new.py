@@ -44,6 +44,11 @@ WRITTEN_KEYS = (
 )
 
 
+CAUSAL = re.compile("CausalLM|(?<!With)LMHeadModel$")
+"""What transformers calls models that predict the next token; GPT-2 and its kin by the older name,
+which XLM, that fills in masks, has too, after With."""
+
+
 @dataclass(frozen=True)
 class Model:
     name: str
@@ -105,8 +110,8 @@ def _kind(settings: Mapping[str, Any]) -> str:
     """`settings`: of a model's config.json."""
     if settings.get("is_encoder_decoder"):
         return "seq2seq"
-    architectures = settings.get("architectures") or []
-    return "causal" if any("CausalLM" in str(one) for one in architectures) else "encoder"
+    causal = any(CAUSAL.search(str(one)) for one in settings.get("architectures") or [])
+    return "causal" if causal else "encoder"
 
 
 def _pooling(folder: Path) -> str:

@@ -91,6 +91,11 @@ def _found(path: Path) -> dict[str, str]:
     return {"": md5_file(path)} if path.exists() else {}
 
 
+def _has_files(path: Path) -> bool:
+    """An interrupted checkout may leave a folder without its files."""
+    return path.is_file() or any(one.is_file() for one in path.rglob("*"))
+
+
 def _md5_of(out: Out, found: dict[str, str]) -> str | None:
     """What dvc.lock would say of an out that consists of `found`."""
     if not out.md5.endswith(".dir"):
@@ -190,7 +195,7 @@ def main() -> None:
         return root / md5[:2] / md5[2:]
 
     wrong = [line for out in outs for line in wrong_out(cached, out)]
-    absent = [str(out.path) for out in outs if not out.path.exists()]
+    absent = [str(out.path) for out in outs if not _has_files(out.path)]
     if absent:
         wrong.append(f"not here: {', '.join(absent)}: `dvc checkout`, `dvc pull` or `dvc repro`")
     for case, config in cases.items():

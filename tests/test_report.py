@@ -990,6 +990,13 @@ def test_the_surest_come_first() -> None:
     assert (won.question, won.before, won.after) == ("c", "no", "yes")
 
 
+def test_of_two_biased_sentences_neither_is_right() -> None:
+    asked = examples("t", "bias-pairs", (), antistereotype=["a"] * 2, stereotype=["b"] * 2)
+    base = record_frame(asked, "test", score=[1.0, 1.0], prediction="a", target="a")
+    run = record_frame(asked, "test", score=[0.0, 1.0], prediction="b", target="a")
+    assert flips(asked, base.assign(seed=0), run.assign(seed=0)) is None
+
+
 def test_words_are_plain() -> None:
     assert plain("a\tb\r\nc\x00\x1b\x9b") == "a b\nc\\x00\\x1b\\x9b"
     assert plain("\u202eabc\u2066") == "\\u202eabc\\u2066"

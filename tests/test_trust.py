@@ -272,6 +272,20 @@ def test_outs_that_are_not_here(project: tiny.Project, fault: Fault) -> None:
     fault("an out that is gone", "verify: exit 1, says how it comes back")
 
 
+def test_outs_that_are_empty_folders(project: tiny.Project, fault: Fault) -> None:
+    """As an interrupted checkout leaves them: of a folder, and of a file."""
+    folder, records = Path("models/tuned/full"), Path(RECORDS)
+    for path in (folder, records):
+        path.rename("aside")
+        (path / "seed-0").mkdir(parents=True)
+        lines = verified()
+        (path / "seed-0").rmdir()
+        path.rmdir()
+        Path("aside").rename(path)
+        assert lines == [f"error: not here: {path}: `dvc checkout`, `dvc pull` or `dvc repro`"]
+    fault("an out that is an empty folder", "verify: exit 1, says how it comes back")
+
+
 @pytest.mark.parametrize("text", ["", "schema: '2.0'\nstages: {", "stages: [1]"])
 def test_a_damaged_lock(project: tiny.Project, text: str, fault: Fault) -> None:
     Path("dvc.lock").write_text(text, encoding="utf-8")

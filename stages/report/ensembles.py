@@ -110,7 +110,7 @@ def ensembled(measured: Measured, scores: Mapping[str, Any]) -> tuple[Derived, s
     rows = []
     for title, table in tables.items():
         changes = {line.task: line.unit.change_between(line.change) for line in table}
-        mean = mean_of_unseen(table, measured.seen)
+        mean = mean_of_unseen(table, measured.used)
         rows.append((title, shown[title][1], *(changes[task] for task in columns), mean))
     absent = ", ".join(f"{task} ({kind})" for task, kind in left_out.items())
     return Derived(("ensemble", "models", *columns.values(), MEAN), tuple(rows)), absent

@@ -41,13 +41,15 @@ class Flips:
 
 
 def flips(examples: Examples, base: pd.DataFrame, run: pd.DataFrame) -> Flips | None:
-    """`examples`: of the test split; `base` and `run`: records. None for a task of bits per byte.
+    """`examples`: of the test split; `base` and `run`: records. None for a task of bits per byte,
+    and of bias-pairs, of which neither sentence is the right answer.
 
     First come those that changed in the most seeds, ties in order of `example_id`; the answer
     after is that of the lowest such seed.
     """
     task = examples.task
-    if measure_for(task.kind, task.options.get("metric"), task.options.get("negative")).of_text:
+    measure = measure_for(task.kind, task.options.get("metric"), task.options.get("negative"))
+    if measure.of_text or task.kind == "bias-pairs":
         return None
     before, after = (rows_of(records, task.name) for records in (base, run))
     known = examples.rows.set_index("example_id")

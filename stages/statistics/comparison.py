@@ -149,14 +149,20 @@ class Case:
         turned = self.tasks[task].measure.of_text != (self.tasks[task].role == "target")
         return -difference if turned else difference
 
+    def _options(self, task: str, grid: Grid) -> Floats | None:
+        """How many each example has to guess among; None where chance is no such guess, as the
+        best constant answer of a head."""
+        chance = grid.rows[0]["chance"].to_numpy(dtype=float)
+        if self.tasks[task].kind in WITH_HEAD or not ((chance > 0) & (chance < 1)).all():
+            return None
+        return 1 / chance
+
     def _change(self, task: str, after: Grid, worse: Floats, p: float, adjusted_p: float) -> Change:
         before, chance = self._before[task], after.chance
         # Bits, and metrics that give part of a point, are neither right nor wrong.
         counted = all(np.isin(grid.figures, (0, 1)).all() for grid in (before, after))
         per_seed = list(after.figures) if counted else []
-        # A majority class is no guess among k options, so nothing is adjusted for it.
-        guessed = not self.tasks[task].labels
-        options = np.full(after.n, 1 / chance) if chance and guessed else None
+        options = self._options(task, after)
         left: float | Undefined = Undefined("bits per byte have no chance level")
         if chance is not None:
             interval = self._mean(task, before)
