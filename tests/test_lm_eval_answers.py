@@ -73,3 +73,12 @@ def test_an_answer_ends_at_a_special_token_too(
         stock = HFLM(pretrained=model, tokenizer=tokenizer, device="cpu", batch_size=1)
         request: Any = SimpleNamespace(args=("the cat", settings))
         assert stock.generate_until([request], disable_tqdm=True) == [text]
+
+
+def test_a_temperature_that_is_not_given_is_1_and_0_is_greedy(folder: Path) -> None:
+    told = {"until": [], "max_gen_toks": 12}
+    greedy, drawn = _ask(folder, **told), _ask(folder, **told, do_sample=True, temperature=1.0)
+    assert drawn != greedy
+    assert _ask(folder, **told, do_sample=True) == drawn
+    assert _ask(folder, **told, do_sample=True, temperature=0) == greedy
+    assert _ask(folder, **told, do_sample=True, temperature=5.0) not in (drawn, greedy)

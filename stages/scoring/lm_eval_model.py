@@ -84,9 +84,9 @@ class LMEvalModel(LM):  # type: ignore[misc]
         if room < 1:
             raise UserError(f"max_gen_toks = {new}: the model reads {self._longest} tokens")
         prompts = [tokenizer.encode(context) for context in contexts]
-        sample = None
-        if asked["do_sample"]:
-            sample = Sampling(asked["temperature"], float(asked.get("top_p", 1.0)), self._seed)
+        sample, temperature = None, float(asked.get("temperature", 1.0))  # as transformers' own
+        if asked["do_sample"] and temperature > 0:
+            sample = Sampling(temperature, float(asked.get("top_p", 1.0)), self._seed)
         cut = [prompt[-room:] for prompt in prompts]
         written = self._scorer.write(cut, new, sample, partial(self._ended, until))
         return [
