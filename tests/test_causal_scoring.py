@@ -39,6 +39,7 @@ from stages.scoring.causal import CausalScorer
 from stages.scoring.coherence import coherence, sentences
 from stages.scoring.generation import Sampling, _draw, generate
 from stages.scoring.likelihood import Likelihoods, Pair, log_likelihoods, windows
+from stages.scoring.prompts import read_prompts
 from stages.scoring.trees import alone, grow, reads_trees
 from stages.tasks.examples import Examples, Task
 
@@ -667,6 +668,31 @@ def test_prompts_that_begin_alike(model: Any) -> None:
     expected = one_by_one(model, prompts, [NEVER], 12)
     for shared in (True, False):
         assert generate(model, prompts, PAD, [], 12, 3, shared=shared) == expected
+
+
+@pytest.mark.parametrize(
+    ("batch_tokens", "batches"),
+    [(1000, [4, 2]), (4, [2, 3, 1]), (2, [1, 1, 1, 2, 1]), (1, [1] * 6)],
+)
+def test_long_answers_are_written_fewer_at_once(
+    batch_tokens: int,
+    batches: list[int],
+    llama: Any,
+    tokenizer: CausalTokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As many as have 16 times `batch_tokens`: of 26, 21, 18, 15, 14 and 13 tokens."""
+    prompts = [tokens(length, length) for length in (3, 14, 1, 9, 6, 2)]
+    written: list[int] = []
+
+    def counted(model: Any, asked: Any, *rest: Any) -> Any:
+        written.append(len(asked))
+        return read_prompts(model, asked, *rest)
+
+    monkeypatch.setattr(generation, "read_prompts", counted)
+    scorer = CausalScorer(llama, tokenizer, batch_tokens, 4, shared=True)
+    assert scorer.write(prompts, 12) == one_by_one(llama, prompts, [EOS], 12)
+    assert written == batches
 
 
 def test_prompts_of_like_length_are_read_together(

@@ -2,6 +2,7 @@
 
 import json
 import random
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,31 @@ def test_an_answer_ends_with_the_turn_though_that_is_no_end_of_text(
     assert records["prediction"].tolist() == ["meow", "meow"]
     ended = len(plain.encode("meow", add_special_tokens=False)) + (turn != "<eos>")
     assert records["tokens"].tolist() == [ended, ended]
+
+
+DATED = (
+    "\n  {% macro told(name) %}{{ name }}: {{ strftime_now('%d %b %Y') }}{% endmacro %}"
+    '{% if strftime_now is defined %}{% set day = strftime_now("%Y-%m-%d") %}{% endif %}'
+    "{{ told('today') + ', ' + day }} {{ strftime_now('%A, %-d %B %Y, %H:%M') }}" + MARKED
+)
+FIXED = "\ntoday: 26 Jul 2024, 2024-07-26 Friday, 26 July 2024, 00:00" + MARKED
+
+
+@pytest.mark.parametrize("year", [2025, 2026])
+def test_a_template_that_tells_the_date_is_told_the_same_one_every_day(
+    year: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> "Clock":
+            return cls(year, 3, 4, 5, 6)
+
+    monkeypatch.setattr(transformers.utils.chat_template_utils, "datetime", Clock)
+    dated, fixed = _tokenizer(tmp_path / "dated", DATED), _tokenizer(tmp_path / "fixed", FIXED)
+    assert dated.asked(TALK[:-1]) == fixed.asked(TALK[:-1])
+    assert dated.conversation(TALK) == fixed.conversation(TALK)
+    assert dated.turn_end(TALK) == fixed.turn_end(TALK)
+    assert "today: 26 Jul 2024" in dated.decode(dated.asked(TALK[:-1]))
 
 
 REWRITING = "{% for m in messages %}<bos>{{ m['content'] if loop.last else '…' }}<eos>{% endfor %}"

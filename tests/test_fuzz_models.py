@@ -6,12 +6,14 @@ import shutil
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gguf
 import numpy as np
 import pytest
 import tiny
+import transformers
 from damage import OUTCOME, damaged, fuzz, told
 from faults_page import Fault
 from hypothesis import given
@@ -19,13 +21,14 @@ from hypothesis import strategies as st
 
 from stages.config.models import ModelConfig
 from stages.errors import UserError, said
+from stages.models import base
 from stages.models import tuned as tuned_models
 from stages.models.base import materialise
 from stages.models.encoder import embed
 from stages.models.gguf import convert
 from stages.models.loading import EncoderModel, load
 from stages.models.manifest import make_manifest
-from stages.storage import read_json
+from stages.storage import read_json, sha256_file
 
 EXAMPLES = 30
 MOST = 10**12
@@ -267,6 +270,34 @@ def test_a_damaged_gguf(
     assert said.isprintable()
     assert [one for one in (tmp_path / "cache/converted").iterdir() if one.is_dir()] == []
     fault(f"a GGUF with {what}", "exit 1, one line; nothing is kept")
+
+
+def test_a_gguf_that_another_transformers_converts_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    """To convert it again makes the same files again; only damaged ones are to be deleted."""
+    source = SimpleNamespace(folder=lambda *_: tmp_path)
+    monkeypatch.setattr(base, "open_source", lambda *_, **__: source)
+    monkeypatch.setattr(base, "convert", lambda _: tmp_path)
+    for name in ("chat_template.jinja", "config.json", "model.safetensors"):
+        (tmp_path / name).write_text("as prepare found it", encoding="utf-8")
+    files = {path.name: sha256_file(path) for path in tmp_path.iterdir()}
+    told = {"source": "pypi:one==1.0", "path": "", "kind": "causal", "gguf": "m.gguf"}
+    manifest = {**told, "files": files}
+    assert materialise(manifest) == tmp_path
+    (tmp_path / "model.safetensors").write_text("damaged", encoding="utf-8")
+    with pytest.raises(UserError, match=r"model\.safetensors has .*; delete .* and run again"):
+        materialise(manifest)
+    for name in ("chat_template.jinja", "config.json"):
+        (tmp_path / name).write_text("of another version", encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        materialise(manifest)
+    said = str(caught.value)
+    ours = transformers.__version__
+    assert said.startswith(f"pypi:one==1.0: m.gguf converted by transformers {ours} has another")
+    assert "dvc repro --force --single-item prepare@<case>" in said
+    assert said.isprintable()
+    fault("a GGUF that was prepared under another transformers", "exit 1, one line that says so")
 
 
 def write_gguf(path: Path, blocks: int, written: int) -> None:

@@ -383,6 +383,22 @@ def test_scoring_on_a_device_of_its_own() -> None:
     assert _of("pretrain-baseline-eval@one", on_host).memory == pytest.approx(80e9)
 
 
+def test_long_answers_are_planned_fewer_at_once() -> None:
+    """48, or as many as have 16 times `batch_tokens`, of 1000 tokens each; one at least."""
+    told = replace(TEXTS, kind="completion", read=(975,), written={"validation": 200, "test": 800})
+    of = replace(case(), texts={"t": told, "a": TEXTS, "b": TEXTS})
+    kept, streamed = {}, {}
+    for rows, batch_tokens in ((1, 16), (2, 125), (48, 3000), (48, 3750)):
+        asks = evaluation(batch_tokens=batch_tokens)
+        batch = batch_tokens * (10 * 16 * 4 + 50 * (4 + 4))
+        kept[rows] = memory.baseline(of, asks, "fp32", host=False).batch - batch
+        streamed[rows] = asked.retention(of, plan().runs[0], asks)["stream"]
+    assert kept == {rows: 2 * 2 * 5 * 4 * 1000 * rows for rows in kept}
+    weights = 2 * (1000 + 10 * 50)
+    assert streamed[1] - streamed[48] == pytest.approx(1000 * weights * (1 - 1 / 48))
+    assert streamed[2] - streamed[48] == pytest.approx(1000 * weights * (1 / 2 - 1 / 48))
+
+
 def test_folds_have_resume_points() -> None:
     plain, folded = (
         memory.finetune_disk(case(), Recipe("full", config(folds=folds), ())) for folds in (None, 4)

@@ -237,6 +237,18 @@ def test_long_texts_are_cut_where_they_are_read_and_where_they_are_written(tmp_p
     assert tokenizer.truncated(PROMPTS, 12) == [False, True, False]
 
 
+def test_the_spaces_that_a_model_writes_stay(tmp_path: Path) -> None:
+    words = ["do", "n't", "stop", "."]
+    tiny_seq2seq.write_model(tmp_path, words, 0)
+    settings = tmp_path / "tokenizer_config.json"
+    told = read_json(settings) | {"clean_up_tokenization_spaces": True}
+    settings.write_text(json.dumps(told), encoding="utf-8")
+    plain = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    ids = [*plain.convert_tokens_to_ids(words), plain.eos_token_id]
+    assert plain.decode(ids, skip_special_tokens=True) == "don't stop."
+    assert Seq2SeqTokenizer(tmp_path, 64).decode(ids) == "do n't stop ."
+
+
 def test_what_is_no_such_model_is_told(tmp_path: Path) -> None:
     tiny.write_model(tmp_path)
     with pytest.raises(UserError, match="transformers cannot load this model"):

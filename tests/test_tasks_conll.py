@@ -23,6 +23,7 @@ from stages.sources.pinned import open_source
 from stages.storage import sha256_path
 from stages.tasks.conll import read_conll
 from stages.tasks.examples import Examples, Task, identify
+from stages.tasks.splitting import split_rows
 
 FILE = """\
 -DOCSTART- -X- -X- O
@@ -66,6 +67,42 @@ def test_sentences_documents_and_columns(tmp_path: Path) -> None:
     crlf = rows_of(tmp_path / "a.conll", "a O\r\nb B-X\r\n\r\n\r\nc O\r\n")
     assert [row["tags"] for row in crlf] == [["O", "B-X"], ["O"]]
     assert "group" not in crlf[0]
+
+
+def _document(*names: str) -> str:
+    return "\n\n".join(["-DOCSTART- O", *(f"{name} B-X" for name in names)])
+
+
+def _alone(*names: str) -> str:
+    return "\n\n".join(f"{name} B-X" for name in names)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_sentences_outside_of_documents_are_groups_of_their_own(
+    apart: bool, tmp_path: Path
+) -> None:
+    """Before the first one of a file; or in another file, which tells none apart."""
+    single, told = list("abcdefgh"), ["i j k l", "m n o p", "q r s t"]
+    documents = "\n\n".join(_document(*names.split()) for names in told)
+    texts = {"train": documents, "test": _alone(*single)}
+    if not apart:
+        texts = {"all": f"{_alone(*single)}\n\n{documents}"}
+    (tmp_path / "made").mkdir()
+    for name, text in texts.items():
+        (tmp_path / f"made/{name}.conll").write_text(text, encoding="utf-8")
+    made = config(tmp_path / "made")
+    if apart:
+        made = made.model_copy(update={"files": {one: f"{one}.conll" for one in texts}})
+    rows = read_conll(open_source(made.source, sha256=made.sha256), made)
+    sizes = {"train": 12, "validation": 4, "test": 8}
+    split = split_rows("ner", rows, "token-classification", sizes, 0)
+    placed = pd.concat(split.rows.values())
+    assert sorted(placed["text"]) == sorted([*single, *" ".join(told).split()])
+    groups = placed.groupby("group")["text"].apply(lambda part: " ".join(sorted(part)))
+    assert sorted(groups) == sorted([*single, *told])
+    assert split.cut_off == 0
+    if apart:
+        assert sorted(split.rows["test"]["text"]) == single
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The base model's files, from its manifest: fetched where absent, verified always."""
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def _fetched(manifest: dict[str, Any]) -> Path:
     )
     if "gguf" in manifest:
         folder = convert(source.folder(manifest["path"], [manifest["gguf"]]) / manifest["gguf"])
+        _check_conversion(manifest, folder)
     else:
         folder = source.folder(manifest["path"], list(manifest["files"]))
     for name, expected in manifest["files"].items():
@@ -39,3 +41,14 @@ def _fetched(manifest: dict[str, Any]) -> Path:
                 f"delete {folder} and run again"
             )
     return folder
+
+
+def _check_conversion(manifest: dict[str, Any], folder: Path) -> None:
+    """config.json names the transformers that wrote it: under another, to delete it is no help."""
+    if sha256_file(folder / "config.json") != manifest["files"].get("config.json"):
+        raise UserError(
+            f"{manifest['source']}: {manifest['gguf']} converted by transformers "
+            f"{version('transformers')} has another config.json than the manifest says: if prepare "
+            "ran under another version, install that one, or run `dvc repro --force --single-item "
+            f"prepare@<case>` to go on with this one; if not, delete {folder} and run again"
+        )

@@ -154,10 +154,10 @@ class CausalTokenizer:
             )
         return ChatTemplate(self._tokenizer, self._folder)
 
-    def decode(self, ids: TokenIds) -> str:
-        """The text, special tokens left out."""
+    def decode(self, ids: TokenIds, *, special: bool = False) -> str:
+        """The text, special tokens left out unless `special`."""
         text: str = self._tokenizer.decode(
-            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            ids, skip_special_tokens=not special, clean_up_tokenization_spaces=False
         )
         return text
 

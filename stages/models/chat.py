@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,21 @@ Message = Mapping[str, str]
 """role: system, user or assistant; content."""
 MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
 """Where a template says itself what the assistant writes."""
+TODAY = datetime(2024, 7, 26)
+"""What templates that tell the date are told: with the clock's, each day would ask and teach
+otherwise. It is the one that Llama's fall back to."""
+PARTS = [*"aAbBcdDeFHIjmMpSTxXyY", "-d", "-m", "-H", "-I"]
+"""Of a date, by strftime's letters."""
+CLOCK = "".join(
+    [
+        "{% macro strftime_now(format) %}{{ format",
+        *(f"|replace('%{part}', '{TODAY:%{part}}')" for part in PARTS),
+        # The line break is trimmed, and leaves the template at the beginning of a line.
+        " }}{% endmacro %}\n",
+    ]
+)
+"""Put before a template, it stands in place of transformers' own `strftime_now`, which a function
+among the settings would not: they are made plain data."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +92,9 @@ class ChatTemplate:
 
     def _applied(self, messages: Sequence[Message], **settings: Any) -> Any:
         """Raises UserError where the template refuses the conversation."""
+        template = str(self.tokenizer.get_chat_template())
+        if "strftime_now" in template:
+            settings["chat_template"] = CLOCK + template
         try:
             return self.tokenizer.apply_chat_template(list(messages), **settings)
         except jinja2.TemplateError as error:

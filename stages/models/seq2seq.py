@@ -92,8 +92,11 @@ class Seq2SeqTokenizer:
         return [ids[: min(max_length, self.longest)] for ids in whole]
 
     def decode(self, ids: TokenIds) -> str:
-        """The text, special tokens left out."""
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
+        """The text, special tokens left out, and with the spaces that were written: some settings
+        would take those before a full stop or "n't" away."""
+        text: str = self._tokenizer.decode(
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
         return text
 
 

@@ -10,6 +10,7 @@ from stages.planning.work import (
     Case,
     Recipe,
     Work,
+    at_once,
     forward,
     of_rows,
     probed,
@@ -47,7 +48,8 @@ def _asked(
             continue
         again = base and texts.kind != "news-writing"
         written = sum(texts.written.values()) + texts.written.get("test", 0) * again
-        work.add(writing(case.shape, written))
+        length = max(texts.read) + sum(texts.written.values()) / max(1, texts.rows["test"])
+        work.add(writing(case.shape, written, at_once(length, evaluation.batch_tokens)))
     return work
 
 

@@ -15,6 +15,7 @@ from stages.planning.work import (
     Case,
     Recipe,
     adapts,
+    at_once,
     reads_first,
     rows_drawn,
     step_tokens,
@@ -22,7 +23,6 @@ from stages.planning.work import (
     taught,
     trained,
 )
-from stages.scoring.causal_case import WRITTEN_AT_ONCE
 from stages.training.losses import CHUNK, CPU_CHUNK
 from stages.training.relearn import EXAMPLES
 
@@ -135,7 +135,8 @@ def _scoring(case: Case, evaluation: EvaluationConfig, precision: str) -> float:
         found += evaluation.batch_tokens * shape.vocabulary * (element + 4)
         longest = max(max(texts.read) for texts in case.texts.values())
         written = max(sum(t.written.values()) / max(1, t.rows["test"]) for t in case.texts.values())
-        cached = WRITTEN_AT_ONCE * (longest + written)
+        length = longest + written
+        cached = at_once(length, evaluation.batch_tokens) * length
         found += 2 * shape.layers * shape.keys * element * cached
     return found
 

@@ -18,6 +18,7 @@ from stages.config.variants import Variant
 from stages.planning.shape import Shape
 from stages.planning.texts import Texts, mean_longest
 from stages.scoring.causal_case import WRITTEN_AT_ONCE
+from stages.scoring.generation import CACHED
 
 PASSES = ("train", "adapt", "read", "write")
 """Kinds of work that are products of matrices."""
@@ -214,6 +215,12 @@ def _before(case: Case, config: RunConfig) -> float:
     )
 
 
-def writing(shape: Shape, tokens: float) -> Work:
+def at_once(length: float, batch_tokens: int) -> float:
+    """Answers that are written at once, of `length` tokens with their prompts."""
+    return max(1.0, min(WRITTEN_AT_ONCE, CACHED * batch_tokens / length))
+
+
+def writing(shape: Shape, tokens: float, rows: float = WRITTEN_AT_ONCE) -> Work:
+    """`rows`: that are written at once."""
     weights = 2 * (shape.body / shape.stacks + shape.width * shape.vocabulary)
-    return Work(write=tokens * weights, stream=tokens / WRITTEN_AT_ONCE * weights)
+    return Work(write=tokens * weights, stream=tokens / rows * weights)

@@ -14,7 +14,7 @@ from stages.models.texts import TokenIds
 from stages.scoring.coherence import Embedding, coherence
 from stages.scoring.completions import completion_records, ends_of, up_to
 from stages.scoring.frame import record_frame
-from stages.scoring.generation import Sampling, generate, never, room
+from stages.scoring.generation import CACHED, Sampling, generate, never, room
 from stages.scoring.likelihood import Likelihoods, Pair, log_likelihoods
 from stages.scoring.pairs import pair_records
 from stages.tasks.examples import Examples
@@ -41,8 +41,8 @@ class CausalScorer:
 
     Likelihoods, completions and chats read at most the task's `max_length` tokens at once; all read
     at most what the model's positions reach. What is asked as a chat also ends with the turn.
-    `batch_tokens` bounds a batch that is read, padding included; `batch_size` is the number of
-    answers written at once. `shared`: common beginnings are read once, see `reads_trees`.
+    `batch_tokens` bounds a batch that is read, padding included; `batch_size` the answers written
+    at once, as does CACHED. `shared`: common beginnings are read once, see `reads_trees`.
     """
 
     model: PreTrainedModel
@@ -269,6 +269,7 @@ class CausalScorer:
             self.batch_size,
             sample,
             shared=self.shared,
+            most_tokens=CACHED * self.batch_tokens,
             stop=stop,
         )
 
@@ -283,9 +284,8 @@ class CausalScorer:
         """The text that follows each prompt, without white space around it, and its tokens.
         `ending`: the token that ends it beside the end tokens."""
         written = self.write(prompts, max_new_tokens, sample, lambda answer: answer[-1] == ending)
-        return [self.tokenizer.decode(ids).strip() for ids in written], [
-            len(ids) for ids in written
-        ]
+        texts = [self.tokenizer.decode(ids).strip() for ids in written]
+        return texts, [len(ids) for ids in written]
 
     def _cut(self, prompts: Sequence[TokenIds], max_new_tokens: int) -> list[bool]:
         return [len(prompt) > room(self.model, max_new_tokens) for prompt in prompts]

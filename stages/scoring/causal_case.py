@@ -20,7 +20,8 @@ from stages.tasks.extra import require_harness
 from stages.tasks.noise import noisy
 
 WRITTEN_AT_ONCE = 48
-"""Answers: each keeps the keys and values of all its tokens, 23 kB a token in SmolLM2-135M."""
+"""Answers, at most: each keeps the keys and values of all its tokens, 23 kB a token in
+SmolLM2-135M. Of long ones there are fewer, see `generate`."""
 TEMPERATURE, TOP_P = 1.0, 0.95
 """Of generated news: the model's own distribution without its unlikeliest twentieth."""
 

@@ -1,6 +1,7 @@
 """What a causal model goes on to write."""
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,9 @@ from stages.scoring.prompts import advance, read_prompts
 
 NUCLEUS = 1024
 """Tokens that are looked at first for top-p; sorting a whole vocabulary takes ten times as long."""
+CACHED = 16
+"""Tokens of answers that are written at once, prompts included, for each of a batch that is read:
+their keys and values stay until the last of them ends."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,16 @@ def generate(
     sample: Sampling | None = None,
     *,
     shared: bool,
+    most_tokens: int = sys.maxsize,
     stop: Callable[[TokenIds], bool] = never,
 ) -> list[TokenIds]:
     """Up to `max_new_tokens` after each prompt, the end token left out; greedy without `sample`.
 
     An answer also ends with the token at which `stop`, given the answer so far, says so. What is
     drawn for a prompt depends on the seed, the prompt's index and the position, not on the
-    batch. A prompt loses its beginning where it does not fit, see `room`. `shared`: what all
-    prompts begin with is read once; to be had where `reads_trees` holds.
+    batch: `batch_size` answers, or as many as have `most_tokens` at most, prompts and padding
+    included, and one at least. A prompt loses its beginning where it does not fit, see `room`.
+    `shared`: what all prompts begin with is read once; to be had where `reads_trees` holds.
     """
     left = room(model, max_new_tokens)
     draws = np.zeros((len(prompts), max_new_tokens))
@@ -76,6 +82,16 @@ def generate(
     answers: list[TokenIds] = [[] for _ in prompts]
     order = np.argsort([-len(prompt) for prompt in rest], kind="stable")
 
+    def batches() -> Iterator[NDArray[np.intp]]:
+        start = 0
+        with patient(total=len(order), desc="writing", unit="text") as bar:
+            while start < len(order):
+                longest = len(cut[order[start]]) + max_new_tokens
+                batch = order[start : start + max(1, min(batch_size, most_tokens // longest))]
+                yield batch
+                bar.update(len(batch))
+                start += len(batch)
+
     def write(batch: NDArray[np.intp]) -> list[TokenIds]:
         asked = [rest[index] for index in batch]
         whole = len(cut[batch[0]]) + max_new_tokens if shared else None
@@ -89,9 +105,7 @@ def generate(
             stop,
         )
 
-    starts = patient(range(0, len(order), batch_size), desc="writing", unit="batch")
-    batches = (order[start : start + batch_size] for start in starts)
-    for batch, written in dealt(batches, write):
+    for batch, written in dealt(batches(), write):
         for index, tokens in zip(batch, written, strict=True):
             answers[index] = tokens
     return answers

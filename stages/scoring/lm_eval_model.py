@@ -84,14 +84,14 @@ class LMEvalModel(LM):  # type: ignore[misc]
         if room < 1:
             raise UserError(f"max_gen_toks = {new}: the model reads {self._longest} tokens")
         prompts = [tokenizer.encode(context) for context in contexts]
-        sample = None
-        if asked["do_sample"]:
-            sample = Sampling(asked["temperature"], float(asked.get("top_p", 1.0)), self._seed)
+        sample, temperature = None, float(asked.get("temperature", 1.0))  # as transformers' own
+        if asked["do_sample"] and temperature > 0:
+            sample = Sampling(temperature, float(asked.get("top_p", 1.0)), self._seed)
         cut = [prompt[-room:] for prompt in prompts]
         written = self._scorer.write(cut, new, sample, partial(self._ended, until))
         return [
             Answer(
-                postprocess_generated_text(tokenizer.decode(ids), until, None),
+                self._text(ids, until),
                 len(ids),
                 len(prompt) > room,
             )
@@ -102,5 +102,15 @@ class LMEvalModel(LM):  # type: ignore[misc]
         if not until:
             return False
         # A token has a byte or more, so a term stands in as many tokens as it has bytes.
-        tail = self._scorer.tokenizer.decode(answer[-max(len(term.encode()) for term in until) :])
+        last = answer[-max(len(term.encode()) for term in until) :]
+        tail = self._scorer.tokenizer.decode(last, special=True)
         return any(term in tail for term in until)
+
+    def _text(self, answer: TokenIds, until: Sequence[str]) -> str:
+        """Up to the first of `until`, which may have special tokens; those before are left out."""
+        decode = self._scorer.tokenizer.decode
+        wanted = postprocess_generated_text(decode(answer, special=True), until, None)
+        hidden = (at for at, token in enumerate(answer) if not decode([token]))
+        beyond = (at for at in hidden if decode(answer[:at], special=True).startswith(wanted))
+        text: str = postprocess_generated_text(decode(answer[: next(beyond, None)]), until, None)
+        return text

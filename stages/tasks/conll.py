@@ -26,7 +26,7 @@ Line = tuple[int, str, str]
 
 def read_conll(source: Source, config: Conll) -> pd.DataFrame:
     """tokens and tags, lists; text: the words with a space between two; group: the document, where
-    the file tells documents apart.
+    a file tells documents apart; none of sentences outside of them.
 
     Columns are separated by a tab, in lines that have one, or by spaces. Raises UserError with
     file and line where a column is missing or a tag is none.

@@ -74,8 +74,10 @@ def split_rows(
     are both left out. Raises UserError where a split would be empty.
     """
     distinct, left_out = _distinct(rows, kind)
-    if "group" not in distinct:
-        distinct = distinct.assign(group=_groups(distinct, kind))
+    if "group" not in distinct or distinct["group"].isna().any():
+        own = _groups(distinct, kind)
+        given = distinct.get("group", own)
+        distinct = distinct.assign(group=given.where(given.notna(), own))
     if "slice" not in distinct:
         distinct = distinct.assign(slice="all")
     placed = _place(name, distinct, sizes, seed)
@@ -99,8 +101,9 @@ def split_rows(
 
 
 def _groups(rows: pd.DataFrame, kind: str) -> pd.Series:
-    """Where a table names none: by the text that rows share, see SHARED. Questions of multiple
-    choice with the same right answer are one group, whichever wrong ones stand beside it."""
+    """Where a table, or a row, names none: by the text that rows share, see SHARED. Questions of
+    multiple choice with the same right answer are one group, whichever wrong ones stand beside it.
+    """
     if kind == "multiple-choice":
         return rows.groupby(answered(rows).map(normalise))["example_id"].transform("min")
     return rows[SHARED[kind]].map(content_id) if kind in SHARED else rows["example_id"]
