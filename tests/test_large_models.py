@@ -541,10 +541,10 @@ def test_one_gpu_is_taken_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PALIMPSEST_DEVICE", "cuda:1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
-    monkeypatch.setattr(sharing, "PartialState", lambda cpu: SimpleNamespace(num_processes=1))
+    monkeypatch.setattr(sharing, "PartialState", lambda **_: SimpleNamespace(num_processes=1))
     sharing.join()
     assert taken == [torch.device("cuda:1")]
-    monkeypatch.setattr(sharing, "PartialState", lambda cpu: SimpleNamespace(num_processes=2))
+    monkeypatch.setattr(sharing, "PartialState", lambda **_: SimpleNamespace(num_processes=2))
     with pytest.raises(UserError, match="PALIMPSEST_DEVICE='cuda:1': each process takes its own"):
         sharing.join()
 

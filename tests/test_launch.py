@@ -172,6 +172,28 @@ def test_the_first_process_leaves_the_others_their_best_weights(
     assert not list((two / ".scratch").glob("*/best-*"))
 
 
+PATIENT = """
+import torch
+from torch import distributed
+
+from stages.models.sharing import join
+
+join()
+group = distributed.group.WORLD._get_backend(torch.device("cpu"))
+print(f"waits {group.options._timeout}")
+"""
+
+
+def test_processes_wait_for_one_that_works_alone(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """NCCL takes the same argument, and would give up after ten minutes without it."""
+    (tmp_path / "patient.py").write_text(PATIENT, encoding="utf-8")
+    done = _launched(tmp_path, environment, "patient.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("waits 1 day, 0:00:00") == 2
+
+
 def test_a_mistake_ends_all_processes_and_is_said_once(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:

@@ -1,6 +1,7 @@
 """Work that the processes of one launch share: each takes its turn, and all get all of it."""
 
 from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -13,6 +14,10 @@ from stages.models.device import device
 B = TypeVar("B")
 R = TypeVar("R")
 
+WAIT = timedelta(days=1)
+"""How long the others wait while one process works alone, as when it fetches the base or saves what
+was tuned. By default NCCL ends them all after ten minutes."""
+
 
 def join() -> PartialState:
     """Meet the other processes, where there are any; on a GPU each takes its own.
@@ -22,7 +27,7 @@ def join() -> PartialState:
     where = device()
     if where.type == "cuda" and where.index is not None:
         torch.cuda.set_device(where)  # accelerate takes the one that is set
-    state = PartialState(cpu=where.type == "cpu")
+    state = PartialState(cpu=where.type == "cpu", timeout=WAIT)
     if state.num_processes > 1 and where.index is not None:
         raise UserError(f"PALIMPSEST_DEVICE='{where}': each process takes its own: give cuda")
     return state
