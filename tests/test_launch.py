@@ -172,6 +172,50 @@ def test_the_first_process_leaves_the_others_their_best_weights(
     assert not list((two / ".scratch").glob("*/best-*"))
 
 
+UNLIKE = """
+import torch
+
+from stages import errors, finetune, processes
+from stages.models.device import describe, dtype
+
+
+def unlike(where, used):
+    number = processes.number()
+    return {**describe(where, used), "device": f"GPU of {number}", "threads": 1 + number}
+
+
+def halved(precision, where):
+    return dtype(precision, where) if processes.is_first() else torch.bfloat16
+
+
+finetune.describe = unlike
+finetune.dtype = HOW
+errors.run(finetune.main, "lora")
+"""
+"""finetune by processes with unlike GPUs and cores."""
+
+
+def test_processes_of_unlike_devices_resume_as_one(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what the first one is: the other finds its weights. Unlike dtypes are refused."""
+    _, two = _causal_twins(tmp_path / "one", CAUSAL)
+    (two / "unlike.py").write_text(UNLIKE.replace("HOW", "halved"), encoding="utf-8")
+    done = _launched(two, environment, "unlike.py")
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert said == [
+        "error: runs.lora.precision = fp32: the processes would train in bfloat16 and float32, "
+        "each in what its device has; give bf16 or fp32"
+    ]
+    (two / "unlike.py").write_text(UNLIKE.replace("HOW", "dtype"), encoding="utf-8")
+    done = _launched(two, environment, "unlike.py")
+    assert done.returncode == 0, done.stderr
+    about = read_table(two / f"metrics/training/{tiny_causal.CASE}/lora.parquet")[1]
+    assert about["provenance"]["device"] == "GPU of 0"
+    assert about["provenance"]["threads"] == 1
+
+
 PATIENT = """
 import torch
 from torch import distributed

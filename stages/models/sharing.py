@@ -33,12 +33,25 @@ def join() -> PartialState:
     return state
 
 
+def of_all(value: R) -> list[R]:
+    """What each process gives, the first's first: every one calls this, and gets the same."""
+    if not _several():
+        return [value]
+    given: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(given, value)
+    return given
+
+
+def _several() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
+
+
 def dealt(batches: Iterable[B], work: Callable[[B], R]) -> Iterator[tuple[B, R]]:
     """Each batch and what `work` makes of it, in order; the processes take batches in turn.
 
     Every process calls this with the same batches. What `work` returns is sent to all of them.
     """
-    if not (distributed.is_available() and distributed.is_initialized()):
+    if not _several():
         for batch in batches:
             yield batch, work(batch)
         return
