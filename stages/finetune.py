@@ -21,7 +21,14 @@ from stages.storage import atomic_directory, fingerprint, read_json, sha256_file
 from stages.training.checkpoint import Checkpoint
 from stages.training.methods.method import Fit, Method
 from stages.training.methods.table import chosen, misfits
-from stages.training.recipe import Recipe, few_rows, read_recipe, rows_drawn, without_fold
+from stages.training.recipe import (
+    Recipe,
+    check_folds,
+    few_rows,
+    read_recipe,
+    rows_drawn,
+    without_fold,
+)
 from stages.training.run import train_seed
 from stages.training.sequence import write_learned
 
@@ -79,6 +86,7 @@ def main(run: str) -> None:
     made_with = _made_with(run, config)
     recipe = read_recipe(run, config, manifest)
     check_fit(recipe, methods)
+    check_folds(recipe)
     fingerprint_ = _fingerprint(run, config, made_with)
     curves, best_steps, notes = [], {}, {}
     out = Path(f"models/tuned/{run}")
