@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 from accelerate.commands.launch import launch_command_parser
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from safetensors.torch import load_file, save_file
 from torch import distributed, nn
@@ -336,6 +337,35 @@ def test_under_fsdp_losses_are_not_rounded(monkeypatch: pytest.MonkeyPatch) -> N
     policy = plugin.mixed_precision_policy
     assert (policy.param_dtype, policy.reduce_dtype) == (torch.bfloat16, torch.float32)
     assert policy.output_dtype is None
+
+
+@pytest.mark.parametrize("kind", ["encoder", "causal"])
+def test_a_step_is_taken_in_the_precision_of_a_look(
+    kind: str, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model whose forward pass accelerate leaves as it is."""
+    target = small.LABELLED if kind == "encoder" else small.TALES
+    subject, objective = small.composed(models[kind], [], targets=(target,))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    subject.accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+    (stream,) = subject.targets
+    seen: list[torch.dtype | None] = []
+    forward = type(stream.trainee).forward
+
+    def told(trainee: Any, rows: Any, indices: Any) -> Any:
+        on = torch.is_autocast_enabled("cpu")
+        seen.append(torch.get_autocast_dtype("cpu") if on else None)
+        return forward(trainee, rows, indices)
+
+    monkeypatch.setattr(type(stream.trainee), "forward", told)
+    means = _gradient(objective, subject, 0)
+    chosen = stream.batch(subject.config.batch_size, subject.seed, 0)
+    objective.eval()
+    look = _look(subject, objective, [(stream, stream.rows, chosen)])
+    assert seen == [torch.bfloat16] * len(seen)
+    assert len(seen) >= 2
+    assert means[target] == pytest.approx(look, rel=0.2)  # with dropout
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def test_a_masked_target_is_refused_under_fsdp(
