@@ -43,6 +43,7 @@ from stages.training.methods.replay import Replay
 from stages.training.methods.self_replay import SelfReplay
 from stages.training.methods.supervised_contrastive import SupervisedContrastive
 from stages.training.objective import Objective
+from stages.training.recipe import Recipe
 from stages.training.sharded import is_sharded, make_whole
 from stages.training.state import restore, trainable
 from stages.training.subject import Subject
@@ -379,6 +380,30 @@ def test_a_masked_target_is_refused_under_fsdp(
     monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
     with pytest.raises(UserError, match=r"of kind masked-lm, cannot be learned under FSDP"):
         small.objective(subject)
+
+
+def test_a_replayed_masked_task_is_refused_under_fsdp(
+    encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is not replayed is not in the way."""
+    replay = {"replay": {"fraction": 0.5, "tasks": ["mood-words"], "repeats": 9}}
+    subject = small.subject(encoder, pool="retain/train", methods=replay)
+    retain = subject.recipe.retain
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
+
+    def masked(task: str) -> Recipe:
+        of_task = replace(retain[task], task=replace(retain[task].task, kind="masked-lm"))
+        return replace(subject.recipe, retain={**retain, task: of_task})
+
+    subject.recipe = masked("shape-topics")
+    small.objective(subject)
+    subject.recipe = masked("mood-words")
+    with pytest.raises(UserError) as error:
+        small.objective(subject)
+    assert str(error.value) == (
+        "runs.toy.methods.replay.tasks: mood-words, of kind masked-lm, cannot be learned under "
+        "FSDP: launch without it"
+    )
 
 
 @pytest.mark.parametrize(
