@@ -216,6 +216,53 @@ def test_processes_of_unlike_devices_resume_as_one(
     assert about["provenance"]["threads"] == 1
 
 
+ROUNDS = """
+import torch
+from torch import distributed
+
+from stages.models import sharing
+
+sharing.join()
+own, sent = distributed.get_rank(), []
+gather = distributed.all_gather_object
+
+
+def told(made, given):
+    sent.append(len(given))
+    gather(made, given)
+
+
+distributed.all_gather_object = told
+for count in (0, 1, 15, 16, 17, 37):
+    sent.clear()
+    read = []
+
+    def work(batch):
+        read.append(batch)
+        return torch.tensor([batch, own])
+
+    found = list(sharing.dealt(iter(range(count)), work))
+    assert [batch for batch, _ in found] == list(range(count)), found
+    assert [made.tolist() for _, made in found] == [[n, n % 2] for n in range(count)], found
+    assert read == list(range(count))[own::2], read
+    assert max(sent, default=0) <= sharing.ROUND, sent
+    assert len(sent) == -(-count // (2 * sharing.ROUND)), sent
+# What comes first is there before the rest is read.
+first = next(sharing.dealt(range(100), work))
+assert len(read) - 18 - (own == 0) == sharing.ROUND
+print("all in order")
+"""
+
+
+def test_what_processes_make_is_told_in_rounds_and_stays_in_order(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    (tmp_path / "rounds.py").write_text(ROUNDS, encoding="utf-8")
+    done = _launched(tmp_path, environment, "rounds.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("all in order") == 2
+
+
 PATIENT = """
 import torch
 from torch import distributed

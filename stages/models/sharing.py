@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
+from itertools import islice
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +18,9 @@ R = TypeVar("R")
 WAIT = timedelta(days=1)
 """How long the others wait while one process works alone, as when it fetches the base or saves what
 was tuned. By default NCCL ends them all after ten minutes."""
+ROUND = 8
+"""Batches that each process works on before all are told: NCCL takes what is told through every
+GPU's memory, which has no room for that of a whole run."""
 
 
 def join() -> PartialState:
@@ -49,14 +53,15 @@ def _several() -> bool:
 def dealt(batches: Iterable[B], work: Callable[[B], R]) -> Iterator[tuple[B, R]]:
     """Each batch and what `work` makes of it, in order; the processes take batches in turn.
 
-    Every process calls this with the same batches. What `work` returns is sent to all of them.
+    Every process calls this with the same batches, and takes all that comes. What `work` returns is
+    sent to all of them, after each ROUND.
     """
     if not _several():
         for batch in batches:
             yield batch, work(batch)
         return
-    listed, own, count = list(batches), distributed.get_rank(), distributed.get_world_size()
-    made: list[Any] = [None] * count
-    distributed.all_gather_object(made, [work(batch) for batch in listed[own::count]])
-    for number, batch in enumerate(listed):
-        yield batch, made[number % count][number // count]
+    own, count, coming = distributed.get_rank(), distributed.get_world_size(), iter(batches)
+    while at_once := list(islice(coming, ROUND * count)):
+        made = of_all([work(batch) for batch in at_once[own::count]])
+        for number, batch in enumerate(at_once):
+            yield batch, made[number % count][number // count]
