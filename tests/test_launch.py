@@ -263,6 +263,53 @@ def test_what_processes_make_is_told_in_rounds_and_stays_in_order(
     assert done.stdout.count("all in order") == 2
 
 
+RELEARNED = """
+import hashlib
+import sys
+from pathlib import Path
+
+sys.path.insert(0, TESTS)
+import tiny_training as small
+
+from stages import processes
+from stages.models.loading import load
+from stages.models.sharing import join, of_all
+from stages.training import relearn
+
+
+def of(model):
+    weights = [weight.detach().numpy().tobytes() for weight in model.parameters()]
+    return hashlib.sha256(b"".join(weights)).hexdigest()
+
+
+join()
+loaded = load({"kind": "causal"}, Path("own/model"))
+before = of(loaded.model)
+relearn.RATE *= 1 + processes.number()
+relearn.relearn(loaded, small.examples(small.TALES))
+after = of_all(of(loaded.model))
+assert after[0] == after[1] != before, after
+loaded = load({"kind": "causal"}, Path("own/model"))
+relearn.as_first = lambda weights: None
+relearn.relearn(loaded, small.examples(small.TALES))
+apart = of_all(of(loaded.model))
+assert apart[0] == after[0] != apart[1], apart
+print("alike")
+"""
+"""The second process relearns at another rate; by itself it would have other weights."""
+
+
+def test_processes_answer_by_what_the_first_one_relearned(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    tiny_causal.write_sources(tmp_path)
+    script = RELEARNED.replace("TESTS", repr(str(Path(__file__).parent)))
+    (tmp_path / "relearned.py").write_text(script, encoding="utf-8")
+    done = _launched(tmp_path, environment, "relearned.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("alike") == 2
+
+
 PATIENT = """
 import torch
 from torch import distributed

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
-from torch import distributed
+from torch import Tensor, distributed
 
 from stages.errors import UserError
 from stages.models.device import device
@@ -44,6 +44,20 @@ def of_all(value: R) -> list[R]:
     given: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(given, value)
     return given
+
+
+@torch.no_grad()
+def as_first(weights: Iterable[Tensor]) -> None:
+    """Give tensors, in place, the values that they have in the first process.
+
+    They may lie elsewhere than on the device, from which alone NCCL sends.
+    """
+    if not _several():
+        return
+    for weight in weights:
+        sent = weight.detach().to(device()).contiguous()
+        distributed.broadcast(sent, src=0)
+        weight.copy_(sent)
 
 
 def _several() -> bool:
