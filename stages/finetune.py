@@ -13,7 +13,7 @@ from stages import errors, processes
 from stages.config.runs import RunConfig, read_run
 from stages.errors import UserError
 from stages.models.device import describe, device, dtype
-from stages.models.sharing import join
+from stages.models.sharing import join, of_all
 from stages.phases import phase, recorded
 from stages.provenance import provenance
 from stages.records import write_table
@@ -21,7 +21,14 @@ from stages.storage import atomic_directory, fingerprint, read_json, sha256_file
 from stages.training.checkpoint import Checkpoint
 from stages.training.methods.method import Fit, Method
 from stages.training.methods.table import chosen, misfits
-from stages.training.recipe import Recipe, few_rows, read_recipe, rows_drawn, without_fold
+from stages.training.recipe import (
+    Recipe,
+    check_folds,
+    few_rows,
+    read_recipe,
+    rows_drawn,
+    without_fold,
+)
 from stages.training.run import train_seed
 from stages.training.sequence import write_learned
 
@@ -39,6 +46,23 @@ def _fingerprint(run: str, config: RunConfig, made_with: dict[str, Any]) -> str:
     code = [sha256_file(path) for path in sorted(Path(__file__).parent.rglob("*.py"))]
     same = {key: made_with[key] for key in ("inputs", "device", "dtype", "threads", "libraries")}
     return fingerprint(run, config.model_dump(mode="json"), code, same, processes.count())
+
+
+def _made_with(run: str, config: RunConfig) -> dict[str, Any]:
+    """The provenance of the first process, for all: each has a GPU and cores of its own, and by
+    their names they would look for checkpoints in folders of their own.
+
+    Raises UserError where they would train in unlike dtypes.
+    """
+    where = device()
+    own = provenance(_inputs(config), **describe(where, dtype(config.precision, where)))
+    everyones = of_all(own)
+    if len(found := {one["dtype"] for one in everyones}) > 1:
+        raise UserError(
+            f"runs.{run}.precision = {config.precision}: the processes would train in "
+            f"{' and '.join(sorted(found))}, each in what its device has; give bf16 or fp32"
+        )
+    return everyones[0]
 
 
 def check_fit(recipe: Recipe, methods: Sequence[Method]) -> None:
@@ -59,10 +83,10 @@ def main(run: str) -> None:
     config = read_run(run)
     methods = chosen(run, config)
     manifest = read_json(Path(f"models/base/{config.case}.json"))
-    where = device()
-    made_with = provenance(_inputs(config), **describe(where, dtype(config.precision, where)))
+    made_with = _made_with(run, config)
     recipe = read_recipe(run, config, manifest)
     check_fit(recipe, methods)
+    check_folds(recipe)
     fingerprint_ = _fingerprint(run, config, made_with)
     curves, best_steps, notes = [], {}, {}
     out = Path(f"models/tuned/{run}")

@@ -167,6 +167,14 @@ def test_the_loss_is_that_of_the_marked_tokens(tmp_path: Path) -> None:
     assert rows.weight([0]) == sum(tokenizer.conversation(TALK)[1])
 
 
+def test_a_conversation_without_an_answer_shifts_no_other(tmp_path: Path) -> None:
+    tokenizer = _tokenizer(tmp_path, tiny_causal.TEMPLATE)
+    users = [one for one in TALK if one["role"] == "user"][:1]
+    rows = tokenise(_examples(TALK, users, TALK[1:3], max_new_tokens=32), tokenizer)
+    assert list(rows.owners) == [0, 2]
+    assert len(rows) == 2
+
+
 def test_a_long_conversation_keeps_its_end(tmp_path: Path) -> None:
     tokenizer = _tokenizer(tmp_path, tiny_causal.TEMPLATE)
     examples = _examples(TALK)

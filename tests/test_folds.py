@@ -1,6 +1,7 @@
 """Cross-validation: what a fold is, and five models more through the stages."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+import tiny_training as small
 
 from stages import check, finetune
 from stages.config.evaluation import read_evaluation
@@ -24,6 +26,7 @@ from stages.statistics.results import About
 from stages.storage import read_json
 from stages.tasks.examples import Examples, Task, read_examples
 from stages.tasks.folds import held_out, in_folds
+from stages.training.recipe import Recipe, check_folds
 from stages.training.run import train_seed
 
 FOLDS = 3
@@ -95,6 +98,36 @@ def folded(bench: Path) -> Path:
     params["variants"] = {"full": ["wise-0.5"]}
     tiny.write_params(bench, params)
     return bench
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_folds_that_cannot_be_are_refused_before_anything_is_trained(
+    seed: int, folded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Be it by the folds of a later seed."""
+
+    def refused(train: Examples, folds: int, of_seed: int) -> list[int]:
+        if of_seed == seed:
+            raise UserError(f"folds = {folds}: task {train.task.name} has label 'red' in one fold")
+        return in_folds(train, folds, of_seed)
+
+    def trained(*_: Any) -> Any:
+        raise AssertionError("a model is trained")
+
+    monkeypatch.setattr("stages.training.recipe.in_folds", refused)
+    monkeypatch.setattr(finetune, "train_seed", trained)
+    with pytest.raises(UserError, match=rf"^runs.full.folds = 3: task {tiny.TARGET} has label"):
+        tiny.run_stage("finetune", "full")
+
+
+def test_a_label_of_one_group_is_refused_by_the_run() -> None:
+    lonely = examples({"g0": ("rare", 9), "g1": ("a", 1), "g2": ("a", 1)})
+    config = small.config(folds=2)
+    recipe = Recipe("toy", config, {}, Path(), [MANY, lonely], [])
+    with pytest.raises(UserError, match=r"^runs.toy.folds = 2: task asked has label 'rare' in one"):
+        check_folds(recipe)
+    check_folds(replace(recipe, train=[MANY]))
+    check_folds(replace(recipe, config=small.config()))  # without folds nothing is asked
 
 
 def test_through_the_stages(folded: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 from accelerate.commands.launch import launch_command_parser
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from safetensors.torch import load_file, save_file
 from torch import distributed, nn
@@ -42,6 +43,7 @@ from stages.training.methods.replay import Replay
 from stages.training.methods.self_replay import SelfReplay
 from stages.training.methods.supervised_contrastive import SupervisedContrastive
 from stages.training.objective import Objective
+from stages.training.recipe import Recipe
 from stages.training.sharded import is_sharded, make_whole
 from stages.training.state import restore, trainable
 from stages.training.subject import Subject
@@ -338,6 +340,35 @@ def test_under_fsdp_losses_are_not_rounded(monkeypatch: pytest.MonkeyPatch) -> N
     assert policy.output_dtype is None
 
 
+@pytest.mark.parametrize("kind", ["encoder", "causal"])
+def test_a_step_is_taken_in_the_precision_of_a_look(
+    kind: str, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model whose forward pass accelerate leaves as it is."""
+    target = small.LABELLED if kind == "encoder" else small.TALES
+    subject, objective = small.composed(models[kind], [], targets=(target,))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    subject.accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+    (stream,) = subject.targets
+    seen: list[torch.dtype | None] = []
+    forward = type(stream.trainee).forward
+
+    def told(trainee: Any, rows: Any, indices: Any) -> Any:
+        on = torch.is_autocast_enabled("cpu")
+        seen.append(torch.get_autocast_dtype("cpu") if on else None)
+        return forward(trainee, rows, indices)
+
+    monkeypatch.setattr(type(stream.trainee), "forward", told)
+    means = _gradient(objective, subject, 0)
+    chosen = stream.batch(subject.config.batch_size, subject.seed, 0)
+    objective.eval()
+    look = _look(subject, objective, [(stream, stream.rows, chosen)])
+    assert seen == [torch.bfloat16] * len(seen)
+    assert len(seen) >= 2
+    assert means[target] == pytest.approx(look, rel=0.2)  # with dropout
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 def test_a_masked_target_is_refused_under_fsdp(
     encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,6 +380,30 @@ def test_a_masked_target_is_refused_under_fsdp(
     monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
     with pytest.raises(UserError, match=r"of kind masked-lm, cannot be learned under FSDP"):
         small.objective(subject)
+
+
+def test_a_replayed_masked_task_is_refused_under_fsdp(
+    encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is not replayed is not in the way."""
+    replay = {"replay": {"fraction": 0.5, "tasks": ["mood-words"], "repeats": 9}}
+    subject = small.subject(encoder, pool="retain/train", methods=replay)
+    retain = subject.recipe.retain
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
+
+    def masked(task: str) -> Recipe:
+        of_task = replace(retain[task], task=replace(retain[task].task, kind="masked-lm"))
+        return replace(subject.recipe, retain={**retain, task: of_task})
+
+    subject.recipe = masked("shape-topics")
+    small.objective(subject)
+    subject.recipe = masked("mood-words")
+    with pytest.raises(UserError) as error:
+        small.objective(subject)
+    assert str(error.value) == (
+        "runs.toy.methods.replay.tasks: mood-words, of kind masked-lm, cannot be learned under "
+        "FSDP: launch without it"
+    )
 
 
 @pytest.mark.parametrize(
@@ -541,10 +596,10 @@ def test_one_gpu_is_taken_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PALIMPSEST_DEVICE", "cuda:1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
-    monkeypatch.setattr(sharing, "PartialState", lambda cpu: SimpleNamespace(num_processes=1))
+    monkeypatch.setattr(sharing, "PartialState", lambda **_: SimpleNamespace(num_processes=1))
     sharing.join()
     assert taken == [torch.device("cuda:1")]
-    monkeypatch.setattr(sharing, "PartialState", lambda cpu: SimpleNamespace(num_processes=2))
+    monkeypatch.setattr(sharing, "PartialState", lambda **_: SimpleNamespace(num_processes=2))
     with pytest.raises(UserError, match="PALIMPSEST_DEVICE='cuda:1': each process takes its own"):
         sharing.join()
 

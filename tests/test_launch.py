@@ -172,6 +172,166 @@ def test_the_first_process_leaves_the_others_their_best_weights(
     assert not list((two / ".scratch").glob("*/best-*"))
 
 
+UNLIKE = """
+import torch
+
+from stages import errors, finetune, processes
+from stages.models.device import describe, dtype
+
+
+def unlike(where, used):
+    number = processes.number()
+    return {**describe(where, used), "device": f"GPU of {number}", "threads": 1 + number}
+
+
+def halved(precision, where):
+    return dtype(precision, where) if processes.is_first() else torch.bfloat16
+
+
+finetune.describe = unlike
+finetune.dtype = HOW
+errors.run(finetune.main, "lora")
+"""
+"""finetune by processes with unlike GPUs and cores."""
+
+
+def test_processes_of_unlike_devices_resume_as_one(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what the first one is: the other finds its weights. Unlike dtypes are refused."""
+    _, two = _causal_twins(tmp_path / "one", CAUSAL)
+    (two / "unlike.py").write_text(UNLIKE.replace("HOW", "halved"), encoding="utf-8")
+    done = _launched(two, environment, "unlike.py")
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert said == [
+        "error: runs.lora.precision = fp32: the processes would train in bfloat16 and float32, "
+        "each in what its device has; give bf16 or fp32"
+    ]
+    (two / "unlike.py").write_text(UNLIKE.replace("HOW", "dtype"), encoding="utf-8")
+    done = _launched(two, environment, "unlike.py")
+    assert done.returncode == 0, done.stderr
+    about = read_table(two / f"metrics/training/{tiny_causal.CASE}/lora.parquet")[1]
+    assert about["provenance"]["device"] == "GPU of 0"
+    assert about["provenance"]["threads"] == 1
+
+
+ROUNDS = """
+import torch
+from torch import distributed
+
+from stages.models import sharing
+
+sharing.join()
+own, sent = distributed.get_rank(), []
+gather = distributed.all_gather_object
+
+
+def told(made, given):
+    sent.append(len(given))
+    gather(made, given)
+
+
+distributed.all_gather_object = told
+for count in (0, 1, 15, 16, 17, 37):
+    sent.clear()
+    read = []
+
+    def work(batch):
+        read.append(batch)
+        return torch.tensor([batch, own])
+
+    found = list(sharing.dealt(iter(range(count)), work))
+    assert [batch for batch, _ in found] == list(range(count)), found
+    assert [made.tolist() for _, made in found] == [[n, n % 2] for n in range(count)], found
+    assert read == list(range(count))[own::2], read
+    assert max(sent, default=0) <= sharing.ROUND, sent
+    assert len(sent) == -(-count // (2 * sharing.ROUND)), sent
+# What comes first is there before the rest is read.
+first = next(sharing.dealt(range(100), work))
+assert len(read) - 18 - (own == 0) == sharing.ROUND
+print("all in order")
+"""
+
+
+def test_what_processes_make_is_told_in_rounds_and_stays_in_order(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    (tmp_path / "rounds.py").write_text(ROUNDS, encoding="utf-8")
+    done = _launched(tmp_path, environment, "rounds.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("all in order") == 2
+
+
+RELEARNED = """
+import hashlib
+import sys
+from pathlib import Path
+
+sys.path.insert(0, TESTS)
+import tiny_training as small
+
+from stages import processes
+from stages.models.loading import load
+from stages.models.sharing import join, of_all
+from stages.training import relearn
+
+
+def of(model):
+    weights = [weight.detach().numpy().tobytes() for weight in model.parameters()]
+    return hashlib.sha256(b"".join(weights)).hexdigest()
+
+
+join()
+loaded = load({"kind": "causal"}, Path("own/model"))
+before = of(loaded.model)
+relearn.RATE *= 1 + processes.number()
+relearn.relearn(loaded, small.examples(small.TALES))
+after = of_all(of(loaded.model))
+assert after[0] == after[1] != before, after
+loaded = load({"kind": "causal"}, Path("own/model"))
+relearn.as_first = lambda weights: None
+relearn.relearn(loaded, small.examples(small.TALES))
+apart = of_all(of(loaded.model))
+assert apart[0] == after[0] != apart[1], apart
+print("alike")
+"""
+"""The second process relearns at another rate; by itself it would have other weights."""
+
+
+def test_processes_answer_by_what_the_first_one_relearned(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    tiny_causal.write_sources(tmp_path)
+    script = RELEARNED.replace("TESTS", repr(str(Path(__file__).parent)))
+    (tmp_path / "relearned.py").write_text(script, encoding="utf-8")
+    done = _launched(tmp_path, environment, "relearned.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("alike") == 2
+
+
+PATIENT = """
+import torch
+from torch import distributed
+
+from stages.models.sharing import join
+
+join()
+group = distributed.group.WORLD._get_backend(torch.device("cpu"))
+print(f"waits {group.options._timeout}")
+"""
+
+
+def test_processes_wait_for_one_that_works_alone(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """NCCL takes the same argument, and would give up after ten minutes without it."""
+    (tmp_path / "patient.py").write_text(PATIENT, encoding="utf-8")
+    done = _launched(tmp_path, environment, "patient.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("waits 1 day, 0:00:00") == 2
+
+
 def test_a_mistake_ends_all_processes_and_is_said_once(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:

@@ -28,6 +28,10 @@ TASKS = ["mood-words", tiny.RETRIEVAL]
 class Points(list[tuple[list[float], int]]):
     """Rows that are vectors with a class."""
 
+    @property
+    def owners(self) -> Sequence[int]:
+        return range(len(self))
+
     def lengths(self, indices: Sequence[int]) -> list[int]:
         return [1 for _ in indices]
 

@@ -272,6 +272,29 @@ def test_a_long_context_loses_its_beginning_and_no_answer(causal: Path) -> None:
     assert found.weight([0]) == len(tokenizer.pair(*asked[0])[1])
 
 
+def test_rows_that_have_nothing_to_learn_shift_no_other(causal: Path) -> None:
+    """What was trained on is told by the examples that rows were made of."""
+    subject = small.subject(causal, targets=(small.TALES,), retain=())
+    (train,) = subject.recipe.train
+    train.rows.loc[[0, 7, 8], ["prompt", "text"]] = ["the sun", ""]
+    subject.learn_targets(lambda examples: examples)
+    (stream,) = subject.targets
+    assert len(stream.rows) == 37
+    ids, size = train.column("example_id"), subject.config.batch_size
+    left = [number for number in range(40) if number not in (0, 7, 8)]
+    assert list(stream.rows.owners) == left
+    seen = {ids[left[row]] for row in stream.batch(size, 0, 0)}
+    assert subject.trained(1) == {small.TALES: sorted(seen)}
+
+    said = {"prompt": ["the sun", "the moon", "a star"], "completion": [["up"], [""], ["far"]]}
+    task = Task("said", "completion", 24, (), {"max_new_tokens": 8, "metric": "exact-match"})
+    rows = subject.tokenise(Examples(task, pd.DataFrame(said)))
+    assert list(rows.owners) == [0, 2]
+    asked = pd.DataFrame([choices("the sun", text) for text in ("", " is up", " is low")])
+    rows = subject.tokenise(Examples(Task("asked", "multiple-choice", 16, (), {}), asked))
+    assert list(rows.owners) == [1, 2]
+
+
 def test_a_text_behind_a_long_prompt_is_learned(causal: Path) -> None:
     tokenizer = small.subject(causal, targets=(small.TALES,)).loaded.tokenizer
     assert isinstance(tokenizer, CausalTokenizer)

@@ -274,6 +274,16 @@ def test_the_loss_is_that_of_transformers(base: Path) -> None:
     torch.testing.assert_close(parts, output.losses, rtol=1e-4, atol=1e-5)
 
 
+def test_texts_without_a_token_shift_no_other(base: Path) -> None:
+    rows = examples().rows
+    rows.loc[[0, 3], "text"] = ["", " "]
+    given = Examples(examples().task, rows)
+    found = tokenise(given, Masking(load_encoder(base, "mean"), base))
+    assert list(found.owners) == list(found.at(0, 3).owners) == [1, 2, 4, 5, 6, 7]
+    whole = tokenise(examples(), Masking(load_encoder(base, "mean"), base))
+    assert found.ids == [whole.ids[number] for number in found.owners]
+
+
 def test_masks_are_those_of_the_paper() -> None:
     """15 % of the places, of which 80 % masked, 10 % another token, 10 % as they are."""
     ids = [[1, *range(100, 140), 2] for _ in range(400)]

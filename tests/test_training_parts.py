@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+import tiny_training as small
 import torch
 import transformers
 import yaml
@@ -27,6 +28,7 @@ from stages.training.checkpoint import Checkpoint
 from stages.training.optimizer import make_optimizer, set_rate
 from stages.training.order import draw, seed_step
 from stages.training.schedule import is_over, rate_factor
+from stages.training.state import Progress, resume
 
 # Order
 
@@ -461,6 +463,44 @@ def test_a_damaged_checkpoint_is_none(
     path.write_bytes(whole)
     assert checkpoint.load() is None
     fault(f"a checkpoint cut off at {keep:.1%} of its size, or with a bit flipped", ANEW)
+
+
+def test_what_lies_beside_a_checkpoint_is_not_loaded_to_be_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the state there may be no room for the best weights, nor for those of snapshots."""
+    monkeypatch.chdir(tmp_path)
+    model, checkpoint = Model(), Checkpoint("a", 0)
+    weights = {name: weight + 1 for name, weight in model.state_dict().items()}
+    optimizer = make_optimizer(model, RATE, HEAD_RATE, DECAY)
+    progress = Progress(step=6, best_step=4, resumed_best=4)
+    state = {"weights": weights, "optimizer": optimizer.state_dict(), "progress": vars(progress)}
+    checkpoint.save(state)
+    beside = {"best-0-4": checkpoint.best(4), "snapshot-0-2": checkpoint.snapshot(2)}
+    for one in beside.values():
+        one.save({"weights": weights})
+    read: list[str] = []
+    load = torch.load
+
+    def told(path: Path, **settings: Any) -> Any:
+        read.append(path.stem)
+        return load(path, **settings)
+
+    monkeypatch.setattr(torch, "load", told)
+    config = small.config(steps=9, snapshots=[2, 8])
+    objective: Any = model
+    assert resume(objective, optimizer, checkpoint, config) == progress
+    assert read == ["seed-0"]
+    assert torch.equal(model.state_dict()["head.weight"], weights["head.weight"])
+    for name in beside:
+        path = tmp_path / ".scratch/a" / f"{name}.pt"
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1])
+        assert resume(objective, optimizer, checkpoint, config) == Progress()
+        path.unlink()
+        assert resume(objective, optimizer, checkpoint, config) == Progress()
+        path.write_bytes(whole)
+    assert resume(objective, optimizer, checkpoint, config) == progress
 
 
 ANEW = "it is not read; training begins anew"

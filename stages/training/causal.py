@@ -16,14 +16,20 @@ from stages.training.trainee import Output, Rows, Writer
 @dataclass(frozen=True)
 class CausalRows:
     """Token ids of prompt and text, and where the text begins. `marks`: 1 at each token of a row
-    that is learned, where these are not all from its start on."""
+    that is learned, where these are not all from its start on. `kept`: the examples that rows were
+    made of, in order; None where of all."""
 
     ids: list[TokenIds]
     starts: list[int]
     marks: list[list[int]] | None = None
+    kept: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def owners(self) -> Sequence[int]:
+        return range(len(self)) if self.kept is None else self.kept
 
     def lengths(self, indices: Sequence[int]) -> list[int]:
         return [len(self.ids[i]) for i in indices]
@@ -56,8 +62,9 @@ def tokenise(examples: Examples, tokenizer: CausalTokenizer) -> CausalRows:
     room = tokenizer.longest
     if examples.task.kind == "multiple-choice":
         room = min(examples.task.max_length + 1, room)  # the last token is only predicted
-    rows = CausalRows([], [])
-    for prompt, text in zip(prompts, texts, strict=True):
+    rows = CausalRows([], [], kept=[])
+    assert rows.kept is not None
+    for number, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
         context, learned = tokenizer.pair(prompt, text)
         if not learned:
             continue
@@ -66,6 +73,7 @@ def tokenise(examples: Examples, tokenizer: CausalTokenizer) -> CausalRows:
         context = context[-max(1, room - least) :]
         rows.ids.append((context + learned)[:room])
         rows.starts.append(len(context))
+        rows.kept.append(number)
     return rows
 
 
@@ -79,7 +87,9 @@ def _completions(examples: Examples, tokenizer: CausalTokenizer) -> CausalRows:
     pairs = [tokenizer.pair(*both) for both in zip(examples.column("prompt"), texts, strict=True)]
     rows = [(context[-room:], (text + end)[:most]) for context, text in pairs if text]
     return CausalRows(
-        ids=[context + text for context, text in rows], starts=[len(one) for one, _ in rows]
+        ids=[context + text for context, text in rows],
+        starts=[len(one) for one, _ in rows],
+        kept=[number for number, (_, text) in enumerate(pairs) if text],
     )
 
 
@@ -88,9 +98,10 @@ def _conversations(examples: Examples, tokenizer: CausalTokenizer) -> CausalRows
     task = examples.task
     most = task.options["max_new_tokens"]
     room = tokenizer.room(task.max_length, most)
-    rows = CausalRows([], [], [])
-    assert rows.marks is not None
-    for ids, marks in map(tokenizer.conversation, examples.conversations()):
+    rows = CausalRows([], [], [], [])
+    assert rows.marks is not None and rows.kept is not None
+    talks = map(tokenizer.conversation, examples.conversations())
+    for number, (ids, marks) in enumerate(talks):
         if 1 not in marks:
             continue
         last = len(marks) - marks[::-1].index(1)
@@ -101,6 +112,7 @@ def _conversations(examples: Examples, tokenizer: CausalTokenizer) -> CausalRows
         rows.starts.append(last - first)
         # Nothing stands before the first token that it could be told from.
         rows.marks.append([0, *marks[first + 1 : last + most]])
+        rows.kept.append(number)
     return rows
 
 

@@ -57,12 +57,18 @@ class Checkpoint:
             known = dict.fromkeys([sha256_file(temporary), *self._known()])
             write_json(self._hashes, list(known)[:3])
 
-    def load(self) -> dict[str, Any] | None:
-        """The last state, or None where there is none, or it is damaged."""
+    def is_whole(self) -> bool:
+        """Whether it is there as it was saved, told without a copy of it in memory."""
         if not self._path.exists():
-            return None
+            return False
         if sha256_file(self._path) not in self._known():
             print(f"{self._path}: damaged, so training begins anew")
+            return False
+        return True
+
+    def load(self) -> dict[str, Any] | None:
+        """The last state, or None where there is none, or it is damaged."""
+        if not self.is_whole():
             return None
         state: dict[str, Any] = torch.load(self._path, weights_only=True, map_location="cpu")
         return state

@@ -175,7 +175,8 @@ def _gradient(model: torch.nn.Module, subject: Subject, step: int) -> dict[str, 
         order.seed_step(subject.seed, step, share)
         last = turn + 1 == turns
         with nullcontext() if last else accelerator.no_sync(model):
-            parts: dict[str, Tensor] = model(subject.seed, step, share, shares)
+            with accelerator.autocast():  # accelerate leaves it out under FSDP
+                parts: dict[str, Tensor] = model(subject.seed, step, share, shares)
             values = torch.stack([part.detach().float() for part in parts.values()])
             found = dict(zip(parts, accelerator.reduce(values, "mean"), strict=True))
             _finite(float(sum(found.values())), "loss", step + 1, first_wrong(found.items()))

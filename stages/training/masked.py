@@ -26,7 +26,8 @@ class MaskedRows:
     """Token ids of each text, and the places, one or more, of those that it may be asked for.
 
     `vocabulary`: how many tokens there are. `drawn`: what the masks derive from, with the row: the
-    same ones at every look, and others at each step.
+    same ones at every look, and others at each step. `kept`: the examples that rows were made of,
+    in order; None where of all.
     """
 
     ids: list[TokenIds]
@@ -34,9 +35,14 @@ class MaskedRows:
     mask_id: int
     vocabulary: int
     drawn: tuple[int, int] = (0, 0)
+    kept: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def owners(self) -> Sequence[int]:
+        return range(len(self)) if self.kept is None else self.kept
 
     def lengths(self, indices: Sequence[int]) -> list[int]:
         return [len(self.ids[i]) for i in indices]
@@ -68,9 +74,9 @@ def tokenise(examples: Examples, masking: Masking) -> MaskedRows:
     """The texts, without those that have no token."""
     inputs = masking.read(examples.column("text"), examples.task.max_length)
     assert inputs.places is not None
-    rows = [both for both in zip(inputs.ids, inputs.places, strict=True) if both[1]]
-    ids, places = map(list, zip(*rows, strict=True)) if rows else ([], [])
-    return MaskedRows(ids, places, masking.mask_id, masking.vocabulary)
+    kept = [number for number, places in enumerate(inputs.places) if places]
+    ids, places = ([of_all[number] for number in kept] for of_all in (inputs.ids, inputs.places))
+    return MaskedRows(ids, places, masking.mask_id, masking.vocabulary, kept=kept)
 
 
 class MaskedTrainee(Trainee):

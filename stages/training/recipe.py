@@ -9,7 +9,7 @@ from stages.errors import UserError
 from stages.models.base import materialise
 from stages.tasks.draw import drawn, drawn_alike
 from stages.tasks.examples import Examples, read_role
-from stages.tasks.folds import held_out
+from stages.tasks.folds import held_out, in_folds
 from stages.training.sequence import learned_before
 
 REPLAYING = "retain/train"
@@ -63,6 +63,16 @@ def read_recipe(run: str, config: RunConfig, manifest: dict[str, Any]) -> Recipe
 
 def _by_name(case: str, role: str, split: str) -> dict[str, Examples]:
     return {examples.task.name: examples for examples in read_role(case, role, split)}
+
+
+def check_folds(recipe: Recipe) -> None:
+    """Raises UserError where the rows of a target cannot be held out as a seed's folds have it."""
+    for seed in recipe.config.seeds if recipe.config.folds else ():
+        for examples in recipe.train:
+            try:
+                in_folds(examples, recipe.config.folds or 0, seed)
+            except UserError as error:
+                raise UserError(f"runs.{recipe.name}.{error}") from None
 
 
 def without_fold(recipe: Recipe, seed: int, fold: int) -> Recipe:

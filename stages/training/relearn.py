@@ -9,6 +9,7 @@ from stages.models.device import device, dtype
 from stages.models.loading import CausalModel, EncoderModel, Loaded, Seq2SeqModel
 from stages.models.masked import Masking
 from stages.models.memory import keep_freed_memory
+from stages.models.sharing import as_first
 from stages.phases import phase
 from stages.progress import patient
 from stages.tasks.examples import Examples
@@ -25,6 +26,7 @@ def relearn(loaded: Loaded, train: Examples, precision: str = "fp32") -> None:
     """Train `loaded` in place: STEPS of AdamW at a constant RATE, in `precision` with weights in
     fp32, without dropout, each on the first EXAMPLES of `train` in order of their ids, by the
     task's own loss. It is left where it was trained: on the device of scoring, or in main memory.
+    Of several processes each trains its own, and all then have the weights of the first one's.
 
     A task with labels gets a head fitted on those alone, which is thrown away after.
     """
@@ -44,6 +46,7 @@ def relearn(loaded: Loaded, train: Examples, precision: str = "fp32") -> None:
         torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
+    as_first(model.parameters())
 
 
 def _roomy(model: torch.nn.Module) -> torch.device:

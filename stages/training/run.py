@@ -140,8 +140,8 @@ def compose(subject: Subject, methods: Sequence[Method]) -> Objective:
 
 
 def refuse_in_parts(subject: Subject, methods: Sequence[Method]) -> None:
-    """Raises UserError under FSDP where a method needs weights whole, or a target's head shares
-    one with the embeddings, which are a part of their own."""
+    """Raises UserError under FSDP where a method needs weights whole, or the head of a task that is
+    learned shares one with the embeddings, which are a part of their own."""
     if subject.accelerator.distributed_type != DistributedType.FSDP:
         return
     run = f"runs.{subject.recipe.name}"
@@ -150,10 +150,16 @@ def refuse_in_parts(subject: Subject, methods: Sequence[Method]) -> None:
             f"{run}.methods = {asked}: needs each weight whole, and FSDP keeps it in parts; replay "
             "would fit, or a launch without FSDP"
         )
-    for examples in subject.recipe.train:
+    old = subject.recipe.old
+    learned = [(run, examples) for examples in subject.recipe.train] + [
+        (f"{run}.methods.{method.name}.tasks", old[task])
+        for method in methods
+        for task in method.sees()
+    ]
+    for key, examples in learned:
         if examples.task.kind == "masked-lm":
             raise UserError(
-                f"{run}: {examples.task.name}, of kind masked-lm, cannot be learned under FSDP: "
+                f"{key}: {examples.task.name}, of kind masked-lm, cannot be learned under FSDP: "
                 "launch without it"
             )
 

@@ -19,6 +19,10 @@ class Seq2SeqRows:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def owners(self) -> Sequence[int]:
+        return range(len(self))
+
     def lengths(self, indices: Sequence[int]) -> list[int]:
         return [max(len(self.ids[i]), len(self.labels[i])) for i in indices]
 

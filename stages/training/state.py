@@ -89,7 +89,7 @@ def resume(
     progress = Progress(**state["progress"])
     passed = [step for step in config.snapshots if step <= progress.step]
     beside = [checkpoint.best(progress.best_step), *map(checkpoint.snapshot, passed)]
-    if any(one.load() is None for one in beside):
+    if not all(one.is_whole() for one in beside):
         return Progress()
     restore(objective, state["weights"])
     optimizer.load_state_dict(state["optimizer"])

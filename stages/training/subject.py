@@ -19,7 +19,6 @@ from stages.models.tuned import quiet_peft
 from stages.tasks.examples import Examples
 from stages.training import causal, encoder, masked, seq2seq
 from stages.training.causal import CausalTrainee
-from stages.training.encoder import EncoderRows
 from stages.training.recipe import Recipe
 from stages.training.seq2seq import Seq2SeqTrainee
 from stages.training.stream import Stream
@@ -143,9 +142,8 @@ class Subject:
             examples = rewrite(train)
             stream = self.learn(examples, share, self.config.head)
             self.targets.append(stream)
-            ids, rows = examples.column("example_id"), stream.rows
-            owners = rows.owners if isinstance(rows, EncoderRows) else range(len(rows))
-            self._ids.append([ids[owner] for owner in owners])
+            ids = examples.column("example_id")
+            self._ids.append([ids[owner] for owner in stream.rows.owners])
             self.validation.append(self.tokenise(validation))
 
     def trained(self, steps: int) -> dict[str, list[str]]:

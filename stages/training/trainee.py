@@ -18,6 +18,10 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
+    @property
+    def owners(self) -> Sequence[int]:
+        """The example that each row is of."""
+
     def lengths(self, indices: Sequence[int]) -> list[int]:
         """Tokens of each of the rows."""
 

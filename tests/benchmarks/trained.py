@@ -269,7 +269,7 @@ class _Divided(Subject):
         assert isinstance(rows, CausalRows)
         # Nothing stands before the first token that it could be told from.
         starts = [max(1, len(ids) - math.ceil(self._learned * len(ids))) for ids in rows.ids]
-        return CausalRows(rows.ids, starts)
+        return CausalRows(rows.ids, starts, kept=rows.kept)
 
 
 def _subject(recipe: Recipe, learned: float | None) -> Subject:
