@@ -33,10 +33,10 @@ from stages.models.causal import finished
 from stages.models.device import dtype
 from stages.models.loading import load
 from stages.planning import asked, machine, memory, work
+from stages.planning.case import Case, Recipe
 from stages.planning.planned import PROCESS, Plan, Planned
 from stages.planning.shape import Shape, of_config, on_paper, settings_of
 from stages.planning.texts import Texts, _lengths, _written, bound, mean_longest
-from stages.planning.work import Case, Recipe
 from stages.tasks.examples import Task
 from stages.training import losses
 from stages.training.teacher import divergence

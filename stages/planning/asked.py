@@ -6,9 +6,8 @@ from stages.config.evaluation import EvaluationConfig
 from stages.config.kinds import HEADS, UNTAUGHT
 from stages.drift.table import TEXTS as DRIFT_TEXTS
 from stages.drift.texts import TOKENS as DRIFT_TOKENS
+from stages.planning.case import Case, Recipe
 from stages.planning.work import (
-    Case,
-    Recipe,
     Work,
     forward,
     of_rows,
