@@ -60,6 +60,7 @@ def _texts(
 def _there(cases: Iterable[str], runs: Mapping[str, RunConfig]) -> Iterator[str]:
     """The stages whose outs lie here, be they still what params.yaml says or not."""
     outs = {f"prepare@{case}": f"models/base/{case}.json" for case in cases}
+    outs["compare"] = "metrics/report.html"
     outs |= {f"pretrain-baseline-eval@{c}": f"metrics/records/{c}/base.parquet" for c in cases}
     for name, run in runs.items():
         outs[f"finetune@{name}"] = f"models/tuned/{name}"
@@ -134,7 +135,7 @@ def _said(plan: Plan, stages: Sequence[Planned]) -> Iterator[str]:
     yield f"Of it, products of matrices at the full rate of {of}: {products}"
     if plan.there:
         left = disk_of([one for one in stages if one.stage not in plan.there])
-        yield f"Of the disk {left / GB:.2f} GB are still to be written: outs lie here already"
+        yield f"Of the disk {left / GB:.2f} GB are still to be written; the rest lies here"
     yield ""
     yield "Not in it: what prepare has to fetch. A third of the retain tasks counts as relearned."
     kinds = {texts.kind for case in plan.cases.values() for texts in case.texts.values()}

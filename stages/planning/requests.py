@@ -20,11 +20,17 @@ def of_choices(
     where it and a choice are more than `most`."""
     found: Lengths = ([], [], [])
     for context, row in zip(tokens([str(one) for one in contexts]), choices, strict=True):
-        each = tokens([str(one) for one in row])
+        each = _behind([str(one) for one in row], tokens)
         found[0].append(_together(context, each, most))
         found[1].append(min(most, context + max(each)))
         found[2].append(sum(each))
     return found
+
+
+def _behind(texts: Sequence[str], tokens: Count) -> list[int]:
+    """Tokens of what follows a context, which has the special ones."""
+    *found, special = tokens([*texts, ""])
+    return [count - special for count in found]
 
 
 def _together(context: int, each: Sequence[int], most: int) -> int:
@@ -45,7 +51,7 @@ def of_requests(rows: Iterable[str], most: int, tokens: Count) -> tuple[list[int
             if not rest:  # a whole text, in as many windows as it takes
                 read, judged = read + begun, judged + begun
             elif said := [one for one in rest if isinstance(one, str)]:
-                each = tokens(said)
+                each = _behind(said, tokens)
                 read, judged = read + _together(begun, each, most), judged + sum(each)
             else:
                 read += min(max(1, most - max(map(_written, rest))), begun)
