@@ -551,6 +551,17 @@ def test_of_a_model_on_a_hub_no_weights_are_fetched(
     assert "safetensors" not in asked
 
 
+def test_what_is_not_counted_is_said() -> None:
+    texts = {name: replace(TEXTS, kind="lm-eval", counted=False) for name in "ab"}
+    made = plan()
+    of = replace(made.cases["one"], texts={"t": TEXTS, **texts})
+    asking = replace(made, cases={"one": of})
+    said = "\n".join(program._said(asking, list(asking.stages())))
+    assert "and each row as one choice or request, nothing written: a, b\n" in said
+    assert "answers that an lm-eval task asks for more than once" in said
+    assert "lm-eval" not in "\n".join(program._said(made, list(made.stages())))
+
+
 def test_mistakes(told: Told) -> None:
     with pytest.raises(UserError, match=r"nobody: no case of params\.yaml; there are tiny"):
         told("nobody")
