@@ -12,7 +12,7 @@ refused, with the key to change. Options:
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,34 +22,50 @@ from stages.config.cases import CaseConfig, read_cases
 from stages.config.compare import read_compare
 from stages.config.evaluation import read_evaluation
 from stages.config.models import read_model
-from stages.config.runs import read_runs
+from stages.config.runs import RunConfig, read_runs
 from stages.config.tasks import read_tasks
 from stages.config.variants import read_all_variants
 from stages.errors import UserError
 from stages.models.placing import device_map
+from stages.planning.case import Case, Recipe
 from stages.planning.checked import beside, refitted
 from stages.planning.machine import GB, here, published
-from stages.planning.planned import Plan, Planned
+from stages.planning.planned import Plan, Planned, disk_of
 from stages.planning.shape import Shape, of_config, on_paper, settings_of
 from stages.planning.texts import Texts, bound, counted
-from stages.planning.work import Case, Recipe
+
+SEVERAL = ("multiple-choice", "lm-eval")
+"""Kinds whose rows ask as often as their data say."""
 
 
 def _case(name: str, config: CaseConfig, parameters: float | None) -> Case:
     model = read_model(config.model)
     paper = on_paper(parameters, model.kind != "encoder") if parameters else None
     if paper and not Path(f"models/base/{name}.json").exists():
-        return Case(name, config, paper, dict(_texts(name, config, None)))
+        return Case(name, config, paper, dict(_texts(name, config, None, model.kind, paper)))
     folder = settings_of(model)
     shape = paper or of_config(folder, model.kind)
-    return Case(name, config, shape, dict(_texts(name, config, folder)))
+    return Case(name, config, shape, dict(_texts(name, config, folder, model.kind, shape)))
 
 
-def _texts(case: str, config: CaseConfig, folder: Path | None) -> Iterator[tuple[str, Texts]]:
+def _texts(
+    case: str, config: CaseConfig, folder: Path | None, kind: str, shape: Shape
+) -> Iterator[tuple[str, Texts]]:
     for role, names in (("target", config.targets), ("retain", config.retain)):
         for name, task in read_tasks(names).items():
-            found = counted(case, role, name, folder) if folder else None
-            yield name, found or bound(task)
+            found = counted(case, role, name, folder, kind, shape.longest) if folder else None
+            yield name, found or bound(task, kind, shape.longest)
+
+
+def _there(cases: Iterable[str], runs: Mapping[str, RunConfig]) -> Iterator[str]:
+    """The stages whose outs lie here, be they still what params.yaml says or not."""
+    outs = {f"prepare@{case}": f"models/base/{case}.json" for case in cases}
+    outs["compare"] = "metrics/report.html"
+    outs |= {f"pretrain-baseline-eval@{c}": f"metrics/records/{c}/base.parquet" for c in cases}
+    for name, run in runs.items():
+        outs[f"finetune@{name}"] = f"models/tuned/{name}"
+        outs[f"retention-eval@{name}"] = f"metrics/records/{run.case}/{name}.parquet"
+    return (stage for stage, out in outs.items() if Path(out).exists())
 
 
 def _chosen(names: Sequence[str], cases: dict[str, CaseConfig]) -> dict[str, CaseConfig]:
@@ -71,7 +87,9 @@ def reckoned(asked: argparse.Namespace) -> Plan:
     recipes = [Recipe(name, run, variants[name]) for name, run in runs.items()]
     resamples = read_compare().resamples
     spread = device_map() is not None
-    return Plan(cases, recipes, read_evaluation(), resamples, machine, asked.sharded, spread)
+    # What lies here is of the models of params.yaml, and not of one on paper.
+    there = frozenset(() if asked.parameters else _there(cases, runs))
+    return Plan(cases, recipes, read_evaluation(), resamples, machine, asked.sharded, spread, there)
 
 
 def _duration(seconds: float) -> str:
@@ -94,6 +112,9 @@ def _said(plan: Plan, stages: Sequence[Planned]) -> Iterator[str]:
         bounds = [name for name, texts in case.texts.items() if not texts.counted]
         if bounds:
             yield f"  not prepared, so each text counts as max_length: {', '.join(bounds)}"
+        several = [name for name in bounds if case.texts[name].kind in SEVERAL]
+        if several:
+            yield f"  and each row as one choice or request, nothing written: {', '.join(several)}"
     of = "published peaks, of which 40 % are assumed"
     if machine.measured:
         of = "measured here just now, beside whatever else runs"
@@ -106,14 +127,20 @@ def _said(plan: Plan, stages: Sequence[Planned]) -> Iterator[str]:
         fits = "" if one.memory <= machine.memory else "  does not fit"
         figures = f"{one.memory / GB:>10.1f} {one.disk / GB:>8.2f} {_duration(one.total):>9}"
         yield f"{one.stage:<42} {figures}{fits}"
-    memory, disk = max(one.memory for one in stages), sum(one.disk for one in stages)
+    memory, disk = max(one.memory for one in stages), disk_of(stages)
     total = _duration(sum(one.total for one in stages))
     yield f"{'all, one after the other':<42} {memory / GB:>10.1f} {disk / GB:>8.2f} {total:>9}"
     products = _duration(sum(sum(one.products.values()) for one in stages))
     of = "this machine" if machine.measured else machine.name
     yield f"Of it, products of matrices at the full rate of {of}: {products}"
+    if plan.there:
+        left = disk_of([one for one in stages if one.stage not in plan.there])
+        yield f"Of the disk {left / GB:.2f} GB are still to be written; the rest lies here"
     yield ""
     yield "Not in it: what prepare has to fetch. A third of the retain tasks counts as relearned."
+    kinds = {texts.kind for case in plan.cases.values() for texts in case.texts.values()}
+    if "lm-eval" in kinds:
+        yield "Not in it either: answers that an lm-eval task asks for more than once (repeats)."
 
 
 class _Parser(argparse.ArgumentParser):

@@ -33,10 +33,10 @@ from stages.models.causal import finished
 from stages.models.device import dtype
 from stages.models.loading import load
 from stages.planning import asked, machine, memory, work
+from stages.planning.case import Case, Recipe
 from stages.planning.planned import PROCESS, Plan, Planned
 from stages.planning.shape import Shape, of_config, on_paper, settings_of
 from stages.planning.texts import Texts, _lengths, _written, bound, mean_longest
-from stages.planning.work import Case, Recipe
 from stages.tasks.examples import Task
 from stages.training import losses
 from stages.training.teacher import divergence
@@ -395,8 +395,9 @@ def test_long_answers_are_planned_fewer_at_once() -> None:
         streamed[rows] = asked.retention(of, plan().runs[0], asks)["stream"]
     assert kept == {rows: 2 * 2 * 5 * 4 * 1000 * rows for rows in kept}
     weights = 2 * (1000 + 10 * 50)
-    assert streamed[1] - streamed[48] == pytest.approx(1000 * weights * (1 - 1 / 48))
-    assert streamed[2] - streamed[48] == pytest.approx(1000 * weights * (1 / 2 - 1 / 48))
+    tokens = 800 + 2 * 200  # of a target as many rows of train as of validation
+    assert streamed[1] - streamed[48] == pytest.approx(tokens * weights * (1 - 1 / 48))
+    assert streamed[2] - streamed[48] == pytest.approx(tokens * weights * (1 / 2 - 1 / 48))
 
 
 def test_folds_have_resume_points() -> None:
@@ -565,6 +566,17 @@ def test_of_a_model_on_a_hub_no_weights_are_fetched(
     assert of_config(folder, "encoder") == of_config(tmp_path / "model", "encoder")
     assert "model.safetensors" in files and "tokenizer.json" in asked
     assert "safetensors" not in asked
+
+
+def test_what_is_not_counted_is_said() -> None:
+    texts = {name: replace(TEXTS, kind="lm-eval", counted=False) for name in "ab"}
+    made = plan()
+    of = replace(made.cases["one"], texts={"t": TEXTS, **texts})
+    asking = replace(made, cases={"one": of})
+    said = "\n".join(program._said(asking, list(asking.stages())))
+    assert "and each row as one choice or request, nothing written: a, b\n" in said
+    assert "answers that an lm-eval task asks for more than once" in said
+    assert "lm-eval" not in "\n".join(program._said(made, list(made.stages())))
 
 
 def test_mistakes(told: Told) -> None:

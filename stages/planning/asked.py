@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 from stages.config.evaluation import EvaluationConfig
-from stages.config.kinds import HEADS, UNTAUGHT
+from stages.config.kinds import HEADS, UNTAUGHT, WRITTEN
 from stages.drift.table import TEXTS as DRIFT_TEXTS
 from stages.drift.texts import TOKENS as DRIFT_TOKENS
+from stages.planning.case import Case, Recipe
 from stages.planning.work import (
-    Case,
-    Recipe,
     Work,
     at_once,
     forward,
@@ -35,19 +34,18 @@ def _asked(
     for name in tasks:
         texts, target = case.texts[name], name in case.config.targets
         fitted = HEADS.get(texts.kind) is not None and (base or not target)
-        rows = texts.rows["validation"] + texts.rows["test"]
         noised = texts.kind in NOISED and (noise.tasks == "all" or name in noise.tasks)
+        times = {"validation": 1, "test": 1 + base}
         if not brief:
-            rows += texts.rows["validation"] * (target and not base)  # as many of train
-            rows += texts.rows["test"] * len(noise.conditions) * noised
-        rows += texts.rows["test"] * base + texts.rows["train"] * fitted
-        work["read"] += of_rows(case, texts, rows)
+            times["validation"] += target and not base  # as many of train
+            times["test"] += len(noise.conditions) * noised
+        rows = sum(count * texts.rows[split] for split, count in times.items())
+        work["read"] += of_rows(case, texts, rows + texts.rows["train"] * fitted)
         fits = 1 + (evaluation.noise_repeats if base else 0)
         work["probe"] += fitted * fits * probed(case, texts, texts.rows["train"])
-        if texts.kind == "news-writing" and brief:
-            continue
-        again = base and texts.kind != "news-writing"
-        written = sum(texts.written.values()) + texts.written.get("test", 0) * again
+        if texts.kind == "news-writing":  # its texts are written once, or not at all
+            times = {"test": int(not brief)}
+        written = sum(count * texts.written.get(split, 0) for split, count in times.items())
         length = max(texts.read) + sum(texts.written.values()) / max(1, texts.rows["test"])
         work.add(writing(case.shape, written, at_once(length, evaluation.batch_tokens)))
     return work
@@ -65,6 +63,8 @@ def baseline(case: Case, evaluation: EvaluationConfig) -> Work:
             texts = case.texts[target]
             rows = texts.rows["validation"] + texts.rows["test"]
             work["read"] += of_rows(case, texts, rows)
+            if texts.kind in WRITTEN:
+                work.add(writing(case.shape, sum(texts.written.values())))
     work["move"] += 8 * case.shape.parameters
     work["processes"] = 1
     return work

@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stages.config.evaluation import EvaluationConfig
+from stages.config.sequences import learned
+from stages.planning.case import Case, Recipe
 from stages.planning.shape import Shape
+from stages.planning.streams import streams
 from stages.planning.work import (
-    Case,
-    Recipe,
     adapts,
+    adds,
     at_once,
     reads_first,
     rows_drawn,
-    step_tokens,
-    streams,
     taught,
     trained,
 )
@@ -70,9 +70,13 @@ def _element(precision: str) -> int:
     return 2 if precision == "bf16" else 4
 
 
-def states(shape: Shape, training: int, precision: str, *, quantised: bool = False) -> float:
-    """Bytes of weights, of gradients and moments of those in `training`, and bf16's copies."""
-    added = training if training < shape.parameters else 0  # an adapter's stand beside the model's
+def states(
+    shape: Shape, training: int, precision: str, *, quantised: bool = False, own: bool = False
+) -> float:
+    """Bytes of weights, of gradients and moments of those in `training`, and bf16's copies. `own`:
+    a part of the model's weights is trained, as where layers are frozen, and nothing added."""
+    # An adapter's stand beside the model's.
+    added = training if training < shape.parameters and not own else 0
     blocks = shape.body if quantised else 0
     copies = 2 * (shape.parameters - blocks) if precision == "bf16" else 0
     held = FOUR_BITS * blocks + 4 * (shape.parameters - blocks)
@@ -106,15 +110,18 @@ def logits(shape: Shape, judged: float, precision: str, *, taught: bool, host: b
 def finetune(case: Case, run: Recipe, precision: str, devices: int, host: bool) -> Memory:
     config, shape = run.config, case.shape
     training, teachers = trained(shape, config.methods), taught(config.methods)
+    # Of a turn in which rows of every stream come, as many of each as may.
     turns = devices * config.accumulate
-    tokens, again = step_tokens(case, config) / turns, config.gradient_checkpointing
+    rows = [(one, one.most(turns)) for one in streams(case, config)]
+    tokens, again = sum(n * one.length for one, n in rows), config.gradient_checkpointing
     batch = activations(shape, tokens, precision, checkpointed=again)
     each = 1.0  # vectors that a teacher says of a row
     if shape.causal:
-        each = sum(share * texts.judged for texts, share in streams(case, config))
-        rows = config.batch_size / turns
-        batch += logits(shape, rows * each, precision, taught=bool(teachers), host=host)
-    held = states(shape, training, precision, quantised=bool(config.quantise))
+        each = case.texts[learned(config, case.config)[0]].judged
+        judged = sum(n * one.judged for one, n in rows)
+        batch += logits(shape, judged, precision, taught=bool(teachers), host=host)
+    quantised, own = bool(config.quantise), not adds(config.methods)
+    held = states(shape, training, precision, quantised=quantised, own=own)
     if {"l2-sp", "ewc"} & set(config.methods):
         held += (4 + 4 * ("ewc" in config.methods)) * shape.parameters
     if shape.causal:
@@ -173,11 +180,16 @@ def prepared_disk(cases: Sequence[Case]) -> float:
 def finetune_disk(case: Case, run: Recipe) -> float:
     """The tuned weights, here and in DVC's cache, and the resume points while it runs."""
     config, shape = run.config, case.shape
-    training = trained(shape, config.methods)
-    whole = 4 * (training if adapts(config.methods) else shape.parameters)
+    whole = 4 * (trained(shape, config.methods) if adapts(config.methods) else shape.parameters)
     models = 1 + len(config.snapshots) + (config.folds or 0)
-    resumed = (16 + 4 * len(config.snapshots)) * training * (1 + (config.folds or 0))
-    return len(config.seeds) * (2 * whole * models + resumed)
+    return len(config.seeds) * 2 * whole * models + resumed_disk(case, run)
+
+
+def resumed_disk(case: Case, run: Recipe) -> float:
+    """The resume points, which a run removes when all its seeds are done."""
+    config = run.config
+    each = (16 + 4 * len(config.snapshots)) * trained(case.shape, config.methods)
+    return float(len(config.seeds) * each * (1 + (config.folds or 0)))
 
 
 def records_disk(case: Case, conditions: int, models: int) -> float:

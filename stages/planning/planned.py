@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 
 from stages.config.evaluation import EvaluationConfig
 from stages.planning import asked, memory, work
+from stages.planning.case import Case, Recipe
 from stages.planning.machine import GB, Machine
 from stages.planning.memory import Memory
-from stages.planning.work import PASSES, Case, Recipe, Work, adapts, reads_first
+from stages.planning.streams import step_tokens
+from stages.planning.work import PASSES, Work, adapts, reads_first
 
 PROCESS = 8.0
 """Seconds until a process works, imports and DVC's part included."""
@@ -23,7 +25,8 @@ ELSEWHERE = "PALIMPSEST_DEVICE_MAP=auto in the environment, "
 
 @dataclass(frozen=True)
 class Planned:
-    """A stage. `model`: encoder or causal; "" where there is none. `run`: whose it is, of a stage
+    """A stage. `disk`: bytes, with DVC's copies, of which it removes `passing` when it is done.
+    `model`: encoder or causal; "" where there is none. `run`: whose it is, of a stage
     that runs have. `seconds`: by kind of work. `products`: seconds of the products of states with
     the model's matrices, by kind, at the machine's full rate: what is left where nothing else takes
     time."""
@@ -35,17 +38,24 @@ class Planned:
     seconds: Mapping[str, float]
     products: Mapping[str, float]
     run: str = ""
+    passing: float = 0.0
 
     @property
     def total(self) -> float:
         return sum(self.seconds.values())
 
 
+def disk_of(stages: Sequence[Planned]) -> float:
+    """Bytes that are held at once at most, where the stages run one after the other."""
+    stays = sum(stage.disk - stage.passing for stage in stages)
+    return stays + max((stage.passing for stage in stages), default=0.0)
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything of params.yaml that costs. `sharded`: weights, gradients and moments are split
     over the devices (FSDP; ZeRO's third stage), rather than held by each. `spread`: a model that is
-    scored lies where there is room (PALIMPSEST_DEVICE_MAP)."""
+    scored lies where there is room (PALIMPSEST_DEVICE_MAP). `there`: stages whose outs lie here."""
 
     cases: Mapping[str, Case]
     runs: Sequence[Recipe]
@@ -54,6 +64,7 @@ class Plan:
     machine: Machine
     sharded: bool = False
     spread: bool = False
+    there: frozenset[str] = frozenset()
 
     def stages(self) -> Iterator[Planned]:
         for case in self.cases.values():
@@ -72,9 +83,10 @@ class Plan:
         for run in self.runs:
             case = self.cases[run.config.case]
             held = self.training(run)
-            disk = memory.finetune_disk(case, run)
+            disk, passing = memory.finetune_disk(case, run), memory.resumed_disk(case, run)
             done = work.finetune(case, run)
-            yield self._stage(f"finetune@{run.name}", case, done, held, disk, run)
+            tuned = self._stage(f"finetune@{run.name}", case, done, held, disk, run)
+            yield replace(tuned, passing=passing)
         for run in self.runs:
             case = self.cases[run.config.case]
             models = len(run.config.seeds) * (1 + len(run.variants))
@@ -131,7 +143,7 @@ class Plan:
         if case is None:
             return {}
         precision = self.machine.precision((run.config if run else self.evaluation).precision)
-        tokens = work.step_tokens(case, run.config) if run else self.evaluation.batch_tokens
+        tokens = step_tokens(case, run.config) if run else self.evaluation.batch_tokens
         rate = self.machine.products(precision, case.shape.width, round(tokens))
         return {kind: done[kind] / rate for kind in PASSES if done[kind]}
 
@@ -161,9 +173,10 @@ class Plan:
                 has = f"{self.machine.name} has {room / GB:.1f}"
                 needs = f"{stage.stage} needs {stage.memory / GB:.1f} GB of memory, {has}"
                 yield f"{needs}: {self._remedy(stage, run)}"
-        wanted = sum(stage.disk for stage in stages)
+        new = [stage for stage in stages if stage.stage not in self.there]
+        wanted = disk_of(new)
         if wanted > self.machine.disk:
-            largest = max(stages, key=lambda one: one.disk)
+            largest = max(new, key=lambda one: one.disk)
             remedy = f"most of it is {largest.stage}'s"
             if largest.run:
                 remedy += f": set runs.{largest.run}.methods: {{lora: {{r: 16}}}}, or fewer seeds"

@@ -11,6 +11,7 @@ from torch import nn
 from stages.config.models import ModelConfig
 from stages.errors import UserError
 from stages.models.bounded import bounded
+from stages.models.encoder import UNLIMITED
 from stages.models.manifest import fetched
 from stages.models.pretrained import AUTO, reason, silence
 from stages.storage import read_json
@@ -27,7 +28,7 @@ class Shape:
     """`parameters`: all of them. `body`: of them those of the blocks, by which every token is
     multiplied; of two `stacks`, an encoder and a decoder, by one of them. `keys`: width of a
     layer's keys, its values are alike. `ends`: inputs and outputs of all linear layers of the
-    blocks; LoRA adds its rank times that."""
+    blocks; LoRA adds its rank times that. `longest`: tokens that its positions reach."""
 
     parameters: int
     body: int
@@ -38,6 +39,7 @@ class Shape:
     ends: int
     causal: bool
     stacks: int = 1
+    longest: int = UNLIMITED
 
 
 def settings_of(config: ModelConfig) -> Path:
@@ -78,6 +80,7 @@ def _measured(model: Any, causal: bool) -> Shape:
     linear = [one for one in model.modules() if isinstance(one, nn.Linear) and one is not head]
     heads = config.num_attention_heads
     keys = getattr(config, "num_key_value_heads", None) or heads
+    longest = getattr(config, "max_position_embeddings", None)
     head_width = getattr(config, "head_dim", None) or config.hidden_size // heads
     return Shape(
         parameters=parameters,
@@ -89,6 +92,7 @@ def _measured(model: Any, causal: bool) -> Shape:
         ends=sum(one.in_features + one.out_features for one in linear),
         causal=causal,
         stacks=2 if config.is_encoder_decoder else 1,
+        longest=longest if isinstance(longest, int) else UNLIMITED,
     )
 
 

@@ -6,19 +6,21 @@ layers width length a token forward, and three times that in training (Chowdhery
 2204.02311, appendix B). A vocabulary's head is counted where a token is judged, and nowhere else.
 """
 
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from stages.config.cases import CaseConfig
+from stages.config.kinds import WRITTEN
 from stages.config.runs import RunConfig
 from stages.config.sequences import learned
-from stages.config.variants import Variant
+from stages.planning.case import Case, Recipe
 from stages.planning.shape import Shape
-from stages.planning.texts import Texts, mean_longest
+from stages.planning.streams import added, streams
+from stages.planning.texts import Texts
 from stages.scoring.causal_case import WRITTEN_AT_ONCE
 from stages.scoring.generation import CACHED
+from stages.training.methods.self_replay import AT_ONCE
 
 PASSES = ("train", "adapt", "read", "write")
 """Kinds of work that are products of matrices."""
@@ -53,29 +55,6 @@ class Work(defaultdict[str, float]):
     def add(self, other: Mapping[str, float], times: float = 1.0) -> None:
         for kind, amount in other.items():
             self[kind] += times * amount
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A run, of a case whose tasks' texts are known."""
-
-    name: str
-    config: RunConfig
-    variants: Sequence[Variant]
-
-
-@dataclass(frozen=True)
-class Case:
-    """`texts`: by task, targets and retain tasks. `shape`: of its model."""
-
-    name: str
-    config: CaseConfig
-    shape: Shape
-    texts: Mapping[str, Texts]
-
-    @property
-    def model(self) -> str:
-        return "causal" if self.shape.causal else "encoder"
 
 
 def trained(shape: Shape, methods: Mapping[str, Any]) -> int:
@@ -113,6 +92,11 @@ def adapts(methods: Mapping[str, Any]) -> bool:
     return bool({"lora", "adalora", "adapter"} & set(methods))
 
 
+def adds(methods: Mapping[str, Any]) -> bool:
+    """Whether what trains stands beside the model's own weights."""
+    return adapts(methods) or "block-expansion" in methods
+
+
 def forward(shape: Shape, tokens: float, length: float, judged: float) -> float:
     """Operations of reading `tokens` in texts of `length`, of which `judged` get the vocabulary's
     head."""
@@ -122,7 +106,8 @@ def forward(shape: Shape, tokens: float, length: float, judged: float) -> float:
 
 
 def of_rows(case: Case, texts: Texts, rows: float) -> float:
-    judged = texts.judged if case.shape.causal else 0
+    # What is written after a prompt is judged word by word, as a text.
+    judged = texts.judged if case.shape.causal and texts.kind not in WRITTEN else 0
     return forward(case.shape, rows * texts.tokens, texts.length, rows * judged)
 
 
@@ -136,34 +121,12 @@ def probed(case: Case, texts: Texts, rows: float) -> float:
     return rows * case.shape.width * max(2, texts.outputs) * 4 * PROBE_PASSES
 
 
-def streams(case: Case, config: RunConfig) -> Iterator[tuple[Texts, float]]:
-    """What a run learns from, and the share of a batch that comes of each."""
-    replay = config.methods.get("replay") or {}
-    share, targets = float(replay.get("fraction", 0.0)), learned(config, case.config)
-    for target in targets:
-        yield case.texts[target], (1 - share) / len(targets)
-    for task in replay.get("tasks", ()):
-        yield case.texts[task], share / len(replay["tasks"])
-
-
-def step_tokens(case: Case, config: RunConfig) -> float:
-    """Tokens of one step, padding included."""
-    found = 0.0
-    for texts, share in streams(case, config):
-        rows = share * config.batch_size
-        found += rows * mean_longest(texts.learned, round(rows))
-    return found
-
-
 def _step(case: Case, config: RunConfig) -> float:
-    """Operations of one step's forward pass."""
-    found = 0.0
-    for texts, share in streams(case, config):
-        rows = share * config.batch_size
-        length = mean_longest(texts.learned, round(rows))
-        judged = min(texts.judged, length)
-        found += forward(case.shape, rows * length, length, rows * judged)
-    return found
+    """Operations of one step's forward pass, in the mean over steps."""
+    return sum(
+        forward(case.shape, one.rate * one.length, one.length, one.rate * one.judged)
+        for one in streams(case, config)
+    )
 
 
 def finetune(case: Case, run: Recipe) -> Work:
@@ -191,10 +154,9 @@ def finetune(case: Case, run: Recipe) -> Work:
     kept = saved * (1 + len(config.snapshots))
     moved = 4 * shape.parameters + 2 * kept + resumed * trained(shape, methods)
     work["move"] = models * moved
-    if "self-replay" in methods:
-        told = methods["self-replay"]
-        tokens = told["fraction"] * config.steps * config.batch_size * told.get("length", 128)
-        work.add(writing(shape, models * tokens))
+    if told := methods.get("self-replay"):
+        rows = math.floor(added(told) * config.batch_size * config.steps)
+        work.add(writing(shape, models * rows * told["length"], AT_ONCE))
     if config.head == "probe":
         for target in learned(config, case.config):
             texts = case.texts[target]
@@ -204,10 +166,13 @@ def finetune(case: Case, run: Recipe) -> Work:
 
 def _before(case: Case, config: RunConfig) -> float:
     """Operations before the first step: what a teacher says of the rows, the Fisher information."""
-    target = case.texts[learned(config, case.config)[0]]
+    targets = [case.texts[name] for name in learned(config, case.config)]
+    target = targets[0]
     found = taught(config.methods) * of_rows(case, target, rows_drawn(case, config))
     if config.head == "probe":
         found += of_rows(case, target, target.rows["train"])
+    if "self-training" in config.methods:  # its teacher labels all that the draw leaves out
+        found += sum(of_rows(case, one, one.rows["train"]) for one in targets)
     ewc = config.methods.get("ewc") or {}
     rows = ewc.get("rows", 64)
     return found + sum(
@@ -221,6 +186,6 @@ def at_once(length: float, batch_tokens: int) -> float:
 
 
 def writing(shape: Shape, tokens: float, rows: float = WRITTEN_AT_ONCE) -> Work:
-    """`rows`: that are written at once."""
+    """Of texts, of which `rows` are written side by side."""
     weights = 2 * (shape.body / shape.stacks + shape.width * shape.vocabulary)
     return Work(write=tokens * weights, stream=tokens / rows * weights)
