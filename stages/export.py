@@ -18,12 +18,12 @@ from stages.config.runs import RunConfig, read_runs
 from stages.config.stale import require_fresh
 from stages.config.variants import Variant, read_variants
 from stages.errors import UserError
+from stages.model_card import GATE, model_card
 from stages.models.base import materialise
 from stages.models.loading import EncoderModel
 from stages.models.pretrained import load_tokenizer
 from stages.models.tuned import MANIFEST, TRAINED, save_tuned
 from stages.report.lines import OF_RUN
-from stages.report.model_card import GATE, model_card
 from stages.scoring.derived import ONCE, base_heads
 from stages.storage import atomic_directory, read_json
 from stages.training.methods.ewc import LEFT

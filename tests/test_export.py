@@ -12,13 +12,12 @@ import transformers
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from stages import export, gate
+from stages import export, gate, model_card
 from stages.errors import UserError
 from stages.models.base import materialise
 from stages.models.encoder import embed
 from stages.models.loading import EncoderModel, load
 from stages.records import read_records, read_table
-from stages.report import model_card
 from stages.report.lines import lines
 from stages.storage import read_json
 from stages.tasks.examples import Task

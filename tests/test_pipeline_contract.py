@@ -33,7 +33,7 @@ FLOORS = (
     ("models", "tasks", "statistics"),
     ("inputs", "variants"),
     ("drift", "scoring", "training", "diagnosis", "report"),
-    ("planning", "check"),
+    ("planning", "check", "model_card"),
     (*SCRIPTS, "branches", "export", "gate", "improve", "new", "plan", "study", "sweep", "verify"),
 )
 """From the ground up. A room imports its own modules and those of lower floors, nothing else."""
