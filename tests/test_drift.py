@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 import tiny
 import tiny_causal
+import tiny_seq2seq
 import torch
+import transformers
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -59,6 +61,21 @@ def test_places() -> None:
     assert place_of("model.layers.11.mlp.up_proj.weight") == (11, "mlp.up_proj")
     assert place_of("h.0.ln_1.bias") == (0, "ln_1")
     assert place_of("embeddings.word_embeddings.weight") == (-1, "embeddings.word_embeddings")
+    for stack in ("encoder", "decoder"):
+        query = f"{stack}.block.1.layer.0.SelfAttention.q.weight"
+        assert place_of(query, stacks=True) == (1, f"{stack}.layer.0.SelfAttention.q")
+
+
+def test_encoder_and_decoder_move_apart(tmp_path: Path) -> None:
+    tiny_seq2seq.write_model(tmp_path, ["a", "b"], 0, "t5")
+    base, tuned = (transformers.T5ForConditionalGeneration.from_pretrained(tmp_path) for _ in "ab")
+    with torch.no_grad():
+        tuned.decoder.block[0].layer[0].SelfAttention.q.weight *= 1.5
+    rows = weight_drift(base, tuned)
+    weight = {row["module"]: row["value"] for row in rows if row["measure"] == "weight"}
+    moved = {module: value for module, value in weight.items() if value}
+    assert moved == {"decoder.layer.0.SelfAttention.q": pytest.approx(0.5)}
+    assert "encoder.layer.0.SelfAttention.q" in weight
 
 
 def test_spectral_norm_is_the_largest_singular_value() -> None:
@@ -185,6 +202,22 @@ def test_identical_models_have_not_moved(
         cka = table["measure"] == "cka"
         assert table.loc[cka, "value"].to_list() == pytest.approx([1.0] * cka.sum(), abs=1e-5)
         assert table.loc[~cka, "value"].abs().max() < 1e-6
+
+
+def test_states_that_have_all_become_one(
+    walked: tiny.Walk, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that collapsed is told by its diagnosis, which needs its records."""
+    monkeypatch.chdir(walked.path)
+    tests = [read_examples(path_of(tiny.CASE, "target", "test", tiny.TARGET))]
+    base, tuned = encoder_pair(own)
+    last = tuned.encoder.body.encoder.layer[-1].output.LayerNorm
+    with torch.no_grad():
+        last.weight.zero_()
+    table = drift_table(state_drift(base, tuned, tests, 512))
+    cka = table[table["measure"] == "cka"].set_index("layer")["value"]
+    assert cka[max(cka.index)] == 0
+    assert cka[0] == pytest.approx(1, abs=1e-5)
 
 
 def test_the_texts_are_the_first_by_id(walked: tiny.Walk) -> None:

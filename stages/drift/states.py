@@ -78,7 +78,8 @@ def _text_divergence(base: CausalModel, tuned: CausalModel, before: Tensor, afte
         head_logits(loaded.model, states).log_softmax(-1)
         for loaded, states in ((base, before), (tuned, after))
     )
-    return float((first.exp() * (first - second)).sum(-1).mean())
+    # Of models on several devices the heads may be apart.
+    return float((first.exp() * (first - second.to(first.device))).sum(-1).mean())
 
 
 def vectors(loaded: Loaded, texts: Sequence[TokenIds], batch_tokens: int) -> Floats:

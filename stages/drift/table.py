@@ -62,7 +62,10 @@ def state_drift(
         first, second = (
             torch.cat([states[side][layer] for states in kept]).numpy() for side in (0, 1)
         )
-        yield {"layer": layer, "measure": "cka", "value": debiased_cka(first, second)}
+        # Of states that have all become one, nothing of what they were like is left.
+        collapsed = any(bool((states == states[0]).all()) for states in (first, second))
+        value = 0.0 if collapsed else debiased_cka(first, second)
+        yield {"layer": layer, "measure": "cka", "value": value}
 
 
 def _picked(batch: Batch, chosen: torch.Tensor) -> list[torch.Tensor]:

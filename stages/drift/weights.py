@@ -1,5 +1,6 @@
 """How far training moved the weights, layer by layer and module by module."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from stages.models.expanded import LAYER, copies_of, name_in_base
 
 _ITERATIONS = 50
+STACK = re.compile(r"(encoder|decoder)\.")
 
 
 def weight_drift(base: Any, tuned: Any) -> Iterator[dict[str, Any]]:
@@ -20,25 +22,27 @@ def weight_drift(base: Any, tuned: Any) -> Iterator[dict[str, Any]]:
     Parameters that one of the two lacks are left out.
     """
     after = dict(_by_base_name(tuned))
+    stacks = {found[1] for name, _ in base.named_parameters() if (found := STACK.search(name))}
     moved: dict[tuple[int, str], list[tuple[Tensor, Tensor]]] = {}
     for name, before in base.named_parameters():
         if name not in after:
             continue
         pair = (before.detach().float().cpu(), after[name].detach().float().cpu())
-        moved.setdefault(place_of(name), []).append(pair)
+        place = place_of(name, stacks=len(stacks) > 1)
+        moved.setdefault(place, []).append(pair)
     for (layer, module), pairs in sorted(moved.items()):
-        place = {"layer": layer, "module": module}
+        told = {"layer": layer, "module": module}
         change = sum(float((new - old).square().sum()) for old, new in pairs)
         size = sum(float(old.square().sum()) for old, _ in pairs)
         if size > 0:
-            yield {**place, "measure": "weight", "value": (change / size) ** 0.5}
+            yield {**told, "measure": "weight", "value": (change / size) ** 0.5}
         spectral = [
             spectral_norm(new - old) / spectral_norm(old)
             for old, new in pairs
             if old.ndim == 2 and bool(old.any())
         ]
         if spectral:
-            yield {**place, "measure": "spectral", "value": max(spectral)}
+            yield {**told, "measure": "spectral", "value": max(spectral)}
 
 
 def _by_base_name(tuned: Any) -> Iterator[tuple[str, Tensor]]:
@@ -50,11 +54,15 @@ def _by_base_name(tuned: Any) -> Iterator[tuple[str, Tensor]]:
             yield own, parameter
 
 
-def place_of(name: str) -> tuple[int, str]:
-    """A parameter's layer, -1 outside of them, and its module's name in the layer."""
+def place_of(name: str, *, stacks: bool = False) -> tuple[int, str]:
+    """A parameter's layer, -1 outside of them, and its module's name in the layer; in one of two
+    `stacks`, encoder and decoder, whose layers count alike, that one's name before it."""
     module = name.removesuffix(".weight").removesuffix(".bias")
     found = LAYER.search(module)
-    return (int(found[1]), module[found.end() :]) if found else (-1, module)
+    if not found:
+        return -1, module
+    of = STACK.search(module[: found.start()]) if stacks else None
+    return int(found[1]), f"{of[0] if of else ''}{module[found.end() :]}"
 
 
 def spectral_norm(matrix: Tensor) -> float:
