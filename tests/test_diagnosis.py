@@ -847,7 +847,7 @@ def test_curves_are_read_from_the_training_table() -> None:
     table = LOOKS.assign(
         validation_loss=[2.0, 1.5, 1.2, 1.4], batch_loss=[float("nan"), 1.8, 2.7, 0.9]
     )
-    (found,) = curves(table, {"0": 20})
+    (found,) = curves(table, {"0": 20}, ("goal",))
     assert (found.best, found.steps, found.validation_best) == (20, 30, 1.2)
     assert (found.validation_before, found.validation_last) == (1.2, 1.4)
     assert (found.train_best, found.train_last) == (0.5, 0.4)
@@ -860,8 +860,53 @@ def test_a_batch_alone_is_no_unrest() -> None:
         table = pd.DataFrame({"seed": 0, "step": range(11)})
         table["batch_loss"] = [None, 1, 1, 1, 1, 1, *after]
         table["train_loss"] = table["validation_loss"] = 1.0
-        (found,) = curves(table.astype({"batch_loss": float}), {"0": 0})
+        (found,) = curves(table.astype({"batch_loss": float}), {"0": 0}, ("goal",))
         assert found.worst == pytest.approx(worst)
+
+
+def test_what_is_replayed_is_no_unrest() -> None:
+    """The target's loss stays at 1; every fifth step after the first ones has a replayed batch."""
+    table = pd.DataFrame({"seed": 0, "step": range(21)})
+    table["batch_loss:goal"] = [np.nan, *[1.0] * 20]
+    table["batch_loss:replay"] = [np.nan, *[0.0] * 5, *[10.0, 0, 0, 0, 0] * 3]
+    table["batch_loss"] = table["batch_loss:goal"] + table["batch_loss:replay"]
+    table["train_loss"] = table["validation_loss"] = 1.0
+    assert curves(table, {"0": 0}, ("goal",))[0].worst == 1.0
+    assert curves(table, {"0": 0}, ("other",))[0].worst == pytest.approx(3.0)
+    both = table.rename(columns={"batch_loss:replay": "batch_loss:aim"})
+    assert curves(both, {"0": 0}, ("goal", "aim"))[0].worst == pytest.approx(3.0)
+
+
+def test_a_step_is_not_blamed_for_what_steps_before_moved() -> None:
+    far = replace(CLEAN, lost=LOST, moved={**CLEAN.moved, "weight": 0.08}, seen=("kept",))
+    assert causes(far) == ["step size too large"]
+    step = config(starts="teacher", teacher="models/tuned/first", learns=["goal"])
+    assert causes(replace(far, config=step)) == []
+    (wild,) = findings(replace(far, config=step, curves=(replace(CURVE, worst=9.0),)))
+    assert "moved by 8.0 % of its size since the base, over all steps" in wild.evidence
+    untouched = replace(far, config=step, curves=(replace(CURVE, best=0),))
+    tried = advice(untouched, [Finding("trained too long", "")])
+    assert not any("steps" in one.changes for one in tried)
+
+
+def test_rows_that_were_drawn_evenly_are_not_unbalanced() -> None:
+    train = {"evenness": 0.3, "rarest": 0.02, "commonest": 0.9}
+    labels = {"goal": {"train": train, "rows": {"a": 900, "b": 100}}}
+    uneven = replace(
+        CLEAN,
+        shift={**CLEAN.shift, "labels": labels},
+        by_label=(("a", 90, 0.95), ("b", 10, 0.2)),
+    )
+    assert causes(replace(uneven, config=config(draw={"rows": 64}))) == ["class imbalance"]
+    assert causes(replace(uneven, config=config(draw={"per_label": 16}))) == []
+
+
+def test_texts_of_all_targets_are_not_said_to_be_the_runs() -> None:
+    whole = replace(CLEAN, lost=LOST)
+    (told,) = findings(whole)
+    assert told.evidence.startswith("the training texts are unlike those of kept")
+    (told,) = findings(replace(whole, config=config(learns=["goal"])))
+    assert told.evidence.startswith("the training texts of all targets of the case are unlike")
 
 
 def test_each_target_is_looked_at_and_named() -> None:

@@ -77,7 +77,9 @@ def _against_loss(found: Evidence, named: set[str]) -> Iterator[Advice]:
             0.5,
         )
     best = max(one.best for one in found.curves)
-    if found.lost and "trained too long" in named and _may_end_at(config, best):
+    # What was lost while nothing was learned, steps before have lost.
+    untouched = bool(config.before) and not best
+    if found.lost and "trained too long" in named and _may_end_at(config, best) and not untouched:
         yield Advice(
             {"steps": max(1, best)}, f"nothing was gained on validation after step {best}", 0.3
         )

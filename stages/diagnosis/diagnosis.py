@@ -129,7 +129,7 @@ def _evidence(
         later=given.later,
         kinds=tuple(given.tasks[task].kind for task in _targets(given)),
         errors=tuple(errors),
-        curves=curves(given.training, given.best_steps),
+        curves=curves(given.training, given.best_steps, _targets(given)),
         moved=moved,
         shift=given.shift,
         renamed=renamed,

@@ -128,16 +128,21 @@ class Evidence:
         )
 
 
-def curves(training: pd.DataFrame, best: Mapping[str, int]) -> tuple[Curve, ...]:
+def curves(
+    training: pd.DataFrame, best: Mapping[str, int], targets: Sequence[str]
+) -> tuple[Curve, ...]:
     return tuple(
-        _curve(int(str(seed)), rows, best[str(seed)]) for seed, rows in training.groupby("seed")
+        _curve(int(str(seed)), rows, best[str(seed)], targets)
+        for seed, rows in training.groupby("seed")
     )
 
 
-def _curve(seed: int, rows: pd.DataFrame, best: int) -> Curve:
+def _curve(seed: int, rows: pd.DataFrame, best: int, targets: Sequence[str]) -> Curve:
     looks = rows[rows["validation_loss"].notna()].set_index("step")
     train, validation = looks["train_loss"], looks["validation_loss"]
-    batches = rows["batch_loss"].dropna()
+    # Replay comes now and then, and a penalty begins at nothing: neither is the target's loss.
+    own = [name for task in targets if (name := f"batch_loss:{task}") in rows]
+    batches = (rows[own].sum(axis=1, min_count=1) if own else rows["batch_loss"]).dropna()
     means = batches.rolling(min(BATCHES, max(1, len(batches)))).mean().dropna()
     return Curve(
         seed=seed,

@@ -45,10 +45,13 @@ def unlike(found: Evidence) -> Finding | None:
     ]
     if not told or not same:
         return None
+    texts = "the training texts"
+    if found.config.learns is not None:
+        texts += " of all targets of the case"
     return Finding(
         "learned from other data only",
-        f"the training texts are unlike those of {', '.join(told)}, of which it saw none; two "
-        f"halves of the training texts: AUC {same['auc']:.2f}",
+        f"{texts} are unlike those of {', '.join(told)}, of which it saw none; two halves of them: "
+        f"AUC {same['auc']:.2f}",
     )
 
 

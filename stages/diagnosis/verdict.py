@@ -116,7 +116,8 @@ def _too_little_data(found: Evidence) -> Finding | None:
 
 
 def _step_size(found: Evidence) -> Finding | None:
-    large = found.moved["weight"] >= STEP and bool(found.lost)
+    # Weights and losses are held against the base, whatever the steps before have done to them.
+    large = found.moved["weight"] >= STEP and bool(found.lost) and not found.config.before
     wild = _is_wild(found)
     if not large and not wild and not found.nearer:
         return None
@@ -124,6 +125,8 @@ def _step_size(found: Evidence) -> Finding | None:
         f"at a learning rate of {found.config.learning_rate:g} the median weight matrix moved by "
         f"{percent(found.moved['weight'])} of its size"
     )
+    if found.config.before:
+        told += " since the base, over all steps"
     if found.moved["cka"]:
         told += (
             f", and the last layer's states kept a likeness (CKA) of {found.moved['cka'][-1]:.2f}"
@@ -193,6 +196,8 @@ def _imbalance(found: Evidence) -> Finding | None:
     rows = labels.get("rows")
     if not rows or labels["train"]["evenness"] > UNEVEN or not found.by_label:
         return None
+    if found.config.draw and found.config.draw.per_label:
+        return None  # as many of each were learned
     ranked = sorted(found.by_label, key=lambda one: rows[one[0]])
     half = len(ranked) // 2
     rare, common = (
