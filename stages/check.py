@@ -1,8 +1,8 @@
 """`python -m stages.check`: is params.yaml sound?
 
 Every key and name, whether each method fits its case, and whether files of one's own that it names
-are there; those of data are held against their sha256; and whether this machine can score each
-variant. Nothing is fetched.
+are there; those of data are held against their sha256; and whether this machine can train
+each run and score each variant. Nothing is fetched.
 """
 
 import sys
@@ -13,6 +13,7 @@ from stages import errors
 from stages.config.cases import UNSEEN
 from stages.config.overrides import changed
 from stages.config.reading import PARAMS, load, mistake, parse, suggestion
+from stages.config.references import of_run
 from stages.config.runs import TUNED, RunConfig
 from stages.config.sequences import earlier, learned
 from stages.config.tasks import TaskConfig
@@ -20,6 +21,7 @@ from stages.config.variants import MIXED
 from stages.config.whole import read_whole
 from stages.errors import UserError
 from stages.models import template, word_head
+from stages.models.four_bits import four_bits
 from stages.models.layers import known_layers
 from stages.sources.own import own_mistakes
 from stages.statistics.measures import Measure, measure_for
@@ -82,7 +84,11 @@ def _swept(
             except UserError as error:
                 found = str(error).splitlines()
             else:
-                found = [*_of_run(sweep.run, run, tried[sweep.run], sound)]
+                grown = {**sound, "runs": {**sound["runs"], sweep.run: run}}
+                found = [*of_run(sweep.run, load(), grown)]
+                found += _of_run(sweep.run, run, tried[sweep.run], grown)
+                found += _unmixed(sweep.run, tried[sweep.run], grown)
+                found += _unmerged(tried, grown)
                 found += _unseen(tried, {**sound, "cases": {case: sound["cases"][case]}})
                 seen |= _seen(case, tried, sound)
             yield from (f"{line} (in sweep.{case})" for line in found)
@@ -201,7 +207,13 @@ def _silent(sound: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 
 def _uncomputed(sound: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Variants that this machine cannot score."""
+    """Runs that this machine cannot train, and variants that it cannot score."""
+    for name, run in sound["runs"].items():
+        if run.quantise:
+            try:
+                four_bits()
+            except UserError as error:
+                yield f"runs.{name}.{error}"
     for name, variants in sound["variants"].items():
         if any(variant.kind == "int8" for variant in variants):
             try:

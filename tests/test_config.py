@@ -632,6 +632,44 @@ def test_limits_of_an_lm_eval_task(metric: str | None, sound: bool) -> None:
     assert mistakes() == [] if sound else "margins.arc = 2.0: arc is" in the_mistake()
 
 
+DISTIL: dict[str, Any] = {"distil": {"weight": 1.0, "temperature": 2.0}}
+
+
+def test_a_teacher_that_has_learned_other_things() -> None:
+    found = yaml.safe_load(REAL)
+    student, retain = found["runs"]["bert-full"], ["movie-sentiment", "news-retrieval"]
+    student |= {"teacher": "models/tuned/gpt-full", "methods": DISTIL}
+    write(found)
+    said = "params.yaml: runs.bert-full.teacher = "
+    assert the_mistake() == (
+        f"{said}'models/tuned/gpt-full': is of kind causal, and the run of kind encoder"
+    )
+    case = {**found["cases"]["medical-bert"], "targets": ["newsgroup-topics"], "retain": retain}
+    teacher = {**student, "case": "other", "teacher": "models/base/other.json", "methods": {}}
+    found["cases"]["other"], found["runs"]["other"] = case, teacher
+    found["variants"]["other"] = []
+    student["teacher"] = "models/tuned/other"
+    write(found)
+    assert the_mistake() == (
+        f"{said}'models/tuned/other': has not learned medical-qa: give a run that has"
+    )
+    case["targets"].append("medical-qa")
+    write(found)
+    assert mistakes() == []
+
+
+def test_what_a_machine_cannot_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALIMPSEST_DEVICE", "cpu")
+    found = yaml.safe_load(REAL)
+    found["runs"]["gpt-lora"]["quantise"] = "4bit"
+    write(found)
+    assert mistakes() == []
+    with pytest.raises(
+        UserError, match=r"^runs\.gpt-lora\.quantise = 4bit: needs bitsandbytes and a"
+    ):
+        check.main()
+
+
 def test_a_teacher_that_nothing_reads() -> None:
     change(**{f"{RUN}.teacher": "models/tuned/bert-lora"})
     assert the_mistake() == (

@@ -414,6 +414,13 @@ def test_what_does_not_fit(model: str, methods: dict[str, Any], reason: str) -> 
     assert found[0].startswith("params.yaml: runs.x.methods.")
 
 
+def test_prefixes_are_no_part_of_a_layer_that_is_computed_twice() -> None:
+    prefix = {"adapter": {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4}}
+    twice = run_with(**prefix).model_copy(update={"gradient_checkpointing": True})
+    (told,) = refusals(twice, "encoder")
+    assert "has no virtual tokens before the text: leave gradient_checkpointing out" in told
+
+
 def test_what_fits() -> None:
     prefix = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4}
     adalora = {"target_r": 1, "init_r": 2, "tinit": 2, "tfinal": 3}

@@ -427,6 +427,13 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"second.methods": {"distil": {"weight": 1.0, "temperature": 2.0}}},
         "first, where the run starts, knows nothing of what it learns; lwf",
     ),
+    "labels by where it starts": (
+        {
+            "second.methods": {"self-training": {"threshold": 0.5, "fraction": 0.5}},
+            "second.draw": {"rows": 32},
+        },
+        "first, where the run starts, knows nothing of what it learns",
+    ),
     "virtual tokens": (
         {
             "second.methods": {

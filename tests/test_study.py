@@ -55,6 +55,19 @@ def test_the_study_is_sound(real: Path) -> None:
     check.check()
 
 
+def test_margins_of_other_cases_are_no_mistake_of_the_study(real: Path) -> None:
+    params = tiny.read_params(real)
+    params["compare"]["gate"]["margins"] = {"capitals": 0.1, "news-retrieval": 0.2}
+    tiny.write_params(real, params)
+    laid = laid_over(read_study("sequence"))
+    retained = {task for case in laid["cases"].values() for task in case["retain"]}
+    kept = {"news-retrieval": 0.2} if "news-retrieval" in retained else {}
+    assert "capitals" not in retained
+    assert laid["compare"]["gate"]["margins"] == kept
+    tiny.write_params(real, laid)
+    check.check()
+
+
 def test_the_study_of_a_sequence_is_sound(real: Path) -> None:
     asked = read_study("sequence")
     runs, params = runs_of(asked), laid_over(asked)

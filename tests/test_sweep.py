@@ -303,6 +303,44 @@ def test_a_grid_that_leaves_no_task_to_compare_by_is_refused_before_it_runs(
     assert line.endswith("or let the methods see fewer (in sweep.medical-bert)")
 
 
+@pytest.mark.parametrize(
+    ("case", "run", "values", "said"),
+    [
+        (
+            "news-gpt",
+            "gpt-full",
+            {"methods": [{}, {"block-expansion": {"blocks": 3}}]},
+            "variants.gpt-full = 'wise-0.5': the run has block-expansion, and its copies",
+        ),
+        (
+            "medical-bert",
+            "bert-full",
+            {"draw": [{"rows": 64}]},
+            "variants.bert-full = 'wise-0.25': mixes in a probe of all train rows",
+        ),
+        (
+            "medical-bert",
+            "bert-full",
+            {"head": [None], "head_learning_rate": [None]},
+            "runs.bert-full.head = None: a classification target needs a head",
+        ),
+    ],
+)
+def test_each_combination_fits_the_rest_of_the_file(
+    case: str, run: str, values: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its case, its variants and its teacher: told before any of the grid is trained."""
+    monkeypatch.chdir(tmp_path)
+    params = {**real_params(), "sweep": {case: {"run": run, "values": values}}}
+    params["variants"] = {**params["variants"], "bert-full": ["wise-0.25"]}
+    tiny.write_params(tmp_path, params)
+    with pytest.raises(UserError) as error:
+        check()
+    (line,) = str(error.value).splitlines()
+    assert said in line
+    assert line.endswith(f"(in sweep.{case})")
+
+
 def test_texts_are_no_tasks_to_compare_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     params = real_params()

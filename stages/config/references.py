@@ -5,10 +5,13 @@ from typing import Any
 
 from stages.config.kinds import ANSWERS, AVERAGED, LABELLED, UNTAUGHT, WITH_HEAD
 from stages.config.reading import NAME, mistake, suggestion
-from stages.config.runs import RunConfig
+from stages.config.runs import TUNED, RunConfig
 from stages.config.sequences import earlier, learned, sequence_mistakes
 from stages.config.sweep import sweep_mistakes
 from stages.config.variants import misfits
+
+TEACHING = {"distil", "self-training"}
+"""Methods that ask the run's teacher for answers."""
 
 
 def references(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> list[str]:
@@ -70,22 +73,30 @@ def _of_tasks(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Itera
 
 
 def _of_runs(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterator[str]:
-    for name, run in sound["runs"].items():
-        if run.case not in params["cases"]:
-            yield _unknown(f"runs.{name}.case", run.case, "cases", params["cases"])
-            continue
-        if run.case in sound["cases"]:
-            case = sound["cases"][run.case]
-            targets = learned(run, case)
-            kinds = [sound["tasks"][task].kind for task in targets if task in sound["tasks"]]
-            if targets and len(kinds) == len(targets):
-                yield from _of_head(f"runs.{name}.head", run.head, kinds)
-                yield from _of_draw(f"runs.{name}.draw", run, kinds)
-            if len(targets) > run.batch_size:
-                reason = f"a step takes a row of each target, and there are {len(targets)}"
-                yield mistake(f"runs.{name}.batch_size", run.batch_size, reason)
-            yield from sequence_mistakes(name, sound["runs"], case)
-        yield from _of_teacher(f"runs.{name}.teacher", name, run, params["runs"])
+    for name in sound["runs"]:
+        yield from of_run(name, params, sound)
+
+
+def of_run(name: str, params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """A line for every mistake of a run beside its case, its teacher and its variants."""
+    run = sound["runs"][name]
+    if run.case not in params["cases"]:
+        yield _unknown(f"runs.{name}.case", run.case, "cases", params["cases"])
+        return
+    if run.case in sound["cases"]:
+        case = sound["cases"][run.case]
+        targets = learned(run, case)
+        kinds = [sound["tasks"][task].kind for task in targets if task in sound["tasks"]]
+        if targets and len(kinds) == len(targets):
+            yield from _of_head(f"runs.{name}.head", run.head, kinds)
+            yield from _of_draw(f"runs.{name}.draw", run, kinds)
+        if len(targets) > run.batch_size:
+            reason = f"a step takes a row of each target, and there are {len(targets)}"
+            yield mistake(f"runs.{name}.batch_size", run.batch_size, reason)
+        yield from sequence_mistakes(name, sound["runs"], case)
+    yield from _of_teacher(f"runs.{name}.teacher", name, run, params["runs"])
+    yield from _of_taught(f"runs.{name}.teacher", run, sound)
+    yield from misfits(name, sound["variants"].get(name, ()), run)
 
 
 def _of_head(key: str, head: str | None, kinds: list[str]) -> Iterator[str]:
@@ -120,7 +131,24 @@ def _of_teacher(key: str, name: str, run: RunConfig, runs: Iterable[str]) -> Ite
         yield _unknown(key, teacher, "runs", runs)
 
 
-def _of_variants(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterator[str]:
+def _of_taught(key: str, run: RunConfig, sound: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Who says what the rows are has learned to, in a model of the same kind."""
+    name = run.teacher.removeprefix(TUNED)
+    teacher, cases, models = sound["runs"].get(name), sound["cases"], sound["models"]
+    told = [one for one in (run, teacher) if one and one.case in cases]
+    if not TEACHING.intersection(run.methods) or run.before or len(told) < 2:
+        return
+    own, its = (cases[one.case] for one in told)
+    kinds = [models[case.model].kind for case in (own, its) if case.model in models]
+    if len(set(kinds)) > 1:
+        yield mistake(key, run.teacher, f"is of kind {kinds[1]}, and the run of kind {kinds[0]}")
+        return
+    known = {*learned(told[1], its), *earlier(sound["runs"], name, its)}
+    if missing := sorted(set(learned(run, own)) - known):
+        yield mistake(key, run.teacher, f"has not learned {missing[0]}: give a run that has")
+
+
+def _of_variants(params: dict[str, Any], _: dict[str, dict[str, Any]]) -> Iterator[str]:
     if not params["runs"]:
         return  # said already
     for run in params["variants"]:
@@ -130,9 +158,6 @@ def _of_variants(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> It
         named = isinstance(run, str) and NAME.fullmatch(run)
         if named and run not in params["variants"]:
             yield mistake(f"variants.{run}", None, "every run has an entry: give [] for none")
-    for run, variants in sound["variants"].items():
-        if run in sound["runs"]:
-            yield from misfits(run, variants, sound["runs"][run])
 
 
 def _of_compare(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterator[str]:

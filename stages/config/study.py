@@ -156,7 +156,10 @@ def laid_over(study: StudyConfig) -> dict[str, Any]:
     params["cases"] = {case: params["cases"][case] for case in study.cases}
     params["runs"] = {name: run.settings for name, run in runs.items()}
     params["variants"] = {name: list(run.variants) for name, run in runs.items()}
-    params["compare"] = {**params["compare"], "ensembles": {}}
+    kept = {task for case in params["cases"].values() for task in case["retain"]}
+    gate = dict(params["compare"]["gate"])
+    gate["margins"] = {task: told for task, told in gate["margins"].items() if task in kept}
+    params["compare"] = {**params["compare"], "ensembles": {}, "gate": gate}
     return params
 
 

@@ -71,6 +71,11 @@ class Adapter(Method):
                 "a step of a sequence is kept as whole weights, and virtual tokens are no change "
                 "of them; lora, or adapter with peft_type IA3, would fit"
             )
+        if self.peft_type == "PREFIX_TUNING" and fit.run.gradient_checkpointing:
+            return (
+                "a layer that is computed again has no virtual tokens before the text: leave "
+                "gradient_checkpointing out"
+            )
         return misfit_of_adapter(self.name, fit)
 
     def grows(self) -> str | None:

@@ -46,6 +46,9 @@ class BlockExpansion(Method):
     def grows(self) -> str | None:
         return "its copies of blocks have no weights in the base"
 
+    def unmerged(self) -> str | None:
+        return self.grows()
+
     def shape(self, subject: Subject) -> None:
         """Raises UserError where the model has fewer blocks, or where its copies change it."""
         model = subject.body

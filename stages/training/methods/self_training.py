@@ -36,6 +36,8 @@ class SelfTraining(Method):
             return "labels the rows that a draw leaves out: give the run a draw"
         if not fit.run.teacher.startswith(TUNED):
             return "needs a teacher: set the run's teacher to models/tuned/<run>"
+        if fit.run.before:
+            return f"{fit.run.before}, where the run starts, knows nothing of what it learns"
         name = fit.run.teacher.removeprefix(TUNED)
         try:
             teacher = read_run(name)
