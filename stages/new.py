@@ -35,6 +35,8 @@ PRESETS, YAML = Path("params"), ".yaml"
 LENGTH, OF_WRITTEN = 128, 512
 """Tokens: of a row, and where answers are written, which take a part of them."""
 HEAD = ("head", "head_learning_rate")
+OWN = ("learns", "starts", "draw", "folds", "snapshots")
+"""Keys of a run that are about its case's targets and rows, not of its recipe."""
 ON_HUB = f"; one of a hub is put under models as the files of {PRESETS} do it"
 WRITTEN_KEYS = (
     "# Of these the answer's. It follows the prompt as it stands: give the space between both.",
@@ -169,7 +171,8 @@ def _case(case: str, target: str, model: str, retain: list[str]) -> str:
 
 def _run(case: str, target: str, like: str, recipe: Mapping[str, Any]) -> str:
     """`target`: its kind, by which there is a head or none."""
-    changed = {**recipe, "case": case, "teacher": f"models/base/{case}.json"}
+    alone = {key: told for key, told in recipe.items() if key not in OWN}
+    changed = {**alone, "case": case, "teacher": f"models/base/{case}.json"}
     if target in WITH_HEAD:
         changed = {"head": "random", "head_learning_rate": recipe["learning_rate"], **changed}
     else:

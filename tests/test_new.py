@@ -77,6 +77,31 @@ def test_a_case_of_a_model_in_a_folder(project: Path, encoder: Path) -> None:
     assert tiny.read_params(project)["cases"]["tickets"]["model"] == "my-bert-v2"
 
 
+@pytest.mark.parametrize(
+    ("architecture", "kind"),
+    [
+        ("GPT2LMHeadModel", "causal"),
+        ("SmolLM3ForCausalLM", "causal"),
+        ("XLMWithLMHeadModel", "encoder"),
+        ("BertForMaskedLM", "encoder"),
+    ],
+)
+def test_the_kind_is_told_by_the_architecture(architecture: str, kind: str) -> None:
+    assert new._kind({"architectures": [architecture]}) == kind
+
+
+def test_what_a_run_is_of_its_own_case_is_not_copied(project: Path) -> None:
+    params = tiny.read_params(project)
+    first = next(run for run, told in params["runs"].items() if told["case"] == "medical-bert")
+    params["runs"][first] |= {"learns": ["medical-qa"], "snapshots": [10], "draw": {"rows": 200}}
+    params["variants"][first] = []
+    tiny.write_params(project, params)
+    new.main("tickets", "data/raw/tickets.jsonl", "minilm", ROLES)
+    made = tiny.read_params(project)["runs"]["tickets-full"]
+    assert not {"learns", "snapshots", "draw"} & set(made)
+    assert made["learning_rate"] == params["runs"][first]["learning_rate"]
+
+
 def test_a_text_for_a_causal_model(project: Path) -> None:
     new.main("tickets", "data/raw/tickets.jsonl", "smollm2", "text:body")
     params = tiny.read_params(project)
