@@ -11,7 +11,6 @@ import os
 import sys
 import time
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +83,15 @@ def _worked_on() -> bool:
     """Whether a worker of the queue is there. `dvc queue status` counts those that answer within a
     second, which a busy one may not."""
     for path in WORKERS.glob("*.json"):
-        told = read_json(path)
-        if told["returncode"] is None:
-            with suppress(ProcessLookupError):
+        try:
+            told = read_json(path)
+            if told["returncode"] is None:
                 os.kill(told["pid"], 0)
                 return True
+        except ProcessLookupError:
+            continue
+        except (UserError, PermissionError):  # half-written yet, or another user's
+            return True
     return False
 
 
