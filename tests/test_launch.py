@@ -217,11 +217,14 @@ def test_processes_of_unlike_devices_resume_as_one(
 
 
 ROUNDS = """
+import atexit
+
 import torch
 from torch import distributed
 
 from stages.models import sharing
 
+atexit.register(lambda: print("left" if not distributed.is_initialized() else "still there"))
 sharing.join()
 own, sent = distributed.get_rank(), []
 gather = distributed.all_gather_object
@@ -261,6 +264,7 @@ def test_what_processes_make_is_told_in_rounds_and_stays_in_order(
     done = _launched(tmp_path, environment, "rounds.py")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("all in order") == 2
+    assert done.stdout.count("left") == 2
 
 
 RELEARNED = """

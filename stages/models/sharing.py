@@ -1,5 +1,6 @@
 """Work that the processes of one launch share: each takes its turn, and all get all of it."""
 
+import atexit
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from itertools import islice
@@ -32,6 +33,8 @@ def join() -> PartialState:
     if where.type == "cuda" and where.index is not None:
         torch.cuda.set_device(where)  # accelerate takes the one that is set
     state = PartialState(cpu=where.type == "cpu", timeout=WAIT)
+    # With its threads still there, the end of the interpreter may abort.
+    atexit.register(state.destroy_process_group)
     if state.num_processes > 1 and where.index is not None:
         raise UserError(f"PALIMPSEST_DEVICE='{where}': each process takes its own: give cuda")
     return state
