@@ -100,8 +100,8 @@ def _of_case(case: str, branches: Sequence[Branch], settings: Settings) -> Itera
     tasks = tasks_of(about)
     noise = Case(base, tasks, settings).base.noise
     asked = [{task: told.measure for task, told in of.items()} for of in (tasks, tasks_of(also))]
-    names = [{task: measure.name for task, measure in its.items()} for its in asked]
-    measures = {task: asked[0][task] for task, _ in names[0].items() & names[1].items()}
+    names = {task: measure.name for task, measure in asked[1].items()}
+    measures = {task: told for task, told in asked[0].items() if names.get(task) == told.name}
     floors = {task: found.floor for task, found in noise.items()}
     runs = [run for run in one.of(case) if run in other.of(case)]
     yield f"## {case}"

@@ -34,10 +34,15 @@ def join() -> PartialState:
         torch.cuda.set_device(where)  # accelerate takes the one that is set
     state = PartialState(cpu=where.type == "cpu", timeout=WAIT)
     # With its threads still there, the end of the interpreter may abort.
-    atexit.register(state.destroy_process_group)
+    atexit.register(_leave)
     if state.num_processes > 1 and where.index is not None:
         raise UserError(f"PALIMPSEST_DEVICE='{where}': each process takes its own: give cuda")
     return state
+
+
+def _leave() -> None:
+    if _several():
+        distributed.destroy_process_group()
 
 
 def of_all(value: R) -> list[R]:
