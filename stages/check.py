@@ -13,7 +13,7 @@ from stages import errors
 from stages.config.cases import UNSEEN
 from stages.config.overrides import changed
 from stages.config.reading import PARAMS, load, mistake, parse, suggestion
-from stages.config.references import of_run
+from stages.config.references import run_mistakes
 from stages.config.runs import TUNED, RunConfig
 from stages.config.sequences import earlier, learned
 from stages.config.tasks import TaskConfig
@@ -74,7 +74,8 @@ def _swept(
 ) -> Iterator[str]:
     """The combinations of each grid, sound runs by themselves, have methods that fit, and leave a
     task to compare them by. `methods`: by run."""
-    runs = load()["runs"]
+    params = load()
+    runs = params["runs"]
     for case, sweep in sound["sweep"].items():
         seen: set[str] = set()
         for changes in sweep.combinations():
@@ -85,9 +86,10 @@ def _swept(
                 found = str(error).splitlines()
             else:
                 grown = {**sound, "runs": {**sound["runs"], sweep.run: run}}
-                found = [*of_run(sweep.run, load(), grown)]
+                found = [*run_mistakes(sweep.run, params, grown)]
                 found += _of_run(sweep.run, run, tried[sweep.run], grown)
                 found += _unmixed(sweep.run, tried[sweep.run], grown)
+                found += _untaught(sweep.run, run, tried[sweep.run], grown)
                 found += _unmerged(tried, grown)
                 found += _unseen(tried, {**sound, "cases": {case: sound["cases"][case]}})
                 seen |= _seen(case, tried, sound)
@@ -152,12 +154,36 @@ def _seen(
     }
 
 
+def _taught(methods: Sequence[Method]) -> bool:
+    return any(isinstance(method, TAUGHT) for method in methods)
+
+
 def _unread(name: str, run: RunConfig, methods: Sequence[Method]) -> Iterator[str]:
     """A run's tuned teacher is there to be started from, or to teach."""
-    taught = run.before or any(isinstance(method, TAUGHT) for method in methods)
-    if run.teacher.startswith(TUNED) and not taught:
+    if run.teacher.startswith(TUNED) and not (run.before or _taught(methods)):
         reason = "nothing reads it: add starts: teacher, distil or self-training"
         yield mistake(f"runs.{name}.teacher", run.teacher, reason)
+
+
+def _untaught(
+    name: str, run: RunConfig, methods: Sequence[Method], sound: dict[str, dict[str, Any]]
+) -> Iterator[str]:
+    """A teacher has learned what it teaches, in a model of the same kind."""
+    runs, cases, models = sound["runs"], sound["cases"], sound["models"]
+    teacher = run.teacher.removeprefix(TUNED)
+    if run.before or not _taught(methods) or teacher not in runs:
+        return
+    if not all(case in cases for case in (run.case, runs[teacher].case)):
+        return  # said already
+    own, its = cases[run.case], cases[runs[teacher].case]
+    key = f"runs.{name}.teacher"
+    kinds = [models[case.model].kind for case in (own, its) if case.model in models]
+    if len(set(kinds)) > 1:
+        yield mistake(key, run.teacher, f"is of kind {kinds[1]}, and the run of kind {kinds[0]}")
+        return
+    known = {*learned(runs[teacher], its), *earlier(runs, teacher, its)}
+    if missing := sorted(set(learned(run, own)) - known):
+        yield mistake(key, run.teacher, f"has not learned {missing[0]}: give a run that has")
 
 
 def _measure(task: TaskConfig) -> Measure | None:
@@ -235,6 +261,7 @@ def _found(mistakes: list[str]) -> dict[str, dict[str, Any]]:
             mistakes.extend(_of_run(name, run, methods[name], sound))
             mistakes.extend(_unmixed(name, methods[name], sound))
             mistakes.extend(_unread(name, run, methods[name]))
+            mistakes.extend(_untaught(name, run, methods[name], sound))
     mistakes.extend(_unmerged(methods, sound))
     mistakes.extend(_unseen(methods, sound))
     mistakes.extend(_lacking(sound))

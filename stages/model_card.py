@@ -6,7 +6,6 @@ from typing import Any
 
 from safetensors import safe_open
 
-from stages.config.kinds import HEADS as GIVES
 from stages.config.runs import RunConfig
 from stages.errors import UserError
 from stages.models.pretrained import AUTO
@@ -26,7 +25,7 @@ ROWS_OF = {
     "labels": "logits of {labels}, each by itself, from the text's embedding",
     "value": "from the text's embedding a number, times {spread:.6g} plus {mean:.6g} the value",
 }
-"""What the rows of a head's weight are, by what it gives."""
+"""What the rows of a head's weight are, by what it gives: see HEADS of stages/config/kinds.py."""
 
 
 def model_card(
@@ -95,7 +94,7 @@ def _heads(written: Path, case: str) -> Iterator[str]:
 
 def _rows_of(task: Task) -> str:
     told = {"mean": 0.0, "spread": 1.0, **task.options, "labels": ", ".join(task.labels)}
-    return ROWS_OF[GIVES[task.kind]].format(**told)
+    return ROWS_OF[str(task.head)].format(**told)
 
 
 def _told(path: Path, *keys: str) -> Any:

@@ -79,6 +79,11 @@ def _enqueue(grid: Mapping[str, list[str]]) -> None:
         call("dvc", "exp", "run", "--queue", "--name", name, *given, "compare")
 
 
+def _start(grid: Mapping[str, list[str]], jobs: str) -> None:
+    _enqueue(grid)
+    call("dvc", "queue", "start", "--jobs", jobs)
+
+
 def _worked_on() -> bool:
     """Whether a worker of the queue is there. `dvc queue status` counts those that answer within a
     second, which a busy one may not."""
@@ -103,6 +108,7 @@ def _run(grid: Mapping[str, list[str]], jobs: str) -> list[str]:
     UserError where workers do nothing else.
     """
     starts = alone = 0
+    _start(grid, jobs)
     with tqdm(total=len(grid), unit="experiment", disable=None) as bar:
         while True:
             known, done = _queue(), experiments()
@@ -118,8 +124,7 @@ def _run(grid: Mapping[str, list[str]], jobs: str) -> list[str]:
                 for name in left:
                     if known[name] == "Running":
                         call("dvc", "queue", "kill", "--force", name)
-                _enqueue(left)
-                call("dvc", "queue", "start", "--jobs", jobs)
+                _start(left, jobs)
                 starts, alone = starts + 1, 0
             time.sleep(WAIT)
 
@@ -203,8 +208,6 @@ def main(case: str = "", jobs: str = "1") -> None:
     grid = _grid(config)
     run = load()["runs"][config.run]
     wanted = {name: overrides(config.run, changes, run) for name, changes in grid.items()}
-    _enqueue(wanted)
-    call("dvc", "queue", "start", "--jobs", jobs)
     failed = _run(wanted, jobs)
     ended = {name: changes for name, changes in grid.items() if name not in failed}
     if ended:

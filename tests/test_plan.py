@@ -472,13 +472,8 @@ def told(
     monkeypatch.chdir(prepared)
     monkeypatch.setattr(machine, "SECONDS", 0.01)
 
-    def said(*arguments: str) -> str:
-        capsys.readouterr()
-        tiny.run_stage("plan", *arguments)
-        return capsys.readouterr().out
-
     with tiny.one_thread():
-        yield said
+        yield tiny.telling(capsys, "plan")
 
 
 def test_help_tells_every_option() -> None:

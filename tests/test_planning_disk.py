@@ -74,13 +74,8 @@ def told(
     here = machine.here
     monkeypatch.setattr(program, "here", lambda devices: replace(here(devices), disk=0.0))
 
-    def said(*arguments: str) -> str:
-        capsys.readouterr()
-        tiny.run_stage("plan", *arguments)
-        return capsys.readouterr().out
-
     with tiny.one_thread():
-        yield said
+        yield tiny.telling(capsys, "plan")
 
 
 def _outs(project: Path) -> list[Path]:

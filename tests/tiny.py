@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -389,6 +389,17 @@ def run_stage(name: str, *arguments: str) -> None:
         # It holds on to the precision that the process first asked for.
         AcceleratorState._reset_state(reset_partial_state=True)
     module.main(*arguments)
+
+
+def telling(capsys: pytest.CaptureFixture[str], name: str) -> Callable[..., str]:
+    """A stage to be called with its arguments, which gives what it prints."""
+
+    def said(*arguments: str) -> str:
+        capsys.readouterr()
+        run_stage(name, *arguments)
+        return capsys.readouterr().out
+
+    return said
 
 
 @contextmanager

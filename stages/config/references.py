@@ -5,13 +5,10 @@ from typing import Any
 
 from stages.config.kinds import ANSWERS, AVERAGED, LABELLED, UNTAUGHT, WITH_HEAD
 from stages.config.reading import NAME, mistake, suggestion
-from stages.config.runs import TUNED, RunConfig
+from stages.config.runs import RunConfig
 from stages.config.sequences import earlier, learned, sequence_mistakes
 from stages.config.sweep import sweep_mistakes
 from stages.config.variants import misfits
-
-TEACHING = {"distil", "self-training"}
-"""Methods that ask the run's teacher for answers."""
 
 
 def references(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> list[str]:
@@ -74,10 +71,12 @@ def _of_tasks(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Itera
 
 def _of_runs(params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterator[str]:
     for name in sound["runs"]:
-        yield from of_run(name, params, sound)
+        yield from run_mistakes(name, params, sound)
 
 
-def of_run(name: str, params: dict[str, Any], sound: dict[str, dict[str, Any]]) -> Iterator[str]:
+def run_mistakes(
+    name: str, params: dict[str, Any], sound: dict[str, dict[str, Any]]
+) -> Iterator[str]:
     """A line for every mistake of a run beside its case, its teacher and its variants."""
     run = sound["runs"][name]
     if run.case not in params["cases"]:
@@ -95,7 +94,6 @@ def of_run(name: str, params: dict[str, Any], sound: dict[str, dict[str, Any]]) 
             yield mistake(f"runs.{name}.batch_size", run.batch_size, reason)
         yield from sequence_mistakes(name, sound["runs"], case)
     yield from _of_teacher(f"runs.{name}.teacher", name, run, params["runs"])
-    yield from _of_taught(f"runs.{name}.teacher", run, sound)
     yield from misfits(name, sound["variants"].get(name, ()), run)
 
 
@@ -129,23 +127,6 @@ def _of_teacher(key: str, name: str, run: RunConfig, runs: Iterable[str]) -> Ite
         yield mistake(key, run.teacher, "a run is not its own teacher")
     elif folder == "models/tuned" and teacher not in runs:
         yield _unknown(key, teacher, "runs", runs)
-
-
-def _of_taught(key: str, run: RunConfig, sound: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Who says what the rows are has learned to, in a model of the same kind."""
-    name = run.teacher.removeprefix(TUNED)
-    teacher, cases, models = sound["runs"].get(name), sound["cases"], sound["models"]
-    told = [one for one in (run, teacher) if one and one.case in cases]
-    if not TEACHING.intersection(run.methods) or run.before or len(told) < 2:
-        return
-    own, its = (cases[one.case] for one in told)
-    kinds = [models[case.model].kind for case in (own, its) if case.model in models]
-    if len(set(kinds)) > 1:
-        yield mistake(key, run.teacher, f"is of kind {kinds[1]}, and the run of kind {kinds[0]}")
-        return
-    known = {*learned(told[1], its), *earlier(sound["runs"], name, its)}
-    if missing := sorted(set(learned(run, own)) - known):
-        yield mistake(key, run.teacher, f"has not learned {missing[0]}: give a run that has")
 
 
 def _of_variants(params: dict[str, Any], _: dict[str, dict[str, Any]]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Texts as an encoder reads them: tokens, segments of pairs, places; and batches of them."""
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,13 +201,16 @@ def pad(rows: Sequence[TokenIds], pad_id: int, device: torch.device) -> tuple[Te
     return ids.to(device), mask.to(device)
 
 
-def batches_by_tokens(lengths: Sequence[int], batch_tokens: int) -> Iterator[NDArray[np.intp]]:
-    """Indices of rows of like length, longest first, at most `batch_tokens` with padding."""
+def batches_by_tokens(
+    lengths: Sequence[int], batch_tokens: int, most: int = sys.maxsize, desc: str = "reading"
+) -> Iterator[NDArray[np.intp]]:
+    """Indices of rows of like length, longest first: at most `batch_tokens` with padding, and at
+    most `most` rows, one at least. `desc`: what a bar says that is done with them."""
     order = np.argsort(-np.asarray(lengths), kind="stable")
     start = 0
-    with patient(total=len(order), desc="reading", unit="text") as bar:
+    with patient(total=len(order), desc=desc, unit="text") as bar:
         while start < len(order):
-            size = max(1, batch_tokens // lengths[order[start]])
+            size = max(1, min(most, batch_tokens // lengths[order[start]]))
             yield (batch := order[start : start + size])
             bar.update(len(batch))
             start += size

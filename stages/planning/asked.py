@@ -46,8 +46,8 @@ def _asked(
         if texts.kind == "news-writing":  # its texts are written once, or not at all
             times = {"test": int(not brief)}
         written = sum(count * texts.written.get(split, 0) for split, count in times.items())
-        length = max(texts.read) + sum(texts.written.values()) / max(1, texts.rows["test"])
-        work.add(writing(case.shape, written, at_once(length, evaluation.batch_tokens)))
+        side_by_side = at_once(max(texts.read) + texts.answer, evaluation.batch_tokens)
+        work.add(writing(case.shape, written, side_by_side))
     return work
 
 

@@ -140,9 +140,8 @@ def _scoring(case: Case, evaluation: EvaluationConfig, precision: str) -> float:
     found = float(evaluation.batch_tokens * shape.width * 16 * element)
     if shape.causal:
         found += evaluation.batch_tokens * shape.vocabulary * (element + 4)
-        longest = max(max(texts.read) for texts in case.texts.values())
-        written = max(sum(t.written.values()) / max(1, t.rows["test"]) for t in case.texts.values())
-        length = longest + written
+        asked = case.texts.values()
+        length = max(max(texts.read) for texts in asked) + max(texts.answer for texts in asked)
         cached = at_once(length, evaluation.batch_tokens) * length
         found += 2 * shape.layers * shape.keys * element * cached
     return found

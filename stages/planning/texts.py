@@ -48,6 +48,11 @@ class Texts:
     counted: bool
 
     @property
+    def answer(self) -> float:
+        """Tokens that are written after a row, at most."""
+        return sum(self.written.values()) / max(1, self.rows["test"])
+
+    @property
     def tokens(self) -> float:
         """Read of a row, in the mean."""
         return sum(self.read) / len(self.read)

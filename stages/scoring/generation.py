@@ -1,7 +1,7 @@
 """What a causal model goes on to write."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,8 @@ from stages.errors import UserError
 from stages.models.causal import head_logits, longest_input
 from stages.models.finite import first_wrong, not_finite
 from stages.models.sharing import dealt
-from stages.models.texts import TokenIds
+from stages.models.texts import TokenIds, batches_by_tokens
 from stages.phases import phase
-from stages.progress import patient
 from stages.scoring.caches import read_beginning, sees_all, tokens_of
 from stages.scoring.prompts import advance, read_prompts
 
@@ -80,17 +79,7 @@ def generate(
     begun = tokens_of(preamble)
     rest = [prompt[begun:] for prompt in cut]
     answers: list[TokenIds] = [[] for _ in prompts]
-    order = np.argsort([-len(prompt) for prompt in rest], kind="stable")
-
-    def batches() -> Iterator[NDArray[np.intp]]:
-        start = 0
-        with patient(total=len(order), desc="writing", unit="text") as bar:
-            while start < len(order):
-                longest = len(cut[order[start]]) + max_new_tokens
-                batch = order[start : start + max(1, min(batch_size, most_tokens // longest))]
-                yield batch
-                bar.update(len(batch))
-                start += len(batch)
+    lengths = [len(prompt) + max_new_tokens for prompt in cut]
 
     def write(batch: NDArray[np.intp]) -> list[TokenIds]:
         asked = [rest[index] for index in batch]
@@ -105,7 +94,8 @@ def generate(
             stop,
         )
 
-    for batch, written in dealt(batches(), write):
+    batches = batches_by_tokens(lengths, most_tokens, batch_size, "writing")
+    for batch, written in dealt(batches, write):
         for index, tokens in zip(batch, written, strict=True):
             answers[index] = tokens
     return answers

@@ -47,8 +47,7 @@ def shifts(
 ) -> dict[str, Shift]:
     """By task, those that both branches asked alike, of two groups at least: retrieval among the
     same documents. `before`, `after`: records of the run itself; `floors`: the noise floor of each
-    task. p is of sign flips of whole groups, with Holm's
-    adjustment over the tasks."""
+    task. p is of sign flips of whole groups, with Holm's adjustment over the tasks."""
     paired = {
         task: found
         for task, measure in measures.items()
