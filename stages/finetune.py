@@ -12,8 +12,8 @@ import pyarrow as pa
 from stages import errors, processes
 from stages.config.runs import RunConfig, read_run
 from stages.errors import UserError
-from stages.models.device import describe, device, dtype
-from stages.models.sharing import join, of_all
+from stages.models.device import describe, device
+from stages.models.sharing import agreed_dtype, join, of_all
 from stages.phases import phase, recorded
 from stages.provenance import provenance
 from stages.records import write_table
@@ -52,17 +52,10 @@ def _made_with(run: str, config: RunConfig) -> dict[str, Any]:
     """The provenance of the first process, for all: each has a GPU and cores of its own, and by
     their names they would look for checkpoints in folders of their own.
 
-    Raises UserError where they would train in unlike dtypes.
+    Raises UserError where they would compute in unlike dtypes.
     """
-    where = device()
-    own = provenance(_inputs(config), **describe(where, dtype(config.precision, where)))
-    everyones = of_all(own)
-    if len(found := {one["dtype"] for one in everyones}) > 1:
-        raise UserError(
-            f"runs.{run}.precision = {config.precision}: the processes would train in "
-            f"{' and '.join(sorted(found))}, each in what its device has; give bf16 or fp32"
-        )
-    return everyones[0]
+    used = agreed_dtype(f"runs.{run}.precision", config.precision)
+    return of_all(provenance(_inputs(config), **describe(device(), used)))[0]
 
 
 def check_fit(recipe: Recipe, methods: Sequence[Method]) -> None:

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 import tiny
 import tiny_causal
+import tiny_completions
+import tiny_seq2seq
 import yaml
+from test_seq2seq import WORDS
 
-from stages.records import read_table
+from stages.records import read_records, read_table
 from stages.storage import sha256_file
 
 TWO = ("accelerate", "launch", "--multi_gpu", "--num_processes", "2")
@@ -122,10 +125,61 @@ def test_two_processes_tune_and_score_an_encoder_as_one(
 def test_two_processes_tune_and_score_a_causal_model_as_one(
     tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows of unequal numbers of tokens, LoRA, and texts that the model writes."""
-    one, two = _causal_twins(tmp_path / "one", CAUSAL)
+    """Rows of unequal numbers of tokens, LoRA, and texts that the base and the model write."""
+    written = {"self-replay": {"fraction": 0.5, "length": 8}}
+    methods = {"methods": {**CAUSAL["methods"], **written}}
+    one, two = _causal_twins(tmp_path / "one", {**CAUSAL, **methods})
     with tiny.one_thread():
         _stages(one, two, environment, monkeypatch, tiny_causal.CASE, "lora")
+
+
+SHARED = """
+from pathlib import Path
+
+from stages import errors, pretrain_baseline_eval, processes
+from stages.scoring import seq2seq
+
+write, answered = seq2seq.write, []
+
+
+def counted(model, rows, *settings):
+    answered.append(len(rows))
+    return write(model, rows, *settings)
+
+
+seq2seq.write = counted
+errors.run(pretrain_baseline_eval.main, "CASE")
+Path(f"answered-{processes.number()}").write_text(str(sum(answered)))
+"""
+"""pretrain-baseline-eval, each of whose processes notes how many texts it has written."""
+
+
+def test_two_processes_score_a_seq2seq_model_as_one(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    tiny_causal.write_sources(one)
+    shutil.rmtree(one / "own/model")
+    tiny_seq2seq.write_model(one / "own/model", WORDS, 0)
+    tiny_completions.make(one, {"kind": "seq2seq"}, {"full": {}})
+    params = yaml.safe_load((one / "params.yaml").read_text(encoding="utf-8"))
+    params["evaluation"] |= {"batch_tokens": 128, "precision": "fp32"}
+    tiny.write_params(one, params)
+    monkeypatch.chdir(one)
+    with tiny.one_thread():
+        tiny.run_stage("prepare", tiny_completions.CASE)
+        shutil.copytree(one, two)
+        tiny.run_stage("pretrain_baseline_eval", tiny_completions.CASE)
+    written = SHARED.replace("CASE", tiny_completions.CASE)
+    (two / "shared.py").write_text(written, encoding="utf-8")
+    done = _launched(two, environment, "shared.py")
+    assert done.returncode == 0, done.stderr
+    assert _scored(two) == _scored(one)
+    parts = [int((two / f"answered-{number}").read_text()) for number in (0, 1)]
+    records, _ = read_records(one / f"metrics/records/{tiny_completions.CASE}/base.parquet")
+    assert sum(parts) == len(records)
+    assert min(parts) > 0.4 * len(records)
 
 
 @pytest.mark.slow
@@ -175,7 +229,8 @@ def test_the_first_process_leaves_the_others_their_best_weights(
 UNLIKE = """
 import torch
 
-from stages import errors, finetune, processes
+from stages import errors, finetune, pretrain_baseline_eval, processes
+from stages.models import sharing
 from stages.models.device import describe, dtype
 
 
@@ -189,26 +244,44 @@ def halved(precision, where):
 
 
 finetune.describe = unlike
-finetune.dtype = HOW
-errors.run(finetune.main, "lora")
+sharing.dtype = HOW
+errors.run(STAGE.main, "KEY")
 """
-"""finetune by processes with unlike GPUs and cores."""
+"""A stage by processes with unlike GPUs and cores."""
 
 
-def test_processes_of_unlike_devices_resume_as_one(
-    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+def _write_unlike(folder: Path, how: str, stage: str, key: str) -> None:
+    written = UNLIKE.replace("HOW", how).replace("STAGE", stage).replace("KEY", key)
+    (folder / "unlike.py").write_text(written, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("stage", "key", "refused"),
+    [
+        ("finetune", "lora", "runs.lora.precision"),
+        ("pretrain_baseline_eval", tiny_causal.CASE, "evaluation.precision"),
+    ],
+)
+def test_processes_of_unlike_dtypes_are_refused(
+    tmp_path: Path, environment: dict[str, str], stage: str, key: str, refused: str
 ) -> None:
-    """By what the first one is: the other finds its weights. Unlike dtypes are refused."""
     _, two = _causal_twins(tmp_path / "one", CAUSAL)
-    (two / "unlike.py").write_text(UNLIKE.replace("HOW", "halved"), encoding="utf-8")
+    _write_unlike(two, "halved", stage, key)
     done = _launched(two, environment, "unlike.py")
     assert done.returncode != 0
     said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert said == [
-        "error: runs.lora.precision = fp32: the processes would train in bfloat16 and float32, "
+        f"error: {refused} = fp32: the processes would compute in bfloat16 and float32, "
         "each in what its device has; give bf16 or fp32"
     ]
-    (two / "unlike.py").write_text(UNLIKE.replace("HOW", "dtype"), encoding="utf-8")
+
+
+def test_processes_of_unlike_devices_resume_as_one(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """By what the first one is: the other finds its weights."""
+    _, two = _causal_twins(tmp_path / "one", CAUSAL)
+    _write_unlike(two, "dtype", "finetune", "lora")
     done = _launched(two, environment, "unlike.py")
     assert done.returncode == 0, done.stderr
     about = read_table(two / f"metrics/training/{tiny_causal.CASE}/lora.parquet")[1]

@@ -33,7 +33,8 @@ FLOORS = (
     ("models", "tasks", "statistics"),
     ("inputs", "variants"),
     ("drift", "scoring", "training", "diagnosis", "report"),
-    ("planning", "check", "model_card"),
+    ("planning", "checking", "model_card"),
+    ("check",),
     (*SCRIPTS, "branches", "export", "gate", "improve", "new", "plan", "study", "sweep", "verify"),
 )
 """From the ground up. A room imports its own modules and those of lower floors, nothing else."""

@@ -1,12 +1,15 @@
 """How long the plan takes a task's rows for, beside what training and scoring make of them."""
 
 import json
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import tiny
 import tiny_causal
+import tiny_kinds
 import tiny_seq2seq
 from test_plan import SHAPE
 
@@ -14,6 +17,7 @@ from stages.config.cases import CaseConfig
 from stages.config.tasks import TaskConfig
 from stages.models.causal import CausalTokenizer
 from stages.models.seq2seq import Seq2SeqTokenizer
+from stages.models.texts import Tokenizer
 from stages.planning import work
 from stages.planning.case import Case
 from stages.planning.shape import of_config
@@ -100,6 +104,26 @@ def test_completions_are_as_long_as_those_that_are_learned(model: str, tmp_path:
 
 
 TALK = [("user", "a b c"), ("assistant", "d e"), ("user", LONG), ("assistant", "f g h")]
+
+
+def test_windows_are_as_long_as_those_that_are_read(tmp_path: Path) -> None:
+    """Of contexts that fit, that just do not, and that take many; of a question that is cut."""
+    tiny_kinds.write_model(tmp_path)
+    tokenizer, most, word = Tokenizer(tmp_path, 10_000), 24, f"{tiny.FILLER[0]} "
+
+    def tokens(texts: Any) -> list[int]:
+        return [len(ids) for ids in tokenizer(list(texts), 10_000)]
+
+    questions = [word * count for count in (3, 3, 3, 20)]
+    contexts = [word * count for count in (18, 19, 100, 57)]
+    rows = pd.DataFrame({"question": questions, "context": contexts})
+    read, learned, judged = _lengths(_task("extractive-qa", most), rows, tokens)
+    expected = tokenizer.windows(questions, contexts, most)
+    assert learned == judged == [len(ids) for ids in expected.ids]
+    assert expected.owners is not None
+    assert len(learned) > 10
+    each = zip(expected.owners, learned, strict=True)
+    assert read == [sum(n for _, n in of_row) for _, of_row in groupby(each, lambda one: one[0])]
 
 
 def test_all_that_the_assistant_says_is_learned() -> None:

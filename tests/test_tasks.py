@@ -4,8 +4,11 @@ import hashlib
 import io
 import json
 import random
+import re
 import shutil
 import tarfile
+import timeit
+import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -369,6 +372,36 @@ def test_topics_of_which_too_few_texts_are_written() -> None:
 )
 def test_normalise(text: str, normal: str) -> None:
     assert normalise(text) == normal
+
+
+@given(st.text())
+def test_words_are_of_letters_digits_and_marks_and_symbols_stand_alone(text: str) -> None:
+    """Read sign by sign, by their categories in Unicode. Signs that calculate, the sharp, and those
+    beyond the first two planes, of which none is a mark or a symbol that is told, left out."""
+    text = "".join(sign for sign in text if sign not in "-*/%#" and sign < "\U00020000")
+    words: list[str] = []
+    within = False
+    for sign in unicodedata.normalize("NFC", text.casefold()):
+        category = unicodedata.category(sign)
+        letter = sign.isalnum() or sign == "_"
+        if letter or (category[0] == "M" and within):
+            words = [*words[:-1], words[-1] + sign] if within else [*words, sign]
+            within = True
+        else:
+            within = False
+            if category in ("Sm", "Sc", "So"):
+                words.append(sign)
+    assert normalise(text) == " ".join(words)
+
+
+def test_what_makes_duplicates_is_read_about_as_fast_as_words() -> None:
+    """Of thousands of marks and symbols none is tried at each sign: that took 50 times as long."""
+    text = "The quick brown fox jumps over the lazy dog, twelve times a day. " * 20
+
+    def cost(read: Callable[[str], Any]) -> float:
+        return min(timeit.repeat(lambda: read(text), number=5, repeat=7))
+
+    assert cost(normalise) < 10 * cost(re.compile(r"\w+").findall)
 
 
 # Overlap

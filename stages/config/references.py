@@ -6,7 +6,7 @@ from typing import Any
 from stages.config.kinds import ANSWERS, AVERAGED, LABELLED, UNTAUGHT, WITH_HEAD
 from stages.config.reading import NAME, mistake, suggestion
 from stages.config.runs import RunConfig
-from stages.config.sequences import earlier, learned, sequence_mistakes
+from stages.config.sequences import circle, earlier, learned, sequence_mistakes
 from stages.config.sweep import sweep_mistakes
 from stages.config.variants import misfits
 
@@ -93,7 +93,7 @@ def run_mistakes(
             reason = f"a step takes a row of each target, and there are {len(targets)}"
             yield mistake(f"runs.{name}.batch_size", run.batch_size, reason)
         yield from sequence_mistakes(name, sound["runs"], case)
-    yield from _of_teacher(f"runs.{name}.teacher", name, run, params["runs"])
+    yield from _of_teacher(name, params, sound)
     yield from misfits(name, sound["variants"].get(name, ()), run)
 
 
@@ -119,14 +119,19 @@ def _of_draw(key: str, run: RunConfig, kinds: list[str]) -> Iterator[str]:
         yield mistake(f"{key}.rows", rows, f"{reason}: give a smaller batch_size")
 
 
-def _of_teacher(key: str, name: str, run: RunConfig, runs: Iterable[str]) -> Iterator[str]:
+def _of_teacher(
+    name: str, params: dict[str, Any], sound: dict[str, dict[str, Any]]
+) -> Iterator[str]:
+    run, key = sound["runs"][name], f"runs.{name}.teacher"
     folder, _, teacher = run.teacher.rpartition("/")
     if folder == "models/base" and teacher != f"{run.case}.json":
         yield mistake(key, run.teacher, f"give models/base/{run.case}.json, or the folder of a run")
     if folder == "models/tuned" and teacher == name:
         yield mistake(key, run.teacher, "a run is not its own teacher")
-    elif folder == "models/tuned" and teacher not in runs:
-        yield _unknown(key, teacher, "runs", runs)
+    elif folder == "models/tuned" and teacher not in params["runs"]:
+        yield _unknown(key, teacher, "runs", params["runs"])
+    elif way := circle(sound["runs"], name):
+        yield mistake(key, run.teacher, f"goes in a circle: {', '.join([name, *way])}")
 
 
 def _of_variants(params: dict[str, Any], _: dict[str, dict[str, Any]]) -> Iterator[str]:

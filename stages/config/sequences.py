@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from stages.config.cases import CaseConfig
 from stages.config.reading import mistake, suggestion
-from stages.config.runs import RunConfig
+from stages.config.runs import TUNED, RunConfig
 
 
 def steps(runs: Mapping[str, RunConfig], run: str) -> list[str]:
@@ -14,6 +14,19 @@ def steps(runs: Mapping[str, RunConfig], run: str) -> list[str]:
     while (before := runs[found[-1]].before) and before in runs and before not in found:
         found.append(before)
     return found[::-1]
+
+
+def circle(runs: Mapping[str, RunConfig], run: str) -> list[str]:
+    """The runs that `run` waits for by their teachers, from the one that starts from it or is
+    taught by it to `run` itself; none where they lead elsewhere."""
+    found = [run]
+    while (teacher := runs[found[-1]].teacher.removeprefix(TUNED)) in runs:
+        if teacher == run:
+            return found[::-1]
+        if teacher in found:
+            break  # a circle of others
+        found.append(teacher)
+    return []
 
 
 def learned(run: RunConfig, case: CaseConfig) -> tuple[str, ...]:
@@ -48,12 +61,8 @@ def sequence_mistakes(name: str, runs: Mapping[str, RunConfig], case: CaseConfig
         reason = f"a run of {before.case}: a step starts from a run of its own case, {run.case}"
         yield mistake(f"{key}.teacher", run.teacher, reason)
         return
-    way = steps(runs, name)
-    if (begun_with := runs[way[0]].before) is not None:
-        if begun_with == name:  # of the others in the circle it is said as well
-            reason = f"goes in a circle: {', '.join([name, *way])}"
-            yield mistake(f"{key}.teacher", run.teacher, reason)
-        return
+    if runs[steps(runs, name)[0]].before is not None:
+        return  # a circle, said already
     if lacking := sorted(set(run.seeds) - set(before.seeds)):
         reason = (
             f"{run.before} has no seed {lacking[0]}: a step's seed starts from the same of "

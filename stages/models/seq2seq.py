@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedModel
 
 from stages.errors import UserError
 from stages.models.alike import alike
 from stages.models.encoder import UNLIMITED
 from stages.models.pretrained import load_tokenizer, load_weights, reading_tokenizer
+from stages.models.sharing import dealt
 from stages.models.texts import TokenIds, batches_by_tokens, pad
 
 BATCH_TOKENS = 2048
@@ -196,8 +198,8 @@ class Seq2Seq:
         longest = min(longest, self._tokenizer.model_max_length)
         rows = self._tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]
         written = [""] * len(rows)
-        batches = list(batches_by_tokens([len(row) for row in rows], BATCH_TOKENS))
-        for batch in tqdm(batches, desc="translation", unit="batch", disable=None):
+
+        def translate(batch: NDArray[np.intp]) -> list[str]:
             given = self._tokenizer.pad(
                 {"input_ids": [rows[i] for i in batch]}, return_tensors="pt"
             )
@@ -207,7 +209,12 @@ class Seq2Seq:
                 do_sample=False,
                 max_new_tokens=2 * given["input_ids"].shape[1] + 16,
             )
-            found = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
+            found: list[str] = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
+            return found
+
+        lengths = [len(row) for row in rows]
+        batches = batches_by_tokens(lengths, BATCH_TOKENS, desc="translation")
+        for batch, found in dealt(batches, translate):
             for place, text in zip(batch, found, strict=True):
                 written[place] = text.strip()
         return written

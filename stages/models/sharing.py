@@ -11,7 +11,7 @@ from accelerate import PartialState
 from torch import Tensor, distributed
 
 from stages.errors import UserError
-from stages.models.device import device
+from stages.models.device import device, dtype
 
 B = TypeVar("B")
 R = TypeVar("R")
@@ -52,6 +52,20 @@ def of_all(value: R) -> list[R]:
     given: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(given, value)
     return given
+
+
+def agreed_dtype(key: str, precision: str) -> torch.dtype:
+    """What all processes compute in. `key`: of params.yaml, where `precision` stands.
+
+    Raises UserError where it is not the same for each.
+    """
+    everyones = of_all(dtype(precision, device()))
+    if len(found := {str(one).removeprefix("torch.") for one in everyones}) > 1:
+        raise UserError(
+            f"{key} = {precision}: the processes would compute in {' and '.join(sorted(found))}, "
+            "each in what its device has; give bf16 or fp32"
+        )
+    return everyones[0]
 
 
 @torch.no_grad()

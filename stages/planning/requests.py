@@ -1,6 +1,8 @@
-"""What is asked of a row several times: its choices, and the requests of an lm-eval task."""
+"""What a row is asked in: its choices, the windows of its context, and the requests of an lm-eval
+task."""
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -38,6 +40,28 @@ def _together(context: int, each: Sequence[int], most: int) -> int:
         return context + sum(each)
     # Cut contexts begin at other tokens, and are read apart.
     return sum(min(most, context + n) for n in each)
+
+
+def of_windows(
+    questions: Iterable[Any], contexts: Iterable[Any], most: int, tokens: Count
+) -> Lengths:
+    """Of questions on contexts, which an encoder reads in windows: see `Tokenizer.windows`. Each
+    window is a row of its own in training."""
+    found: Lengths = ([], [], [])
+    (special,) = tokens([""])
+    third = most // 3
+    counts = zip(
+        *(tokens([str(one) for one in texts]) for texts in (questions, contexts)), strict=True
+    )
+    for question, context in counts:
+        around = min(third, question - special) + special + 1
+        room, left = max(1, most - around), context - special
+        further = max(0, math.ceil((left - room) / max(1, room - third)))
+        windows = [most] * further + [around + left - further * (room - third)]
+        found[0].append(sum(windows))
+        found[1].extend(windows)
+        found[2].extend(windows)
+    return found
 
 
 def of_requests(rows: Iterable[str], most: int, tokens: Count) -> tuple[list[int], list[int]]:

@@ -11,7 +11,14 @@ import pandas as pd
 from stages.config.tasks import TaskConfig
 from stages.models.encoder import UNLIMITED
 from stages.models.pretrained import load_tokenizer
-from stages.planning.requests import Count, Lengths, of_choices, of_requests, written_of_requests
+from stages.planning.requests import (
+    Count,
+    Lengths,
+    of_choices,
+    of_requests,
+    of_windows,
+    written_of_requests,
+)
 from stages.tasks.chat import ASSISTANT
 from stages.tasks.examples import SPLITS, Task, path_of, read_examples
 
@@ -26,16 +33,19 @@ ANSWERED = ("instruction-following", "completion", "chat", "refusal")
 TWICE = ("retrieval", "minimal-pairs", "bias-pairs")
 """Kinds with two texts a row, each of max_length."""
 
+AGAIN = ("masked-lm", "extractive-qa")
+"""Kinds whose row is read several times over, or in parts."""
+
 
 @dataclass(frozen=True)
 class Texts:
     """A task's texts, as a model reads them.
 
-    `rows`: of each split. `read`: tokens of some rows as they are asked, all choices or texts of a
-    row together; `learned`: the same as they are trained on. `judged`: tokens of a row whose
-    likelihood is taken, in the mean; of what is written, in training. `written`: tokens that the
-    model writes on each split, at most. `outputs`: of a head. `counted`: whether this is so, or the
-    most that it can be.
+    `rows`: of each split. `read`: tokens of some rows as they are asked, all choices, windows or
+    texts of a row together; `learned`: the same as they are trained on. `judged`: tokens of a row
+    whose likelihood is taken, in the mean; of what is written, in training. `written`: tokens that
+    the model writes on each split, at most. `outputs`: of a head. `counted`: whether this is so, or
+    the most that it can be.
     """
 
     kind: str
@@ -60,7 +70,7 @@ class Texts:
     @property
     def length(self) -> float:
         """Tokens that see each other, in the mean: a row's, however often it is read."""
-        return self.judged if self.kind == "masked-lm" else self.tokens
+        return self.judged if self.kind in AGAIN else self.tokens
 
 
 def mean_longest(lengths: Sequence[int], rows: int) -> float:
@@ -72,7 +82,8 @@ def mean_longest(lengths: Sequence[int], rows: int) -> float:
 
 def bound(config: TaskConfig, model: str = "causal", longest: int = UNLIMITED) -> Texts:
     """What params.yaml allows a `model` of this kind, whose positions reach `longest` tokens. Of
-    multiple choice and lm-eval a row has as many choices and requests as its data say: one here."""
+    multiple choice, extractive-qa and lm-eval a row has as many choices, windows and requests as
+    its data say: one here."""
     rows = {split: getattr(config, split) or 0 for split in SPLITS}
     most, answer = min(config.max_length, longest), config.max_new_tokens or 0
     read = {"masked-lm": most**2, **dict.fromkeys(TWICE, 2 * most)}.get(config.kind, most)
@@ -128,6 +139,8 @@ def _lengths(task: Task, rows: pd.DataFrame, tokens: Count, model: str = "causal
     most, answer = task.max_length, task.options.get("max_new_tokens") or 0
     if task.kind == "multiple-choice":
         return of_choices(rows["context"], rows["choices"], most, tokens)
+    if task.kind == "extractive-qa":
+        return of_windows(rows["question"], rows["context"], most, tokens)
     if task.kind == "lm-eval":
         read, judged = of_requests(rows["requests"], most, tokens)
         return read, read, judged

@@ -14,6 +14,7 @@ from stages.models.loading import EncoderModel, Loaded, Seq2SeqModel
 from stages.models.memory import keep_freed_memory
 from stages.models.packed import pack
 from stages.models.placing import device_map, placed
+from stages.models.sharing import agreed_dtype
 from stages.phases import phase
 from stages.progress import bar
 from stages.provenance import provenance
@@ -90,7 +91,10 @@ def ask(scorer: Scorer, splits: TaskSplits, asking: Asking) -> tuple[pd.DataFram
 
 
 def scorer_of(loaded: Loaded, evaluation: EvaluationConfig) -> Scorer:
-    """Moves the model to its device and precision, for good."""
+    """Moves the model to its device and precision, for good.
+
+    Raises UserError where processes would score in unlike dtypes.
+    """
     scorer = _placed(loaded, evaluation)
     keep_freed_memory()
     return scorer
@@ -98,7 +102,7 @@ def scorer_of(loaded: Loaded, evaluation: EvaluationConfig) -> Scorer:
 
 def _placed(loaded: Loaded, evaluation: EvaluationConfig) -> Scorer:
     where = device()
-    used = dtype(evaluation.precision, where)
+    used = agreed_dtype("evaluation.precision", evaluation.precision)
     if isinstance(loaded, EncoderModel):
         encoder = loaded.encoder
         encoder.body = placed(encoder.body, where, used)

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from stages.errors import UserError
 from stages.models.seq2seq import Seq2SeqTokenizer, write
-from stages.models.texts import batches_by_tokens
+from stages.models.sharing import dealt
+from stages.models.texts import TokenIds, batches_by_tokens
 from stages.scoring.completions import completion_records, ends_of, up_to
 from stages.scoring.splits import Asking, TaskSplits
 from stages.tasks.examples import Examples
@@ -51,9 +54,13 @@ class Seq2SeqScorer:
             )
         rows = self.tokenizer(examples.column("prompt"), task.max_length)
         answers, tokens = [""] * len(rows), [0] * len(rows)
-        for batch in batches_by_tokens([len(row) + most for row in rows], batch_tokens):
+
+        def answer(batch: NDArray[np.intp]) -> list[TokenIds]:
             asked = [rows[at] for at in batch]
-            written = write(self.model, asked, self.tokenizer.pad_id, most)
+            return write(self.model, asked, self.tokenizer.pad_id, most)
+
+        lengths = [len(row) + most for row in rows]
+        for batch, written in dealt(batches_by_tokens(lengths, batch_tokens), answer):
             for at, ids in zip(batch.tolist(), written, strict=True):
                 answers[at] = up_to(self.tokenizer.decode(ids), ends_of(examples))
                 tokens[at] = len(ids)

@@ -22,16 +22,21 @@ from stages.tasks.examples import (
 )
 
 
-def _signs(*categories: str) -> str:
-    """All characters of Unicode's categories, as in a regular expression's brackets."""
-    found = (sign for sign in map(chr, range(0x20000)) if unicodedata.category(sign) in categories)
-    return re.escape("".join(found))
+def _one_of(*categories: str) -> str:
+    """A regular expression for one character of Unicode's categories."""
+    found = [sign for sign in map(chr, range(0x20000)) if unicodedata.category(sign) in categories]
+    near, far = (
+        re.escape("".join(sign for sign in found if (sign > "\uffff") == beyond))
+        for beyond in (False, True)
+    )
+    # re looks up the near ones in a table, and goes through all of the far ones for each sign.
+    return rf"(?:[{near}]|(?=[^\0-\uffff])[{far}])"
 
 
-MARKS, SYMBOLS = _signs("Mn", "Mc", "Me"), _signs("Sm", "Sc", "So")
+MARK, SYMBOL = _one_of("Mn", "Mc", "Me"), _one_of("Sm", "Sc", "So")
 OPERATOR = r"(?<!\w)-(?=\d)|(?<=\d)(?:%|[-*/](?=\d))|(?<=\d\s)[-*/%](?=\s\d)"
 """Signs that calculate, where they stand at numbers; elsewhere they are punctuation."""
-WORD = re.compile(rf"\w[\w{MARKS}]*|(?<=\w)#|[{SYMBOLS}]|{OPERATOR}")
+WORD = re.compile(rf"\w+(?:{MARK}\w*)*|(?<=\w)#|{SYMBOL}|{OPERATOR}")
 """Letters and digits, with the marks on them that are vowels in many scripts; and each symbol by
 itself, an emoji, +, <, £, for texts may differ in nothing else."""
 

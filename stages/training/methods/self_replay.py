@@ -11,6 +11,7 @@ from transformers import GenerationConfig
 
 from stages.errors import UserError
 from stages.models.loading import CausalModel
+from stages.models.sharing import dealt
 from stages.progress import bar
 from stages.training import order
 from stages.training.causal import CausalRows
@@ -63,20 +64,23 @@ class SelfReplay(Method):
             eos_token_id=sorted(ends) or None,
             pad_token_id=loaded.tokenizer.pad_id,
         )
-        name = f"{subject.recipe.name}, self-replay"
-        shown = bar(total=wanted, desc=name, unit="text")
-        while len(written) < wanted:
-            order.seed_step(subject.seed, len(written), 0)
-            begun = torch.tensor([start] * min(AT_ONCE, wanted - len(written)))
+
+        def write(first: int) -> list[list[int]]:
+            order.seed_step(subject.seed, first, 0)
+            begun = torch.tensor([start] * min(AT_ONCE, wanted - first))
             with subject.accelerator.autocast(), _by(loaded.model, settings):
                 drawn = loaded.model.generate(
                     input_ids=begun.to(subject.device),
                     attention_mask=torch.ones_like(begun).to(subject.device),
                     generation_config=settings,
                 )
-            written.extend(_up_to_end(row, len(start), ends) for row in drawn.tolist())
-            shown.update(len(begun))
-        shown.close()
+            return [_up_to_end(row, len(start), ends) for row in drawn.tolist()]
+
+        name = f"{subject.recipe.name}, self-replay"
+        with bar(total=wanted, desc=name, unit="text") as shown:
+            for _, texts in dealt(range(0, wanted, AT_ONCE), write):
+                written.extend(texts)
+                shown.update(len(texts))
         return CausalRows(written, [len(start)] * len(written))
 
 
