@@ -12,6 +12,7 @@ import torch
 from stages.models.encoder import load_encoder, longest_input
 from stages.models.probe import Sample
 from stages.models.texts import Tokenizer
+from stages.scoring import encoder
 from stages.scoring.encoder import EncoderScorer, _redrawn
 from stages.scoring.splits import Asking, TaskSplits
 from stages.tasks.examples import Examples, Task
@@ -67,7 +68,12 @@ def test_a_text_that_several_tasks_ask_is_read_once(scorer: EncoderScorer) -> No
     assert count(scorer, cut, once)[1] == 3 * 2
 
 
-def test_vectors_are_those_of_each_text_alone(scorer: EncoderScorer) -> None:
+@pytest.mark.parametrize("at_once", [4, 1024])
+def test_vectors_are_those_of_each_text_alone(
+    scorer: EncoderScorer, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the nearest is that among all, of queries held against them in parts, too."""
+    monkeypatch.setattr(encoder, "AT_ONCE", at_once)
     asked = splits("found", "retrieval", 16, query=WORDS, document=WORDS[::-1])
     records, _ = count(scorer, asked, Asking(1, (), 0))
     with torch.inference_mode():
