@@ -1,5 +1,6 @@
 """Several processes of one launch: what they compute, write and say is what one process would."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -12,9 +13,11 @@ import tiny
 import tiny_causal
 import tiny_completions
 import tiny_seq2seq
+import torch
 import yaml
 from test_seq2seq import WORDS
 
+from stages.models.seq2seq import Seq2Seq
 from stages.records import read_records, read_table
 from stages.storage import sha256_file
 
@@ -128,7 +131,8 @@ def test_two_processes_tune_and_score_a_causal_model_as_one(
     """Rows of unequal numbers of tokens, LoRA, and texts that the base and the model write."""
     written = {"self-replay": {"fraction": 0.5, "length": 8}}
     methods = {"methods": {**CAUSAL["methods"], **written}}
-    one, two = _causal_twins(tmp_path / "one", {**CAUSAL, **methods})
+    # Four batches of texts: the last one is the second process's.
+    one, two = _causal_twins(tmp_path / "one", {**CAUSAL, **methods, "steps": 8})
     with tiny.one_thread():
         _stages(one, two, environment, monkeypatch, tiny_causal.CASE, "lora")
 
@@ -180,6 +184,45 @@ def test_two_processes_score_a_seq2seq_model_as_one(
     records, _ = read_records(one / f"metrics/records/{tiny_completions.CASE}/base.parquet")
     assert sum(parts) == len(records)
     assert min(parts) > 0.4 * len(records)
+
+
+TRANSLATED = """
+import json
+from pathlib import Path
+
+import torch
+
+from stages.models import seq2seq, sharing
+
+sharing.join()
+seq2seq.BATCH_TOKENS = 16
+model = seq2seq.Seq2Seq(Path("model"), torch.device("cpu"))
+own, read = model._model.generate, []
+model._model.generate = lambda **given: (read.append(len(given["input_ids"])), own(**given))[1]
+texts = model.write(json.loads(Path("texts.json").read_text()), 64, 2)
+number = torch.distributed.get_rank()
+Path(f"written-{number}.json").write_text(json.dumps([sum(read), texts]))
+"""
+"""Back-translation, each of whose processes notes how many texts it has read, and all."""
+
+
+def test_two_processes_translate_as_one(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_seq2seq.write_model(tmp_path / "model", WORDS, 0)
+    texts = [" ".join(WORDS[at : at + 1 + at % 7]) for at in range(30)]
+    (tmp_path / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+    (tmp_path / "translated.py").write_text(TRANSLATED, encoding="utf-8")
+    done = _launched(tmp_path, environment, "translated.py")
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((tmp_path / f"written-{n}.json").read_text()) for n in (0, 1))
+    assert first[0] + second[0] == len(texts)
+    assert min(first[0], second[0]) > 0.3 * len(texts)
+    monkeypatch.setattr("stages.models.seq2seq.BATCH_TOKENS", 16)
+    with tiny.one_thread():
+        expected = Seq2Seq(tmp_path / "model", torch.device("cpu")).write(texts, 64, 2)
+    assert first[1] == second[1] == expected
+    assert len(set(expected)) > 3
 
 
 @pytest.mark.slow

@@ -385,7 +385,8 @@ def test_scoring_on_a_device_of_its_own() -> None:
 
 def test_long_answers_are_planned_fewer_at_once() -> None:
     """48, or as many as have 16 times `batch_tokens`, of 1000 tokens each; one at least."""
-    told = replace(TEXTS, kind="completion", read=(975,), written={"validation": 200, "test": 800})
+    written = {"validation": 200, "test": 800}
+    told = replace(TEXTS, kind="completion", read=(980,), written=written, answer=20)
     of = replace(case(), texts={"t": told, "a": TEXTS, "b": TEXTS})
     kept, streamed = {}, {}
     for rows, batch_tokens in ((1, 16), (2, 125), (48, 3000), (48, 3750)):

@@ -1,6 +1,7 @@
 """How long the plan takes a task's rows for, beside what training and scoring make of them."""
 
 import json
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,15 @@ import tiny
 import tiny_causal
 import tiny_kinds
 import tiny_seq2seq
-from test_plan import SHAPE
+from test_plan import SHAPE, TEXTS, case, config, evaluation
 
 from stages.config.cases import CaseConfig
 from stages.config.tasks import TaskConfig
 from stages.models.causal import CausalTokenizer
 from stages.models.seq2seq import Seq2SeqTokenizer
 from stages.models.texts import Tokenizer
-from stages.planning import work
-from stages.planning.case import Case
+from stages.planning import memory, work
+from stages.planning.case import Case, Recipe
 from stages.planning.shape import of_config
 from stages.planning.texts import (
     CHAT_TOKENS,
@@ -126,6 +127,20 @@ def test_windows_are_as_long_as_those_that_are_read(tmp_path: Path) -> None:
     assert read == [sum(n for _, n in of_row) for _, of_row in groupby(each, lambda one: one[0])]
 
 
+def test_windows_are_rows_in_training() -> None:
+    """Ten examples that are relearned are fifty; of rows that a teacher reads each is one."""
+    whole = replace(TEXTS, kind="extractive-qa", read=(24,), learned=(24,), judged=24.0)
+    parted = replace(whole, read=(5 * 24,), learned=(24,) * 5)
+    shape, taught = replace(SHAPE, causal=False), config(methods={"lwf": {"weight": 0.1}})
+    costs = []
+    for texts in (whole, parted):
+        of = replace(case(shape), texts=dict.fromkeys("tab", texts))
+        held = memory.retention(of, evaluation(batch_tokens=16), "fp32", host=True, room=0.0)
+        costs.append((held.batch, work.finetune(of, Recipe("full", taught, ()))["read"]))
+    assert costs[1][0] == pytest.approx(5 * costs[0][0])
+    assert costs[1][1] == pytest.approx(costs[0][1])
+
+
 def test_all_that_the_assistant_says_is_learned() -> None:
     told = {"roles": [[role for role, _ in TALK]], "contents": [[text for _, text in TALK]]}
     rows = pd.DataFrame(told)
@@ -177,7 +192,7 @@ def test_what_lm_eval_asks_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         _prepared(_task("lm-eval", 512), {"requests": requests}, count=3)
         found = counted("c", "target", "t", tmp_path / "model", "causal")
         assert found and found.written == {"validation": 3 * most, "test": 3 * most}
-        assert found.judged == 0
+        assert (found.judged, found.answer) == (0, most)
 
 
 def test_a_model_reads_no_further_than_its_positions(
@@ -227,6 +242,7 @@ def test_a_bound_is_no_less_than_what_is_counted(kind: str, model: str) -> None:
     assert max(learned) <= most.learned[0]
     assert judged[0] <= most.judged
     assert found.written == most.written
+    assert most.answer == 16
     told = CaseConfig.model_validate({"model": "m", "targets": ["t"], "retain": ["a", "b"]})
     costs = [
         work.trained_on(Case("one", told, SHAPE, {"t": texts}), texts, 10)

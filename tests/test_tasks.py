@@ -361,6 +361,7 @@ def test_topics_of_which_too_few_texts_are_written() -> None:
         ("日本 語", "日本 語"),
         ("…", ""),
         ("कि की", "कि की"),  # marks that are vowels
+        ("\U00011013\U0001103a \U0001103a", "\U00011013\U0001103a"),  # Brahmi, beyond \uffff
         ("Cafe\u0301!", "caf\u00e9"),
         ("\u2764\ufe0f", "\u2764"),
         ("good \U0001f44d\U0001f3fd", "good \U0001f44d"),

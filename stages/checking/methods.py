@@ -69,7 +69,8 @@ def _taught(methods: Sequence[Method]) -> bool:
 
 
 def unread(name: str, run: RunConfig, methods: Sequence[Method]) -> Iterator[str]:
-    """A run's tuned teacher is there to be started from, or to teach."""
+    """A run's tuned teacher is there to be started from, or to teach. Not asked of a grid, some of
+    whose combinations may leave out what reads it."""
     if run.teacher.startswith(TUNED) and not (run.before or _taught(methods)):
         reason = "nothing reads it: add starts: teacher, distil or self-training"
         yield mistake(f"runs.{name}.teacher", run.teacher, reason)

@@ -62,7 +62,7 @@ def sequence_mistakes(name: str, runs: Mapping[str, RunConfig], case: CaseConfig
         yield mistake(f"{key}.teacher", run.teacher, reason)
         return
     if runs[steps(runs, name)[0]].before is not None:
-        return  # a circle, said already
+        return  # a circle, or a run that is not there: of its teacher it is said
     if lacking := sorted(set(run.seeds) - set(before.seeds)):
         reason = (
             f"{run.before} has no seed {lacking[0]}: a step's seed starts from the same of "

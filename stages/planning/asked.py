@@ -80,7 +80,8 @@ def retention(case: Case, run: Recipe, evaluation: EvaluationConfig) -> Work:
     lost = [name for name in case.config.retain if case.texts[name].kind not in UNTAUGHT]
     for name in lost:
         again = _asked(case, evaluation, base=False, brief=True, tasks=[name])
-        relearned = 3 * trained_on(case, case.texts[name], STEPS * EXAMPLES)
+        rows = EXAMPLES * case.texts[name].parts
+        relearned = 3 * trained_on(case, case.texts[name], STEPS * rows)
         again.add({"read": relearned, "alone": relearned, "move": 4 * shape.parameters})
         once.add(again, LOST_SHARE)
     brief = _asked(case, evaluation, base=False, brief=True, tasks=tasks)

@@ -159,7 +159,8 @@ def retention(
     device of its own has no `room` for that, it is done in the host's memory."""
     shape = case.shape
     scored = Memory(2 * _loaded(shape, precision, host), _scoring(case, evaluation, precision))
-    tokens = EXAMPLES * max(max(case.texts[name].learned) for name in case.config.retain)
+    retain = [case.texts[name] for name in case.config.retain]
+    tokens = EXAMPLES * max(one.parts * max(one.learned) for one in retain)
     held, batch = states(shape, shape.parameters, precision), activations(shape, tokens, precision)
     if not host and held + batch > room:
         return scored

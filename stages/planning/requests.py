@@ -46,7 +46,8 @@ def of_windows(
     questions: Iterable[Any], contexts: Iterable[Any], most: int, tokens: Count
 ) -> Lengths:
     """Of questions on contexts, which an encoder reads in windows: see `Tokenizer.windows`. Each
-    window is a row of its own in training."""
+    window is a row of its own in training. A pair has a special token more than one text, as BERT's
+    has; where it has others, a window is a token off."""
     found: Lengths = ([], [], [])
     (special,) = tokens([""])
     third = most // 3

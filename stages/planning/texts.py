@@ -44,8 +44,8 @@ class Texts:
     `rows`: of each split. `read`: tokens of some rows as they are asked, all choices, windows or
     texts of a row together; `learned`: the same as they are trained on. `judged`: tokens of a row
     whose likelihood is taken, in the mean; of what is written, in training. `written`: tokens that
-    the model writes on each split, at most. `outputs`: of a head. `counted`: whether this is so, or
-    the most that it can be.
+    the model writes on each split, at most, and `answer`: at a time. `outputs`: of a head.
+    `counted`: whether this is so, or the most that it can be.
     """
 
     kind: str
@@ -56,11 +56,12 @@ class Texts:
     written: Mapping[str, int]
     outputs: int
     counted: bool
+    answer: int = 0
 
     @property
-    def answer(self) -> float:
-        """Tokens that are written after a row, at most."""
-        return sum(self.written.values()) / max(1, self.rows["test"])
+    def parts(self) -> float:
+        """Rows in training that an example makes, in the mean: of a long context its windows."""
+        return len(self.learned) / len(self.read)
 
     @property
     def tokens(self) -> float:
@@ -92,7 +93,7 @@ def bound(config: TaskConfig, model: str = "causal", longest: int = UNLIMITED) -
         learned += answer
     judged = answer if config.kind == "completion" else most
     written = _written(config.kind, rows, answer, config.texts_per_topic, TOPICS)
-    return Texts(config.kind, rows, (read,), (learned,), judged, written, 20, False)
+    return Texts(config.kind, rows, (read,), (learned,), judged, written, 20, False, answer)
 
 
 def counted(
@@ -116,21 +117,21 @@ def counted(
     read, learned, judged = _lengths(task, sampled, tokens, model)
     options = task.options
     topics = int(test.rows["slice"].nunique()) or 1
-    most, per_topic = options.get("max_new_tokens"), options.get("texts_per_topic")
+    most, per_topic = options.get("max_new_tokens") or 0, options.get("texts_per_topic")
     if task.kind == "lm-eval":
         most = written_of_requests(sampled["requests"])
     written = _written(task.kind, rows, most, per_topic, topics)
     mean = sum(judged) / len(judged)
-    return Texts(task.kind, rows, read, learned, mean, written, task.outputs, True)
+    return Texts(task.kind, rows, read, learned, mean, written, task.outputs, True, most)
 
 
 def _written(
-    kind: str, rows: Mapping[str, int], most: int | None, per_topic: int | None, topics: int
+    kind: str, rows: Mapping[str, int], most: int, per_topic: int | None, topics: int
 ) -> dict[str, int]:
     if kind == "news-writing":
-        return {"test": topics * (per_topic or 0) * (most or 0)}
+        return {"test": topics * (per_topic or 0) * most}
     if kind in (*ANSWERED, "lm-eval"):
-        return {split: rows[split] * (most or 0) for split in ("validation", "test")}
+        return {split: rows[split] * most for split in ("validation", "test")}
     return {}
 
 

@@ -168,7 +168,7 @@ def _before(case: Case, config: RunConfig) -> float:
     """Operations before the first step: what a teacher says of the rows, the Fisher information."""
     targets = [case.texts[name] for name in learned(config, case.config)]
     target = targets[0]
-    found = taught(config.methods) * of_rows(case, target, rows_drawn(case, config))
+    found = taught(config.methods) * trained_on(case, target, rows_drawn(case, config))
     if config.head == "probe":
         found += of_rows(case, target, target.rows["train"])
     if "self-training" in config.methods:  # its teacher labels all that the draw leaves out

@@ -60,7 +60,8 @@ class Seq2SeqScorer:
             return write(self.model, asked, self.tokenizer.pad_id, most)
 
         lengths = [len(row) + most for row in rows]
-        for batch, written in dealt(batches_by_tokens(lengths, batch_tokens), answer):
+        batches = batches_by_tokens(lengths, batch_tokens, desc="writing")
+        for batch, written in dealt(batches, answer):
             for at, ids in zip(batch.tolist(), written, strict=True):
                 answers[at] = up_to(self.tokenizer.decode(ids), ends_of(examples))
                 tokens[at] = len(ids)

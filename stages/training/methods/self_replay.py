@@ -81,6 +81,8 @@ class SelfReplay(Method):
             for _, texts in dealt(range(0, wanted, AT_ONCE), write):
                 written.extend(texts)
                 shown.update(len(texts))
+        # Each process stands where its own last batch left it, and an adapter is drawn next.
+        order.seed_step(subject.seed, wanted, 0)
         return CausalRows(written, [len(start)] * len(written))
 
 
