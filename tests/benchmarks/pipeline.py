@@ -6,6 +6,7 @@ deps must be there. Outs and dvc.lock of both checkouts are written anew.
 """
 
 import argparse
+import os
 import resource
 import subprocess
 import sys
@@ -29,8 +30,13 @@ class Cost:
 
 
 def dvc(folder: Path, *arguments: str) -> str:
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=folder, capture_output=True, text=True
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=folder,
+        env={**os.environ, "PATH": path},  # stages call `python`
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         sys.exit(f"{folder}: dvc {' '.join(arguments)}\n{done.stdout}{done.stderr}")
