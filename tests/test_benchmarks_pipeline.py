@@ -50,6 +50,7 @@ def test_each_stage_runs_in_both(checkouts: list[Path]) -> None:
 def test_some_stages_and_wrong_ones(checkouts: list[Path], tmp_path: Path) -> None:
     done = _called(*checkouts, "--only", "one")
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["stage", "one", "all"]
+    assert _called(*checkouts, "--only", "one,tow").stderr == "--only tow: no such stage\n"
     (tmp_path / "dvc.yaml").write_text("stages: {one: {cmd: 'false'}}\n", encoding="utf-8")
     subprocess.run(
         [sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True

@@ -15,7 +15,7 @@ import tiny_completions
 import tiny_seq2seq
 import torch
 import yaml
-from test_seq2seq import WORDS
+from tiny_seq2seq import WORDS
 
 from stages.models.seq2seq import Seq2Seq
 from stages.records import read_records, read_table
@@ -163,9 +163,7 @@ def test_two_processes_score_a_seq2seq_model_as_one(
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
-    tiny_causal.write_sources(one)
-    shutil.rmtree(one / "own/model")
-    tiny_seq2seq.write_model(one / "own/model", WORDS, 0)
+    tiny_seq2seq.write_sources(one)
     tiny_completions.make(one, {"kind": "seq2seq"}, {"full": {}})
     params = yaml.safe_load((one / "params.yaml").read_text(encoding="utf-8"))
     params["evaluation"] |= {"batch_tokens": 128, "precision": "fp32"}

@@ -104,9 +104,6 @@ def test_completions_are_as_long_as_those_that_are_learned(model: str, tmp_path:
     assert read[1] == (28 if model == "causal" else 40) and judged[1] == 12
 
 
-TALK = [("user", "a b c"), ("assistant", "d e"), ("user", LONG), ("assistant", "f g h")]
-
-
 def test_windows_are_as_long_as_those_that_are_read(tmp_path: Path) -> None:
     """Of contexts that fit, that just do not, and that take many; of a question that is cut."""
     tiny_kinds.write_model(tmp_path)
@@ -139,6 +136,9 @@ def test_windows_are_rows_in_training() -> None:
         costs.append((held.batch, work.finetune(of, Recipe("full", taught, ()))["read"]))
     assert costs[1][0] == pytest.approx(5 * costs[0][0])
     assert costs[1][1] == pytest.approx(costs[0][1])
+
+
+TALK = [("user", "a b c"), ("assistant", "d e"), ("user", LONG), ("assistant", "f g h")]
 
 
 def test_all_that_the_assistant_says_is_learned() -> None:

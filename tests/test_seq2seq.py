@@ -1,21 +1,20 @@
 """Models that read a text and write another: the five stages, against plain transformers calls."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import tiny
-import tiny_causal
 import tiny_completions
 import tiny_seq2seq
 import tiny_training
 import torch
 import transformers
 from safetensors.torch import load_file
-from tiny_completions import ANIMALS, CASE, COUNT, CRIES, DEEDS, MEASURES, METRICS
+from tiny_completions import CASE, MEASURES, METRICS
+from tiny_seq2seq import WORDS
 
 from stages import errors
 from stages.errors import UserError
@@ -28,7 +27,6 @@ from stages.training.seq2seq import Seq2SeqRows, Seq2SeqTrainee, tokenise
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 TARGET = METRICS[0]
-WORDS = [*map(str, range(100, 100 + COUNT)), *ANIMALS, *CRIES, *DEEDS, "the", "and", ":"]
 RUNS: dict[str, dict[str, Any]] = {
     "full": {"steps": 120},
     "lora": {"methods": {"lora": {"r": 4}}, "learning_rate": 0.03},
@@ -39,9 +37,7 @@ RANK = 4
 @pytest.fixture(scope="module", params=["t5", "bart"])
 def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
-    tiny_causal.write_sources(folder)
-    shutil.rmtree(folder / "own/model")
-    tiny_seq2seq.write_model(folder / "own/model", WORDS, 0, request.param)
+    tiny_seq2seq.write_sources(folder, request.param)
     tiny_completions.make(folder, {"kind": "seq2seq"}, RUNS)
     tiny_completions.run_stages(folder, RUNS)
     return folder

@@ -1,21 +1,18 @@
 """Methods and variants of a seq2seq model, through the stages: what each does, or why not."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import tiny
-import tiny_causal
 import tiny_completions
 import tiny_seq2seq
 import tiny_training
 import torch
 import transformers
 from safetensors.torch import load_file
-from test_seq2seq import WORDS
 from tiny_completions import ANIMALS, CASE, COUNT, DEEDS, METRICS
 from torch import Tensor
 from torch.nn import functional
@@ -101,9 +98,7 @@ def _deeds() -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bart")
-    tiny_causal.write_sources(folder)
-    shutil.rmtree(folder / "own/model")
-    tiny_seq2seq.write_model(folder / "own/model", WORDS, 0, "bart")
+    tiny_seq2seq.write_sources(folder, "bart")
     full = {"full": {"seeds": [0, 1], "snapshots": [10]}}
     runs = {name: {"steps": STEPS, **run, **full.get(name, {})} for name, run in RUNS.items()}
     lines = [json.dumps(row) for row in _deeds()]

@@ -1,15 +1,20 @@
 """Sequence-to-sequence models in miniature with random weights: what they write is nonsense, but
 always the same."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tiny_causal
 import tokenizers
 import torch
 import transformers
+from tiny_completions import ANIMALS, COUNT, CRIES, DEEDS
 from tokenizers import models, pre_tokenizers, processors
 
+WORDS = [*map(str, range(100, 100 + COUNT)), *ANIMALS, *CRIES, *DEEDS, "the", "and", ":"]
+"""Those of the tasks of tests/tiny_completions.py."""
 SPECIAL = ["<pad>", "</s>", "<unk>"]
 TOKENS = {"decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1}
 
@@ -66,3 +71,10 @@ def write_model(folder: Path, words: Sequence[str], seed: int, family: str = "t5
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model(make(len(ids), config)).save_pretrained(folder)
+
+
+def write_sources(project: Path, family: str = "t5") -> None:
+    """Those of tests/tiny_causal.py, with a model of this family in the place of its own."""
+    tiny_causal.write_sources(project)
+    shutil.rmtree(project / "own/model")
+    write_model(project / "own/model", WORDS, 0, family)

@@ -16,17 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-@dataclass
+@dataclass(frozen=True)
 class Cost:
     """`seconds` on the clock, `busy` of the processor's."""
 
-    seconds: float = 0.0
-    busy: float = 0.0
-
-    def __iadd__(self, other: "Cost") -> "Cost":
-        self.seconds += other.seconds
-        self.busy += other.busy
-        return self
+    seconds: float
+    busy: float
 
 
 def dvc(folder: Path, *arguments: str) -> str:
@@ -62,16 +57,20 @@ def compare(folders: Sequence[Path], only: Sequence[str]) -> None:
     earlier, later = map(stages, folders)
     if set(earlier) != set(later):
         sys.exit(f"stages of one alone: {', '.join(sorted(set(earlier) ^ set(later)))}")
-    totals = [Cost(), Cost()]
+    if unknown := sorted(set(only) - set(later)):
+        sys.exit(f"--only {','.join(unknown)}: no such stage")
+    found = []
     print(f"{'stage':<42} {'earlier':>8} {'later':>8} {'ratio':>6} {'of processor':>12}")
     for number, stage in enumerate(name for name in later if not only or name in only):
-        costs = [Cost(), Cost()]
-        for side in (0, 1) if number % 2 else (1, 0):
-            costs[side] = measure(folders[side], stage)
-        for total, cost in zip(totals, costs, strict=True):
-            total += cost
-        print(line(stage, *costs), flush=True)
-    print(line("all", *totals))
+        order = (0, 1) if number % 2 else (1, 0)
+        costs = {side: measure(folders[side], stage) for side in order}
+        found.append((costs[0], costs[1]))
+        print(line(stage, costs[0], costs[1]), flush=True)
+    print(line("all", *map(total, zip(*found, strict=True))))
+
+
+def total(costs: Sequence[Cost]) -> Cost:
+    return Cost(sum(cost.seconds for cost in costs), sum(cost.busy for cost in costs))
 
 
 def line(name: str, earlier: Cost, later: Cost) -> str:
